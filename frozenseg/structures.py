@@ -1,0 +1,91 @@
+"""The small records that travel between modules.
+
+Axes, once for all: B image, Q query, K class, S synonym, C channel, H W pixels, h w cells at a stride,
+L level, P point, M head, N target. Sizes are ``(height, width)``; boxes are ``(x0, y0, x1, y1)`` in pixels.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Target(NamedTuple):
+    """What one training image holds: one entry per panoptic segment, things and stuff alike."""
+
+    class_ids: Tensor  # (N,) int64, contiguous ids
+    masks: Tensor  # (N, H, W) bool, at the size of the padded batch or smaller
+
+
+class Prediction(NamedTuple):
+    """One prediction head's output for a batch."""
+
+    class_logits: Tensor  # (B, Q, K + 1), the last column is void
+    mask_logits: Tensor  # (B, Q, h, w) at stride 4
+
+
+class Segment(NamedTuple):
+    """One segment of a panoptic map."""
+
+    id: int  # its value in the id map, never 0
+    class_id: int  # contiguous
+    is_thing: bool
+    is_crowd: bool = False
+    area: int = 0  # pixels, as the annotation states it
+    score: float = 1.0
+
+
+class PanopticMap(NamedTuple):
+    """Every pixel's segment: 0 is void."""
+
+    ids: Tensor  # (H, W) int32
+    segments: tuple[Segment, ...]
+
+
+class Instances(NamedTuple):
+    """Scored thing masks, best first."""
+
+    class_ids: Tensor  # (N,) int64
+    scores: Tensor  # (N,) in [0, 1]
+    masks: Tensor  # (N, H, W) bool
+    boxes: Tensor  # (N, 4) around the masks
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a data set with whatever annotation it has.
+
+    ``panoptic`` holds contiguous class ids; ``semantic`` is (H, W) int64 with the data set's ignore label.
+    """
+
+    image: Tensor  # (3, H, W) uint8 RGB
+    image_id: int | str
+    file_name: str
+    panoptic: PanopticMap | None = None
+    semantic: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the model says of one image, at the size that the caller asked for."""
+
+    semantic: Tensor | None = None  # (K, H, W) class scores
+    panoptic: PanopticMap | None = None
+    instances: Instances | None = None
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+def boxes_of(masks: Tensor) -> Tensor:
+    """Tight boxes around (N, H, W) bool masks, right and bottom exclusive; zeros for an empty mask."""
+    columns, rows = masks.any(dim=-2), masks.any(dim=-1)
+    boxes = [_extent(columns), _extent(rows)]
+    (x0, x1), (y0, y1) = boxes
+    return torch.stack([x0, y0, x1, y1], dim=-1)
+
+
+def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    length = occupied.shape[-1]
+    first = occupied.int().argmax(dim=-1)
+    last = length - occupied.flip(-1).int().argmax(dim=-1)
+    return first, torch.where(occupied.any(dim=-1), last, 0)
