@@ -1,0 +1,109 @@
+"""Builds what pyproject.toml cannot describe: the deformable-attention kernels, and configs/ inside a wheel.
+
+The kernels are optional. Without PyTorch or a compiler the package installs with a one-line warning and
+uses the plain PyTorch operator. The CUDA kernel takes minutes to compile and is therefore built only where a
+GPU is present; FROZENSEG_BUILD_CUDA=1 builds it anywhere that has nvcc (and then a failure is an error),
+FROZENSEG_BUILD_CUDA=0 never. TORCH_CUDA_ARCH_LIST chooses the architectures.
+
+    pip install --no-build-isolation -e .
+"""
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+from setuptools.errors import CompileError
+
+try:
+    import torch
+    from torch.utils import cpp_extension
+except ImportError:
+    torch = None
+
+OP = Path("frozenseg/ops/ms_deform_attn")
+CUDA_ARCHITECTURES = "8.0;8.6;8.9;9.0+PTX"
+
+
+class BuildPackage(build_py):
+    """Puts configs/ into wheels as frozenseg/configs; an editable install reads the repository's own."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "frozenseg" / "configs"
+            shutil.copytree("configs", target, dirs_exist_ok=True)
+
+
+def warn(message: str) -> None:
+    print(f"warning: {message}; deformable attention will use plain PyTorch", file=sys.stderr)
+
+
+def kernels() -> list:
+    if torch is None:
+        warn("PyTorch cannot be imported at build time (install with --no-build-isolation)")
+        return []
+    return [cpu_kernel(), cuda_kernel()] if wants_cuda() else [cpu_kernel()]
+
+
+def wants_cuda() -> bool:
+    choice = os.environ.get("FROZENSEG_BUILD_CUDA", "")
+    if choice not in ("", "0", "1"):
+        sys.exit(f"FROZENSEG_BUILD_CUDA must be 0, 1 or unset, not {choice!r}")
+    if choice:
+        return choice == "1"
+    return torch.cuda.is_available() and cpp_extension.CUDA_HOME is not None
+
+
+def cpu_kernel():
+    openmp = ["-fopenmp"] if sys.platform == "linux" else []
+    return cpp_extension.CppExtension(
+        "frozenseg.ops.ms_deform_attn._cpu",
+        [str(OP / "csrc/cpu/ms_deform_attn.cpp")],
+        extra_compile_args=["-O3", "-std=c++20", *openmp],
+        extra_link_args=openmp,
+        optional=True,
+    )
+
+
+def cuda_kernel():
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
+    return cpp_extension.CUDAExtension(
+        "frozenseg.ops.ms_deform_attn._cuda",
+        [str(OP / "csrc/cuda/ms_deform_attn.cu")],
+        include_dirs=pip_cuda_headers(),
+        extra_compile_args={"cxx": ["-O3"], "nvcc": ["-O3"]},
+        optional=os.environ.get("FROZENSEG_BUILD_CUDA") != "1",
+    )
+
+
+def pip_cuda_headers() -> list[str]:
+    """Headers of the CUDA libraries that pip installed beside torch, which a slim toolkit lacks."""
+    folders = [Path(folder) / "nvidia" for folder in site.getsitepackages()]
+    return [str(path) for folder in folders for path in sorted(folder.glob("cu*/include"))]
+
+
+def command_classes() -> dict:
+    if torch is None:
+        return {"build_py": BuildPackage}
+
+    class BuildKernels(cpp_extension.BuildExtension):
+        """Lets setuptools skip an optional kernel, however its build failed."""
+
+        def build_extension(self, ext) -> None:
+            try:
+                super().build_extension(ext)
+            except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+                raise CompileError(str(error)) from error
+
+    return {
+        "build_py": BuildPackage,
+        "build_ext": BuildKernels.with_options(no_python_abi_suffix=True),
+    }
+
+
+setup(ext_modules=kernels(), cmdclass=command_classes())
