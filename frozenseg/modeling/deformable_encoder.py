@@ -1,0 +1,140 @@
+"""Deformable self-attention over the cells of one or several feature maps (Deformable DETR, sec. 4.1)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from frozenseg.modeling.layers import FeedForward, tokens_of, xavier_matrices_
+from frozenseg.modeling.position_encoding import sine_positions
+from frozenseg.ops.ms_deform_attn import ms_deform_attn
+
+
+class DeformableAttention(nn.Module):
+    """Each token looks at a few points of every map, at learned offsets from its own place.
+
+    ``num_levels`` counts the maps that the parameters are laid out for. Given fewer maps than that (one map,
+    three levels of parameters: the published SAM branch), query-head ``s`` reads the offsets and weights that
+    query-head ``s // num_levels`` has for level ``s % num_levels``, as the official kernel does; each image
+    is read on its own.
+    """
+
+    def __init__(self, *, dim: int, num_heads: int, num_levels: int, num_points: int) -> None:
+        super().__init__()
+        self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
+        self.sampling_offsets = nn.Linear(dim, num_heads * num_levels * num_points * 2)
+        self.attention_weights = nn.Linear(dim, num_heads * num_levels * num_points)
+        self.value_proj = nn.Linear(dim, dim)
+        self.output_proj = nn.Linear(dim, dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Heads start out looking in different directions, points at growing distances, weights equal."""
+        nn.init.zeros_(self.sampling_offsets.weight)
+        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
+        directions = directions / directions.abs().amax(dim=-1, keepdim=True)
+        distances = torch.arange(1, self.num_points + 1)[None, None, :, None]
+        offsets = directions[:, None, None, :] * distances
+        offsets = offsets.expand(-1, self.num_levels, -1, -1)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.flatten())
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for linear in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, query: Tensor, reference_points: Tensor, values: Tensor, sizes: Tensor) -> Tensor:
+        """(B, Q, C) queries at (Q, 2) places (x, y) in [0, 1] over (B, T, C) tokens of maps of (L, 2) sizes."""
+        batch, num_queries, _ = query.shape
+        heads, points = (batch, num_queries, self.num_heads), self.num_points
+        offsets = self.sampling_offsets(query).view(*heads, self.num_levels, points, 2)
+        weights = self.attention_weights(query).view(*heads, -1).softmax(dim=-1)
+        weights = weights.view(*heads, self.num_levels, points)
+        # offsets are in cells of the map looked at; sizes are (height, width), places (x, y)
+        scale = sizes.flip(-1)[:, None, :]
+        locations = reference_points[None, :, None, None, None, :] + offsets / scale
+        if len(sizes) < self.num_levels:
+            locations, weights = _read_flat(locations, heads), _read_flat(weights, heads)
+        level_start = F.pad(sizes.prod(dim=-1).cumsum(0)[:-1], (1, 0))
+        values = self.value_proj(values).unflatten(-1, (self.num_heads, -1))
+        return self.output_proj(ms_deform_attn(values, sizes, level_start, locations, weights))
+
+
+def _read_flat(values: Tensor, heads: tuple[int, int, int]) -> Tensor:
+    """(B, Q, M, L, P, ...) read along Q, M, L as if L were 1: (B, Q, M, 1, P, ...)."""
+    batch, num_queries, num_heads = heads
+    flat = values.flatten(1, 3)[:, : num_queries * num_heads]
+    return flat.reshape(batch, num_queries, num_heads, 1, *values.shape[4:])
+
+
+class DeformableEncoderLayer(nn.Module):
+    """Deformable self-attention and a feed-forward block, post-norm."""
+
+    def __init__(self, *, dim: int, num_heads: int, num_levels: int, num_points: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.attention = DeformableAttention(
+            dim=dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim=dim, hidden_dim=hidden_dim)
+        xavier_matrices_(self.feed_forward)
+
+    def forward(self, tokens: Tensor, positions: Tensor, reference_points: Tensor, sizes: Tensor) -> Tensor:
+        tokens = self.norm(tokens + self.attention(tokens + positions, reference_points, tokens, sizes))
+        return self.feed_forward(tokens)
+
+
+class DeformableEncoder(nn.Module):
+    """Lets the cells of several maps look at each other; maps keep their sizes."""
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_layers: int = 6,
+        num_heads: int = 8,
+        num_levels: int = 3,
+        num_points: int = 4,
+        hidden_dim: int = 1024,
+    ) -> None:
+        super().__init__()
+        self.level_embedding = nn.Parameter(torch.randn(num_levels, dim))
+        self.layers = nn.ModuleList(
+            DeformableEncoderLayer(
+                dim=dim,
+                num_heads=num_heads,
+                num_levels=num_levels,
+                num_points=num_points,
+                hidden_dim=hidden_dim,
+            )
+            for _ in range(num_layers)
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """(B, C, h, w) maps, coarse to fine, to maps of the same shapes."""
+        sizes = [tuple(level.shape[-2:]) for level in maps]
+        tokens = torch.cat([tokens_of(level) for level in maps], dim=1)
+        positions = torch.cat(
+            [
+                tokens_of(sine_positions(level)) + embedding
+                for level, embedding in zip(maps, self.level_embedding, strict=False)
+            ],
+            dim=1,
+        )
+        places = torch.cat([_cell_centres(size, tokens) for size in sizes])
+        shapes = torch.tensor(sizes, device=tokens.device)
+        for layer in self.layers:
+            tokens = layer(tokens, positions, places, shapes)
+        parts = tokens.split([height * width for height, width in sizes], dim=1)
+        return [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def _cell_centres(size: tuple[int, int], like: Tensor) -> Tensor:
+    height, width = size
+    rows = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) / height
+    columns = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) / width
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], dim=-1)

@@ -1,0 +1,45 @@
+"""What the two towers have in common: they never train."""
+
+import hashlib
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+
+class FrozenTower(nn.Module):
+    """Parameters without gradient, eval mode always, one normalisation of its own.
+
+    Args:
+        pixel_mean, pixel_std: of RGB values in 0..255.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, pixel_mean: tuple[float, ...], pixel_std: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean)[:, None, None], persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std)[:, None, None], persistent=False)
+
+    def train(self, mode: bool = True) -> "FrozenTower":
+        """Stays in eval mode, whatever the model around it does."""
+        return super().train(False)
+
+    def normalize(self, images: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Images (3, H, W) in 0..255 to one normalised batch, padded right and bottom with 0 to ``size``."""
+        batch = self.pixel_mean.new_zeros((len(images), 3, *size))
+        for row, image in zip(batch, images, strict=True):
+            image = image.to(batch.device, torch.float32)
+            row[:, : image.shape[1], : image.shape[2]] = (image - self.pixel_mean) / self.pixel_std
+        return batch
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the weights: caches and checkpoints name the tower that they belong to by it."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data if tensor.dim() else
+                          repr(tensor.item()).encode())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,123 @@
+"""The method: images and a vocabulary in, masks and class logits out (Fig. 2)."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from frozenseg.errors import UserError
+from frozenseg.modeling.clip import ClipTower
+from frozenseg.modeling.pixel_decoder import PixelDecoder
+from frozenseg.modeling.sam import SamTower
+from frozenseg.modeling.transformer_decoder import TransformerDecoder
+from frozenseg.structures import Prediction
+from frozenseg.vocabulary.text_classifier import TextClassifier
+
+
+class Output(NamedTuple):
+    """What one forward pass knows of a batch."""
+
+    predictions: list[Prediction]  # the learned queries' first, the last layer's last
+    dense: Tensor  # (B, C, H / 32, W / 32) of the CLIP tower, for the out-of-vocabulary classifier
+    image_sizes: list[tuple[int, int]]  # before padding
+    padded_size: tuple[int, int]
+
+
+class FrozenSeg(nn.Module):
+    """Two frozen towers and a trained decoder between them; without ``sam`` this is FC-CLIP."""
+
+    def __init__(
+        self,
+        *,
+        clip: ClipTower,
+        sam: SamTower | None,
+        pixel_decoder: PixelDecoder,
+        transformer_decoder: TransformerDecoder,
+        size_divisibility: int = 32,
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.sam = sam
+        self.pixel_decoder = pixel_decoder
+        self.transformer_decoder = transformer_decoder
+        self.void_embedding = nn.Embedding(1, clip.embed_dim)  # "no object", the last row of every vocabulary
+        self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.size_divisibility = size_divisibility
+
+    def forward(
+        self, images: list[Tensor], classifier: TextClassifier, *, every_layer: bool | None = None
+    ) -> Output:
+        """Masks and class logits of (3, H, W) RGB images in 0..255, of any sizes.
+
+        ``every_layer`` asks for the predictions of all layers (deep supervision); by default while training.
+        """
+        image_sizes = [tuple(image.shape[-2:]) for image in images]
+        padded_size = self._padded_size(image_sizes)
+        clip = self.clip(self.clip.normalize(images, padded_size))
+        sam = None if self.sam is None else self.sam(self.sam.normalize(images, padded_size))
+
+        def classify(embeddings: Tensor) -> Tensor:
+            scale = self.logit_scale.exp().clamp(max=100)
+            return classifier.logits(embeddings, self.void_embedding.weight[0], scale)
+
+        predictions = self.transformer_decoder(
+            self.pixel_decoder(clip.levels, sam),
+            sam,
+            classify,
+            every_layer=self.training if every_layer is None else every_layer,
+        )
+        return Output(predictions, clip.dense, image_sizes, padded_size)
+
+    def classify_regions(self, dense: Tensor, mask_logits: Tensor, classifier: TextClassifier) -> Tensor:
+        """CLIP's own (out-of-vocabulary) logits of (B, Q, H, W) masks: (B, Q, K + 1)."""
+        embeddings = self.clip.embed_regions(dense, mask_logits)
+        return classifier.logits(embeddings, self.void_embedding.weight[0], self.clip.logit_scale)
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """The trained weights alone, shared ones once; the towers are named, not stored."""
+        return {name: value.detach() for name, value in self.named_parameters() if not _in_tower(name)}
+
+    def load_trainable_state(self, state: dict[str, Tensor], *, source: str) -> None:
+        """Takes over trained weights read from ``source``.
+
+        Raises:
+            UserError: weights are missing, unknown or of another shape; each is named.
+        """
+        own = self.trainable_state()
+        differences = describe_differences(own, state)
+        if differences:
+            raise UserError(
+                f"{source} holds weights of another architecture: {differences}. "
+                "Choose the configuration that it was trained with"
+            )
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(state[name])
+
+    def _padded_size(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+        height, width = (max(side) for side in zip(*sizes, strict=True))
+        step = self.size_divisibility
+        return -(-height // step) * step, -(-width // step) * step
+
+
+def describe_differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, limit: int = 6) -> str:
+    """Which names are missing or unknown and which shapes differ, in words; empty where all fit."""
+    shapes = [
+        f"{name} is {tuple(found[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected]
+    groups = (("", shapes), ("missing ", missing), ("unknown ", unknown))
+    return "; ".join(word + _first(names, limit) for word, names in groups if names)
+
+
+def _first(names: list[str], limit: int) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _in_tower(name: str) -> bool:
+    return name.startswith(("clip.", "sam."))

@@ -1,0 +1,69 @@
+"""Building blocks of the trained parts: attention, feed-forward block, perceptron."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention with a mask that says which keys are blocked.
+
+    One ``in_proj`` matrix holds the query, key and value projections, in this order.
+    """
+
+    def __init__(self, *, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj = nn.Linear(dim, 3 * dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, *, blocked: Tensor | None = None) -> Tensor:
+        """(B, Q, C) queries over (B, T, C) keys; ``blocked`` (B, Q, T) bool must leave a key to every query."""
+        weights, biases = self.in_proj.weight.chunk(3), self.in_proj.bias.chunk(3)
+        query, key, value = (
+            F.linear(tokens, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for tokens, weight, bias in zip((query, key, value), weights, biases, strict=True)
+        )
+        keep = None if blocked is None else ~blocked[:, None]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=keep)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a residual and a norm after it (post-norm)."""
+
+    def __init__(self, *, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(dim, hidden_dim)
+        self.linear2 = nn.Linear(hidden_dim, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.norm(tokens + self.linear2(F.relu(self.linear1(tokens))))
+
+
+class Mlp(nn.Sequential):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, *, dims: tuple[int, ...]) -> None:
+        layers: list[nn.Module] = []
+        for before, after in zip(dims[:-1], dims[1:], strict=True):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        super().__init__(*layers[:-1])
+
+
+def xavier_matrices_(module: nn.Module) -> None:
+    """Initialises every matrix with Xavier's rule, as the transformer layers of the recipe are."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+
+
+def tokens_of(feature_map: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, h w, C)."""
+    return feature_map.flatten(2).transpose(1, 2)
+
+
+def map_of(tokens: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """(B, h w, C) to (B, C, h, w)."""
+    return tokens.transpose(1, 2).unflatten(2, tuple(size))

@@ -1,0 +1,141 @@
+"""The loop of nine layers: masked attention to CLIP's levels, both injectors inside, a prediction after each."""
+
+from collections.abc import Callable, Collection
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from frozenseg.modeling.injectors import FeatureInjector, QueryInjector
+from frozenseg.modeling.layers import Attention, FeedForward, Mlp, tokens_of, xavier_matrices_
+from frozenseg.modeling.mask_pooling import mask_pool
+from frozenseg.modeling.pixel_decoder import PixelFeatures
+from frozenseg.modeling.position_encoding import sine_positions
+from frozenseg.structures import Prediction
+
+Classify = Callable[[Tensor], Tensor]  # (B, Q, D) embeddings to (B, Q, K + 1) logits
+
+
+class DecoderBlock(nn.Module):
+    """Masked cross-attention, self-attention, feed-forward; each with residual and norm after it."""
+
+    def __init__(self, *, dim: int, num_heads: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.cross_attention = Attention(dim=dim, num_heads=num_heads)
+        self.cross_norm = nn.LayerNorm(dim)
+        self.self_attention = Attention(dim=dim, num_heads=num_heads)
+        self.self_norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim=dim, hidden_dim=hidden_dim)
+        xavier_matrices_(self)
+
+    def forward(
+        self, queries: Tensor, query_positions: Tensor, keys: Tensor, memory: Tensor, *, blocked: Tensor
+    ) -> Tensor:
+        """(B, Q, C) queries over (B, T, C) memory, of which (B, Q, T) is blocked."""
+        placed = queries + query_positions
+        queries = self.cross_norm(queries + self.cross_attention(placed, keys, memory, blocked=blocked))
+        placed = queries + query_positions
+        queries = self.self_norm(queries + self.self_attention(placed, placed, queries))
+        return self.feed_forward(queries)
+
+
+class TransformerDecoder(nn.Module):
+    """Turns learned queries into masks and class embeddings (sec. 3.2; Mask2Former, sec. 3.2).
+
+    Layers count from 1. ``feature_layers`` name the layers before which the Feature Injector refines the memory,
+    ``query_layers`` those after which the Query Injector refines the queries; empty is off.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int = 256,
+        mask_dim: int = 256,
+        embed_dim: int = 768,
+        num_queries: int = 250,
+        num_heads: int = 8,
+        hidden_dim: int = 2048,
+        num_layers: int = 9,
+        num_levels: int = 3,
+        sam_dim: int | None = 256,
+        query_layers: Collection[int] = (3, 6, 9),
+        feature_layers: Collection[int] = (1, 4, 7),
+    ) -> None:
+        super().__init__()
+        self.query_features = nn.Embedding(num_queries, dim)
+        self.query_positions = nn.Embedding(num_queries, dim)
+        self.level_embedding = nn.Embedding(num_levels, dim)
+        self.blocks = nn.ModuleList(
+            DecoderBlock(dim=dim, num_heads=num_heads, hidden_dim=hidden_dim) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.mask_embedding = Mlp(dims=(dim, dim, dim, mask_dim))
+        self.class_embedding = Mlp(dims=(dim, dim, dim, embed_dim))
+        self.pool_projection = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim))
+        self.adapt_pooled = nn.Identity() if mask_dim == dim else nn.Linear(mask_dim, dim)
+        self.query_layers, self.feature_layers = frozenset(query_layers), frozenset(feature_layers)
+        # the embedding's own width is projected to the decoder's where they differ
+        self.adapt_sam = nn.Identity() if sam_dim in (None, dim) else nn.Conv2d(sam_dim, dim, 1)
+        self.query_injector = QueryInjector(project=self.pool_projection)
+        self.feature_injectors = nn.ModuleDict(
+            {str(layer): FeatureInjector(dim=dim, num_heads=num_heads) for layer in sorted(feature_layers)}
+        )
+
+    def forward(
+        self, pixels: PixelFeatures, sam: Tensor | None, classify: Classify, *, every_layer: bool
+    ) -> list[Prediction]:
+        """Predictions of the learned queries and of each layer; of the last layer alone without ``every_layer``."""
+        batch = pixels.mask_features.shape[0]
+        queries = self.query_features.weight.expand(batch, -1, -1)
+        query_positions = self.query_positions.weight.expand(batch, -1, -1)
+        memories = [
+            tokens_of(level) + embedding
+            for level, embedding in zip(pixels.levels, self.level_embedding.weight, strict=True)
+        ]
+        positions = [tokens_of(sine_positions(level)) for level in pixels.levels]
+        sam = None if sam is None else self.adapt_sam(sam)
+
+        mask_logits = self.predict_masks(queries, pixels.mask_features)
+        predictions = [self.predict(queries, mask_logits, pixels, classify)] if every_layer else []
+        for layer, block in enumerate(self.blocks, start=1):  # counted from 1, as in the paper
+            index = (layer - 1) % len(memories)
+            memory, size = memories[index], tuple(pixels.levels[index].shape[-2:])
+            keys = memory + positions[index]
+            if layer in self.feature_layers:  # eq. 2; these tokens carry no position afterwards
+                inject = self.feature_injectors[str(layer)]
+                sam_tokens = tokens_of(resized(pixels.sam, size)) + self.level_embedding.weight[index]
+                keys = memory = inject(memory, sam_tokens, positions[index])
+            blocked = blocked_cells(mask_logits, size)
+            queries = block(queries, query_positions, keys, memory, blocked=blocked)
+            mask_logits = self.predict_masks(queries, pixels.mask_features)
+            if every_layer or layer == len(self.blocks):
+                predictions.append(self.predict(queries, mask_logits, pixels, classify))
+            if layer in self.query_layers and layer < len(self.blocks):  # eq. 1; after the last, none would read it
+                queries = self.query_injector(queries, mask_logits, sam)
+        return predictions
+
+    def predict_masks(self, queries: Tensor, mask_features: Tensor) -> Tensor:
+        """(B, Q, C) queries to (B, Q, H / 4, W / 4) mask logits."""
+        return torch.einsum("bqc,bchw->bqhw", self.mask_embedding(self.norm(queries)), mask_features)
+
+    def predict(
+        self, queries: Tensor, mask_logits: Tensor, pixels: PixelFeatures, classify: Classify
+    ) -> Prediction:
+        """Classifies each query by itself and by what its mask covers."""
+        pooled = self.adapt_pooled(mask_pool(pixels.mask_features, mask_logits))
+        embeddings = self.class_embedding(self.norm(queries) + self.pool_projection(pooled))
+        return Prediction(classify(embeddings), mask_logits)
+
+
+def resized(feature_map: Tensor, size: tuple[int, int]) -> Tensor:
+    """A (B, C, h, w) map at another size, bilinearly."""
+    if feature_map.shape[-2:] == size:
+        return feature_map
+    return F.interpolate(feature_map, size=size, mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
+def blocked_cells(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, Q, h w) bool: cells outside each query's own mask. A row that would block every cell blocks none."""
+    blocked = (resized(mask_logits, size) < 0).flatten(2)  # sigmoid below one half
+    return blocked & ~blocked.all(dim=-1, keepdim=True)
