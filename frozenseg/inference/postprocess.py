@@ -1,0 +1,77 @@
+"""From a batch's predictions to results at the size each caller asked for."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from frozenseg.inference.instance import top_instances
+from frozenseg.inference.panoptic import panoptic_map
+from frozenseg.inference.semantic import class_maps
+from frozenseg.structures import Result
+
+
+@dataclass(frozen=True)
+class Postprocess:
+    """Which outputs to make, and the thresholds of each.
+
+    With panoptic or instance output, masks are brought to the output size before anything is combined; with
+    semantic output alone, class maps are made at the padded size and resized last. Published numbers follow
+    this order.
+    """
+
+    semantic: bool = True
+    panoptic: bool = True
+    instance: bool = True
+    object_threshold: float = 0.0
+    overlap_threshold: float = 0.8
+    num_instances: int = 100
+
+    def __call__(
+        self,
+        class_probs: Tensor,
+        mask_logits: Tensor,
+        is_thing: Tensor,
+        *,
+        padded_size: tuple[int, int],
+        image_size: tuple[int, int],
+        output_size: tuple[int, int],
+    ) -> Result:
+        """One image: (Q, K + 1) class probabilities and (Q, h, w) mask logits at stride 4."""
+        masks = _bilinear(mask_logits, padded_size)
+        if not (self.panoptic or self.instance):
+            maps = class_maps(class_probs, masks.sigmoid())
+            return Result(semantic=_crop_and_resize(maps, image_size, output_size) if self.semantic else None)
+        masks = _crop_and_resize(masks, image_size, output_size)
+        mask_probs = masks.sigmoid()
+        return Result(
+            semantic=class_maps(class_probs, mask_probs) if self.semantic else None,
+            panoptic=panoptic_map(
+                class_probs,
+                mask_probs,
+                is_thing,
+                object_threshold=self.object_threshold,
+                overlap_threshold=self.overlap_threshold,
+            )
+            if self.panoptic
+            else None,
+            instances=top_instances(
+                class_probs,
+                masks,
+                is_thing if self.panoptic else None,
+                num_instances=self.num_instances,
+            )
+            if self.instance
+            else None,
+        )
+
+
+def _crop_and_resize(maps: Tensor, image_size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
+    height, width = image_size
+    return _bilinear(maps[:, :height, :width], output_size)
+
+
+def _bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
