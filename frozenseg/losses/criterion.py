@@ -1,0 +1,170 @@
+"""The training loss: match, then compare classes and masks, at every layer (Mask2Former, sec. 3.3)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+
+from frozenseg.losses.matcher import HungarianMatcher, Match, PackedTargets, pack_targets
+from frozenseg.losses.point_sampling import (
+    Draw,
+    draw_uniform,
+    sample_masks,
+    sample_points,
+    uncertain_points,
+)
+from frozenseg.structures import Prediction, Target
+
+
+class _Points(NamedTuple):
+    """The random points of one prediction."""
+
+    shared: Tensor  # (B, P, 2), for matching
+    candidates: Tensor  # (M, P', 2), for the mask losses: the most uncertain are kept
+    others: Tensor  # (M, R, 2), for the mask losses: all are kept
+
+
+class Criterion:
+    """Weighted losses of all predictions of a batch, each matched with the targets on its own.
+
+    Three terms per prediction: cross-entropy over classes and void, where void weighs
+    ``no_object_weight``; binary cross-entropy and dice of the matched masks at ``num_points``
+    points each. A share of ``importance_ratio`` of these are the most uncertain among
+    ``oversample_ratio`` times as many random points, the rest are random. Mask terms are summed
+    over matches and divided by the average number of targets per process (at least 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        matcher: HungarianMatcher,
+        class_weight: float = 2.0,
+        mask_weight: float = 5.0,
+        dice_weight: float = 5.0,
+        no_object_weight: float = 0.1,
+        num_points: int = 12544,
+        oversample_ratio: float = 3.0,
+        importance_ratio: float = 0.75,
+        deep_supervision: bool = True,
+        draw: Draw = draw_uniform,
+    ) -> None:
+        self.matcher = matcher
+        self.class_weight = class_weight
+        self.mask_weight = mask_weight
+        self.dice_weight = dice_weight
+        self.no_object_weight = no_object_weight
+        self.num_candidates = int(num_points * oversample_ratio)
+        self.num_uncertain = int(num_points * importance_ratio)
+        self.num_others = num_points - self.num_uncertain
+        self.deep_supervision = deep_supervision
+        self.draw = draw
+
+    def __call__(
+        self, predictions: Sequence[Prediction], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Losses by Detectron2's names, weighted; their sum is what training minimises.
+
+        ``loss_ce``, ``loss_mask``, ``loss_dice`` belong to the final prediction, ``loss_ce_0`` ...
+        to the others in order.
+
+        Args:
+            predictions: index 0 from the learned queries, the last one final.
+            targets: one per image; all masks of one size, of whatever scale to the mask logits.
+
+        Raises:
+            ValueError: targets disagree with each other or with the batch.
+            FloatingPointError: the predictions have diverged.
+        """
+        num_images = len(predictions[-1].class_logits)
+        if len(targets) != num_images:
+            raise ValueError(f"{num_images} images but {len(targets)} targets: give one each")
+        supervised = predictions if self.deep_supervision else predictions[-1:]
+        packed = pack_targets(targets)
+        device = predictions[-1].mask_logits.device
+        with torch.autocast(device.type, enabled=False):
+            points = [self._draw_points(prediction, packed) for prediction in supervised]
+            points = (
+                points[1:] + points[:1]
+            )  # the final one draws first: reference values depend on it
+            pairs = self._match(supervised, packed, [drawn.shared for drawn in points])
+            num_targets = _targets_per_process(len(packed.class_ids), device)
+            losses: dict[str, Tensor] = {}
+            for layer, prediction in enumerate(supervised):
+                suffix = f"_{layer}" if layer < len(supervised) - 1 else ""
+                mask, dice = self._mask_losses(prediction, packed, pairs[layer], points[layer])
+                classes = self._class_loss(prediction, packed, pairs[layer])
+                losses[f"loss_ce{suffix}"] = self.class_weight * classes
+                losses[f"loss_mask{suffix}"] = self.mask_weight * mask / num_targets
+                losses[f"loss_dice{suffix}"] = self.dice_weight * dice / num_targets
+        return losses
+
+    def _draw_points(self, prediction: Prediction, targets: PackedTargets) -> _Points:
+        num_images, num_queries = prediction.class_logits.shape[:2]
+        num_matches = sum(min(count, num_queries) for count in targets.counts)
+        device = prediction.mask_logits.device
+        return _Points(
+            shared=self.draw((num_images, self.matcher.num_points, 2), device),
+            candidates=self.draw((num_matches, self.num_candidates, 2), device),
+            others=self.draw((num_matches, self.num_others, 2), device),
+        )
+
+    def _match(
+        self, predictions: Sequence[Prediction], targets: PackedTargets, points: Sequence[Tensor]
+    ) -> Tensor:
+        """(layers, 2, M) rows of the (B * Q) queries and of the packed targets, copied at once."""
+        matches = self.matcher(predictions, targets, points)
+        num_queries = predictions[-1].class_logits.shape[1]
+        rows = np.stack([_flat_rows(match, num_queries, targets.counts) for match in matches])
+        return torch.from_numpy(rows).to(points[0].device)
+
+    def _class_loss(self, prediction: Prediction, targets: PackedTargets, pairs: Tensor) -> Tensor:
+        query_rows, target_rows = pairs
+        logits = prediction.class_logits.float().flatten(0, 1)
+        void = logits.shape[-1] - 1
+        wanted = torch.full_like(logits[:, 0], void, dtype=torch.int64)
+        wanted[query_rows] = targets.class_ids[target_rows]
+        weights = torch.ones_like(logits[0])
+        weights[void] = self.no_object_weight
+        return F.cross_entropy(logits, wanted, weight=weights)
+
+    def _mask_losses(
+        self, prediction: Prediction, targets: PackedTargets, pairs: Tensor, drawn: _Points
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and dice, each summed over the matches."""
+        query_rows, target_rows = pairs
+        matched = prediction.mask_logits.flatten(0, 1).index_select(0, query_rows).float()
+        points = uncertain_points(
+            matched, drawn.candidates, drawn.others, num_uncertain=self.num_uncertain
+        )
+        labels = sample_masks(targets.masks, target_rows, points)
+        logits = sample_points(matched.unsqueeze(1), points).squeeze(1)
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        return cross_entropy.mean(dim=1).sum(), _dice_loss(logits.sigmoid(), labels).sum()
+
+
+def _dice_loss(probs: Tensor, labels: Tensor) -> Tensor:
+    """(M,): 1 - dice overlap of (M, P) rows, smoothed by one point."""
+    overlap = (probs * labels).sum(-1)
+    return 1.0 - (2.0 * overlap + 1.0) / (probs.sum(-1) + labels.sum(-1) + 1.0)
+
+
+def _flat_rows(match: Match, num_queries: int, counts: Sequence[int]) -> np.ndarray:
+    starts = np.cumsum([0, *counts[:-1]])
+    return np.stack(
+        [
+            match.image_ids * num_queries + match.query_ids,
+            starts[match.image_ids] + match.target_ids,
+        ]
+    )
+
+
+def _targets_per_process(num_targets: int, device: torch.device) -> float | Tensor:
+    """The normaliser of the mask terms: the average over processes, at least 1."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return max(float(num_targets), 1.0)
+    total = torch.tensor(float(num_targets), device=device)
+    distributed.all_reduce(total)
+    return (total / distributed.get_world_size()).clamp(min=1.0)
