@@ -1,0 +1,152 @@
+"""A vocabulary as rows of CLIP's text embedding space, and class logits from them."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from frozenseg.files import written_whole
+from frozenseg.vocabulary.templates import VILD_TEMPLATES
+from frozenseg.vocabulary.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+PROMPTS_PER_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class TextClassifier:
+    """One normalised row per synonym; a class scores as its best synonym does.
+
+    Args:
+        embeddings: (S, D), of unit length.
+        class_ids: (S,) int64, the class of each row; 0 to K - 1 all occur.
+    """
+
+    embeddings: Tensor
+    class_ids: Tensor
+
+    def __post_init__(self) -> None:
+        if self.embeddings.shape[:1] != self.class_ids.shape or not len(self.class_ids):
+            raise ValueError(
+                f"a text classifier needs one class id per row: got embeddings "
+                f"{tuple(self.embeddings.shape)} and class ids {tuple(self.class_ids.shape)}"
+            )
+
+    @cached_property
+    def num_classes(self) -> int:
+        """K, without void."""
+        return int(self.class_ids.max()) + 1
+
+    def to(self, device: torch.device | str) -> "TextClassifier":
+        """The same on another device."""
+        return replace(
+            self, embeddings=self.embeddings.to(device), class_ids=self.class_ids.to(device)
+        )
+
+    def logits(
+        self, region_embeddings: Tensor, void: Tensor, logit_scale: Tensor | float
+    ) -> Tensor:
+        """Scaled cosines of regions with every class, and with void in the last column.
+
+        Args:
+            region_embeddings: (B, Q, D), of any length.
+            void: (D,), of any length.
+            logit_scale: the factor itself, already exponentiated and clamped.
+
+        Returns:
+            (B, Q, K + 1) logits; gradient flows to regions, void and scale.
+        """
+        regions = F.normalize(region_embeddings, dim=-1)
+        rows = torch.cat([self.embeddings, F.normalize(void, dim=-1)[None]])
+        cosines = regions @ rows.to(regions.dtype).t()
+        columns = F.pad(self.class_ids, (0, 1), value=self.num_classes)
+        best = cosines.new_full((*cosines.shape[:-1], self.num_classes + 1), -torch.inf)
+        best = best.scatter_reduce(
+            -1, columns.expand_as(cosines), cosines, "amax", include_self=False
+        )
+        return logit_scale * best
+
+
+def build_text_classifier(
+    encode_text: Callable[[list[str]], Tensor],
+    vocabulary: Vocabulary,
+    *,
+    templates: Sequence[str] = VILD_TEMPLATES,
+    cache_dir: Path | None = None,
+    tower_fingerprint: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> TextClassifier:
+    """Embeds every synonym in every template and averages the templates (FC-CLIP, sec. 3.2).
+
+    Args:
+        encode_text: prompts to (N, D) embeddings of any length.
+        vocabulary: the classes.
+        templates: sentences with one ``{}``.
+        cache_dir: keep the rows in a file here, and take them from there next time.
+        tower_fingerprint: tells the text towers apart in the cache.
+        progress: called with the number of prompts encoded so far and in all.
+    """
+    words = [word for synonyms in vocabulary.synonyms for word in synonyms]
+    class_ids = [index for index, synonyms in enumerate(vocabulary.synonyms) for _ in synonyms]
+    path = (
+        None if cache_dir is None else cache_dir / _cache_name(words, templates, tower_fingerprint)
+    )
+    embeddings = None if path is None else _read_cache(path, num_rows=len(words))
+    if embeddings is None:
+        embeddings = _embed(encode_text, words, templates, progress)
+        if path is not None:
+            with written_whole(path) as part:
+                save_file({"embeddings": embeddings.cpu().contiguous()}, part)
+    return TextClassifier(embeddings, torch.tensor(class_ids, device=embeddings.device))
+
+
+@torch.no_grad()
+def _embed(
+    encode_text: Callable[[list[str]], Tensor],
+    words: list[str],
+    templates: Sequence[str],
+    progress: Callable[[int, int], None] | None,
+) -> Tensor:
+    """(S, D) float32: each template's embedding normalised, their mean, normalised again."""
+    rows: list[Tensor] = []
+    words_per_batch = max(1, PROMPTS_PER_BATCH // len(templates))
+    for start in range(0, len(words), words_per_batch):
+        batch = words[start : start + words_per_batch]
+        prompts = [template.format(word) for word in batch for template in templates]
+        encoded = F.normalize(encode_text(prompts).float(), dim=-1)
+        rows.append(
+            F.normalize(encoded.unflatten(0, (len(batch), len(templates))).mean(dim=1), dim=-1)
+        )
+        if progress is not None:
+            progress((start + len(batch)) * len(templates), len(words) * len(templates))
+    return torch.cat(rows)
+
+
+def _cache_name(words: Sequence[str], templates: Sequence[str], tower_fingerprint: str) -> str:
+    content = json.dumps([tower_fingerprint, list(templates), list(words)])
+    return f"text-{hashlib.sha256(content.encode()).hexdigest()[:32]}.safetensors"
+
+
+def _read_cache(path: Path, *, num_rows: int) -> Tensor | None:
+    """The stored rows; none where there is no file or a damaged one, which is then replaced."""
+    if not path.is_file():
+        return None
+    try:
+        embeddings = load_file(path)["embeddings"]
+    except (SafetensorError, KeyError, OSError) as error:
+        logger.warning("%s is damaged (%s): encoding the words again", path, error)
+        return None
+    if embeddings.shape[0] != num_rows or not embeddings.isfinite().all():
+        logger.warning("%s does not hold %d finite rows: encoding the words again", path, num_rows)
+        return None
+    return embeddings
