@@ -2,7 +2,7 @@
 //
 // The channels of one head are contiguous, so every inner loop runs over channels. The forward pass is parallel
 // over (image, query); the backward pass over (image, head), whose gradients of value never overlap, so
-// nothing is atomic.
+// nothing is atomic. Within a task neighbouring heads go together, because they are neighbours in memory.
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
@@ -29,6 +29,8 @@
 namespace {
 
 using at::Tensor;
+
+constexpr int kAnyNumber = 0;
 
 // Half-precision values are accumulated in float; locations and weights come in this type.
 template <typename scalar_t>
@@ -78,141 +80,242 @@ INLINE bool find_footprint(const real* location, const int64_t* shape, Footprint
   return true;
 }
 
-template <typename scalar_t>
+// One number per channel of a head; a number of channels known when compiling stays in registers.
+template <typename real, int kChannels>
+struct Row {
+  explicit Row(int64_t) {}
+  real at[kChannels];
+};
+template <typename real>
+struct Row<real, kAnyNumber> {
+  explicit Row(int64_t channels) : storage(channels), at(storage.data()) {}
+  std::vector<real> storage;
+  real* at;
+};
+
+// Adds one sample, times its attention weight, to the sum of a head. `map`: the head's first cell of the level.
+template <typename scalar_t, typename real>
+INLINE void add_sample(
+    const scalar_t* map, int64_t stride, int64_t channels, const Footprint<real>& at, real attention, real* sum) {
+  for (int k = 0; k < 4; ++k) {
+    if (at.cell[k] < 0) {
+      continue;
+    }
+    const real weight = attention * at.weight[k];
+    const scalar_t* cell = map + at.cell[k] * stride;
+#pragma omp simd
+    for (int64_t c = 0; c < channels; ++c) {
+      sum[c] += weight * static_cast<real>(cell[c]);
+    }
+  }
+}
+
+// Spreads a head's gradient over the cells of one sample; `dot` receives its product with each cell's value.
+template <typename scalar_t, typename real>
+INLINE void spread_gradient(
+    const scalar_t* map,
+    real* grad_map,
+    int64_t stride,
+    int64_t channels,
+    const Footprint<real>& at,
+    real attention,
+    const real* grad,
+    real* dot) {
+  for (int k = 0; k < 4; ++k) {
+    dot[k] = 0;
+    if (at.cell[k] < 0) {
+      continue;
+    }
+    const real weight = attention * at.weight[k];
+    const scalar_t* cell = map + at.cell[k] * stride;
+    real* grad_cell = grad_map + at.cell[k] * stride;
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < channels; ++c) {
+      grad_cell[c] += weight * grad[c];
+      sum += grad[c] * static_cast<real>(cell[c]);
+    }
+    dot[k] = sum;
+  }
+}
+
+template <typename scalar_t, int kChannels>
 FOR_EACH_VECTOR_UNIT void forward_rows(
     const Inputs<scalar_t>& in, int64_t begin, int64_t end, scalar_t* output) {
   using real = real_of<scalar_t>;
   const Sizes& n = in.size;
-  const int64_t channels = n.channels, stride = n.heads * channels;
-  std::vector<real> sum(channels);
+  const int64_t channels = kChannels == kAnyNumber ? n.channels : kChannels;
+  const int64_t stride = n.heads * channels; // from one cell to the next
+  Row<real, kChannels> sum(channels);
   Footprint<real> at;
-  for (int64_t row = begin; row < end; ++row) { // image and query
-    const scalar_t* image = in.value + row / n.queries * n.cells * stride;
-    for (int64_t head = 0; head < n.heads; ++head) {
-      std::fill(sum.begin(), sum.end(), real(0));
-      real* s = sum.data();
-      int64_t point = (row * n.heads + head) * n.levels * n.points;
-      for (int64_t level = 0; level < n.levels; ++level) {
-        const scalar_t* map = image + in.starts[level] * stride + head * channels;
-        for (const int64_t last = point + n.points; point < last; ++point) {
-          if (!find_footprint(in.locations + 2 * point, in.shapes + 2 * level, at)) {
-            continue;
-          }
-          for (int k = 0; k < 4; ++k) {
-            if (at.cell[k] < 0) {
-              continue;
-            }
-            const real weight = in.weights[point] * at.weight[k];
-            const scalar_t* v = map + at.cell[k] * stride;
-#pragma omp simd
-            for (int64_t c = 0; c < channels; ++c) {
-              s[c] += weight * static_cast<real>(v[c]);
-            }
-          }
+  for (int64_t row = begin * n.heads; row < end * n.heads; ++row) { // image, query and head
+    const int64_t image = row / (n.queries * n.heads), head = row % n.heads;
+    const scalar_t* origin = in.value + image * n.cells * stride + head * channels;
+    std::fill_n(sum.at, channels, real(0));
+    int64_t point = row * n.levels * n.points;
+    for (int64_t level = 0; level < n.levels; ++level) {
+      const scalar_t* map = origin + in.starts[level] * stride;
+      for (const int64_t last = point + n.points; point < last; ++point) {
+        if (find_footprint(in.locations + 2 * point, in.shapes + 2 * level, at)) {
+          add_sample(map, stride, channels, at, in.weights[point], sum.at);
         }
       }
-      scalar_t* out = output + row * stride + head * channels;
-      for (int64_t c = 0; c < channels; ++c) {
-        out[c] = static_cast<scalar_t>(s[c]);
-      }
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      output[row * channels + c] = static_cast<scalar_t>(sum.at[c]);
     }
   }
 }
 
 template <typename scalar_t>
-FOR_EACH_VECTOR_UNIT void backward_heads(
+struct Gradients {
+  using real = real_of<scalar_t>;
+  const scalar_t* output;
+  real* value;
+  real* locations;
+  real* weights;
+};
+
+// Everything that one image, query and head contributes. `row` counts them.
+template <typename scalar_t, int kChannels>
+INLINE void backward_row(
     const Inputs<scalar_t>& in,
-    int64_t begin,
-    int64_t end,
-    const scalar_t* grad_output,
-    real_of<scalar_t>* grad_value,
-    real_of<scalar_t>* grad_locations,
-    real_of<scalar_t>* grad_weights) {
+    const Gradients<scalar_t>& gradients,
+    int64_t row,
+    Row<real_of<scalar_t>, kChannels>& grad) {
   using real = real_of<scalar_t>;
   const Sizes& n = in.size;
-  const int64_t channels = n.channels, stride = n.heads * channels;
-  std::vector<real> grad(channels);
-  Footprint<real> at;
-  for (int64_t row = begin; row < end; ++row) { // image and head
-    const int64_t image = row / n.heads, head = row % n.heads;
-    const int64_t origin = image * n.cells * stride + head * channels;
-    for (int64_t query = 0; query < n.queries; ++query) {
-      const int64_t output_row = image * n.queries + query;
-      const scalar_t* out = grad_output + output_row * stride + head * channels;
-      real* g = grad.data();
-      for (int64_t c = 0; c < channels; ++c) {
-        g[c] = static_cast<real>(out[c]);
+  const int64_t channels = kChannels == kAnyNumber ? n.channels : kChannels;
+  const int64_t stride = n.heads * channels;
+  const int64_t image = row / (n.queries * n.heads), head = row % n.heads;
+  const int64_t origin = image * n.cells * stride + head * channels;
+  for (int64_t c = 0; c < channels; ++c) {
+    grad.at[c] = static_cast<real>(gradients.output[row * channels + c]);
+  }
+  int64_t point = row * n.levels * n.points;
+  for (int64_t level = 0; level < n.levels; ++level) {
+    const int64_t map = origin + in.starts[level] * stride;
+    const int64_t* shape = in.shapes + 2 * level;
+    for (const int64_t last = point + n.points; point < last; ++point) {
+      real* by_location = gradients.locations + 2 * point;
+      Footprint<real> at;
+      if (!find_footprint(in.locations + 2 * point, shape, at)) {
+        gradients.weights[point] = by_location[0] = by_location[1] = 0;
+        continue;
       }
-      int64_t point = (output_row * n.heads + head) * n.levels * n.points;
-      for (int64_t level = 0; level < n.levels; ++level) {
-        const int64_t map = origin + in.starts[level] * stride;
-        const int64_t* shape = in.shapes + 2 * level;
-        for (const int64_t last = point + n.points; point < last; ++point) {
-          if (!find_footprint(in.locations + 2 * point, shape, at)) {
-            grad_weights[point] = grad_locations[2 * point] = grad_locations[2 * point + 1] = 0;
-            continue;
-          }
-          const real attention = in.weights[point];
-          real dot[4] = {0, 0, 0, 0}; // of the gradient with each cell
-          for (int k = 0; k < 4; ++k) {
-            if (at.cell[k] < 0) {
-              continue;
-            }
-            const real weight = attention * at.weight[k];
-            const scalar_t* v = in.value + map + at.cell[k] * stride;
-            real* gv = grad_value + map + at.cell[k] * stride;
-            real sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t c = 0; c < channels; ++c) {
-              gv[c] += weight * g[c];
-              sum += g[c] * static_cast<real>(v[c]);
-            }
-            dot[k] = sum;
-          }
-          const real by_column = (1 - at.below) * (dot[1] - dot[0]) + at.below * (dot[3] - dot[2]);
-          const real by_row = (1 - at.right) * (dot[2] - dot[0]) + at.right * (dot[3] - dot[1]);
-          grad_locations[2 * point] = attention * by_column * shape[1];
-          grad_locations[2 * point + 1] = attention * by_row * shape[0];
-          grad_weights[point] = at.weight[0] * dot[0] + at.weight[1] * dot[1] +
-              at.weight[2] * dot[2] + at.weight[3] * dot[3];
-        }
+      const real attention = in.weights[point];
+      real dot[4];
+      spread_gradient(
+          in.value + map, gradients.value + map, stride, channels, at, attention, grad.at, dot);
+      const real by_column = (1 - at.below) * (dot[1] - dot[0]) + at.below * (dot[3] - dot[2]);
+      const real by_row = (1 - at.right) * (dot[2] - dot[0]) + at.right * (dot[3] - dot[1]);
+      by_location[0] = attention * by_column * shape[1];
+      by_location[1] = attention * by_row * shape[0];
+      gradients.weights[point] = at.weight[0] * dot[0] + at.weight[1] * dot[1] +
+          at.weight[2] * dot[2] + at.weight[3] * dot[3];
+    }
+  }
+}
+
+// From `begin` to `end` count images times heads.
+template <typename scalar_t, int kChannels>
+FOR_EACH_VECTOR_UNIT void backward_heads(
+    const Inputs<scalar_t>& in, int64_t begin, int64_t end, const Gradients<scalar_t>& gradients) {
+  const Sizes& n = in.size;
+  Row<real_of<scalar_t>, kChannels> grad(n.channels);
+  for (int64_t image = begin / n.heads; image * n.heads < end; ++image) {
+    const int64_t first_head = std::max<int64_t>(begin - image * n.heads, 0);
+    const int64_t last_head = std::min(end - image * n.heads, n.heads);
+    for (int64_t query = image * n.queries; query < (image + 1) * n.queries; ++query) {
+      for (int64_t head = first_head; head < last_head; ++head) {
+        backward_row<scalar_t, kChannels>(in, gradients, query * n.heads + head, grad);
       }
     }
   }
 }
 
-// Checks what would read or write out of bounds: everything else is checked in Python.
-Sizes sizes_of(
-    const Tensor& value,
-    const Tensor& shapes,
-    const Tensor& starts,
-    const Tensor& locations,
-    const Tensor& weights) {
-  TORCH_CHECK_VALUE(value.dim() == 4, "value must be (B, T, M, C), got ", value.sizes());
-  TORCH_CHECK_VALUE(weights.dim() == 5, "weights must be (B, Q, M, L, P), got ", weights.sizes());
-  const Sizes n{
-      value.size(0), value.size(1), value.size(2), value.size(3), weights.size(1), weights.size(3), weights.size(4)};
-  TORCH_CHECK_VALUE(
-      weights.size(0) == n.batch && weights.size(2) == n.heads && weights.numel() * 2 == locations.numel() &&
-          shapes.numel() == 2 * n.levels && starts.numel() == n.levels,
-      "the shapes of the arguments do not belong together");
-  TORCH_CHECK_TYPE(
-      shapes.scalar_type() == at::kLong && starts.scalar_type() == at::kLong,
-      "spatial_shapes and level_start must be int64");
-  const auto real = value.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  TORCH_CHECK_TYPE(
-      locations.scalar_type() == real && weights.scalar_type() == real,
-      "locations and weights must be ", real, " where value is ", value.scalar_type());
-  const Tensor shapes_ = shapes.contiguous(), starts_ = starts.contiguous();
-  const int64_t* shape = shapes_.const_data_ptr<int64_t>();
-  const int64_t* start = starts_.const_data_ptr<int64_t>();
-  for (int64_t level = 0; level < n.levels; ++level, shape += 2, ++start) {
-    TORCH_CHECK_VALUE(
-        shape[0] >= 0 && shape[1] >= 0 && *start >= 0 && *start + shape[0] * shape[1] <= n.cells,
-        "level ", level, " of ", shape[0], " x ", shape[1], " cells from cell ", *start,
-        " does not fit into the ", n.cells, " cells of value");
+// The arguments of the operator, contiguous, and checked for what would read or write out of bounds.
+struct Arguments {
+  Tensor value, shapes, starts, locations, weights;
+  Sizes size;
+
+  Arguments(
+      const Tensor& value_,
+      const Tensor& spatial_shapes,
+      const Tensor& level_start,
+      const Tensor& sampling_locations,
+      const Tensor& attention_weights)
+      : value(value_.contiguous()),
+        shapes(spatial_shapes.contiguous()),
+        starts(level_start.contiguous()),
+        locations(sampling_locations.contiguous()),
+        weights(attention_weights.contiguous()) {
+    check_types();
+    check_sizes();
+    check_levels();
   }
-  return n;
+
+  template <typename scalar_t>
+  Inputs<scalar_t> inputs() const {
+    using real = real_of<scalar_t>;
+    return {
+        size,
+        value.const_data_ptr<scalar_t>(),
+        shapes.const_data_ptr<int64_t>(),
+        starts.const_data_ptr<int64_t>(),
+        locations.const_data_ptr<real>(),
+        weights.const_data_ptr<real>()};
+  }
+
+ private:
+  void check_types() const {
+    const auto real = value.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    TORCH_CHECK_TYPE(
+        locations.scalar_type() == real && weights.scalar_type() == real,
+        "sampling_locations and attention_weights must be ", real, " where value is ", value.scalar_type());
+    TORCH_CHECK_TYPE(
+        shapes.scalar_type() == at::kLong && starts.scalar_type() == at::kLong,
+        "spatial_shapes and level_start must be int64");
+  }
+
+  void check_sizes() {
+    TORCH_CHECK_VALUE(
+        value.dim() == 4 && weights.dim() == 5,
+        "value must be (B, T, M, C) and attention_weights (B, Q, M, L, P), got ", value.sizes(), " and ",
+        weights.sizes());
+    size = {
+        value.size(0), value.size(1), value.size(2), value.size(3),
+        weights.size(1), weights.size(3), weights.size(4)};
+    TORCH_CHECK_VALUE(
+        weights.size(0) == size.batch && weights.size(2) == size.heads &&
+            locations.numel() == 2 * weights.numel() && shapes.numel() == 2 * size.levels &&
+            starts.numel() == size.levels,
+        "the shapes of the arguments do not belong together");
+  }
+
+  void check_levels() const {
+    const int64_t* shape = shapes.const_data_ptr<int64_t>();
+    const int64_t* start = starts.const_data_ptr<int64_t>();
+    for (int64_t level = 0; level < size.levels; ++level, shape += 2, ++start) {
+      TORCH_CHECK_VALUE(
+          shape[0] >= 0 && shape[1] >= 0 && *start >= 0 && *start + shape[0] * shape[1] <= size.cells,
+          "level ", level, " has ", shape[0], " x ", shape[1], " cells from cell ", *start,
+          ", more than the ", size.cells, " cells of value");
+    }
+  }
+};
+
+// Calls `function` with the number of channels as a constant where it is a usual one.
+template <typename Function>
+void with_channels(int64_t channels, const Function& function) {
+  switch (channels) {
+    case 8: // the shapes world
+      return function(std::integral_constant<int, 8>{});
+    case 32: // FrozenSeg
+      return function(std::integral_constant<int, 32>{});
+    default:
+      return function(std::integral_constant<int, kAnyNumber>{});
+  }
 }
 
 // Rows per task: a task of fewer multiplications is not worth starting a thread for.
@@ -226,23 +329,17 @@ Tensor forward(
     const Tensor& level_start,
     const Tensor& sampling_locations,
     const Tensor& attention_weights) {
-  const Sizes n = sizes_of(value, spatial_shapes, level_start, sampling_locations, attention_weights);
-  const Tensor v = value.contiguous(), shapes = spatial_shapes.contiguous(), starts = level_start.contiguous(),
-               locations = sampling_locations.contiguous(), weights = attention_weights.contiguous();
+  const Arguments arguments(value, spatial_shapes, level_start, sampling_locations, attention_weights);
+  const Sizes& n = arguments.size;
   Tensor output = at::zeros({n.batch, n.queries, n.heads * n.channels}, value.options());
+  const int64_t work = 4 * n.heads * n.levels * n.points * n.channels;
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, value.scalar_type(), "ms_deform_attn", [&] {
-    using real = real_of<scalar_t>;
-    const Inputs<scalar_t> in{
-        n,
-        v.const_data_ptr<scalar_t>(),
-        shapes.const_data_ptr<int64_t>(),
-        starts.const_data_ptr<int64_t>(),
-        locations.const_data_ptr<real>(),
-        weights.const_data_ptr<real>()};
+    const auto in = arguments.inputs<scalar_t>();
     scalar_t* out = output.mutable_data_ptr<scalar_t>();
-    const int64_t work = 4 * n.heads * n.levels * n.points * n.channels;
-    at::parallel_for(0, n.batch * n.queries, grain_size(work), [&](int64_t begin, int64_t end) {
-      forward_rows(in, begin, end, out);
+    with_channels(n.channels, [&](auto channels) {
+      at::parallel_for(0, n.batch * n.queries, grain_size(work), [&](int64_t begin, int64_t end) {
+        forward_rows<scalar_t, channels()>(in, begin, end, out);
+      });
     });
   });
   return output;
@@ -255,31 +352,28 @@ std::tuple<Tensor, Tensor, Tensor> backward(
     const Tensor& level_start,
     const Tensor& sampling_locations,
     const Tensor& attention_weights) {
-  const Sizes n = sizes_of(value, spatial_shapes, level_start, sampling_locations, attention_weights);
+  const Arguments arguments(value, spatial_shapes, level_start, sampling_locations, attention_weights);
+  const Sizes& n = arguments.size;
   TORCH_CHECK_VALUE(
-      grad_output.numel() == n.batch * n.queries * n.heads * n.channels, "grad_output must have the output's shape");
-  const Tensor grad = grad_output.to(value.scalar_type()).contiguous(), v = value.contiguous(),
-               shapes = spatial_shapes.contiguous(), starts = level_start.contiguous(),
-               locations = sampling_locations.contiguous(), weights = attention_weights.contiguous();
-  Tensor grad_value = at::zeros(v.sizes(), locations.options());
-  Tensor grad_locations = at::empty_like(locations);
-  Tensor grad_weights = at::empty_like(weights);
+      grad_output.numel() == n.batch * n.queries * n.heads * n.channels,
+      "grad_output must have the shape of the output, got ", grad_output.sizes());
+  const Tensor grad = grad_output.to(value.scalar_type()).contiguous();
+  Tensor grad_value = at::zeros(value.sizes(), arguments.locations.options());
+  Tensor grad_locations = at::empty_like(arguments.locations);
+  Tensor grad_weights = at::empty_like(arguments.weights);
+  const int64_t work = 8 * n.queries * n.levels * n.points * n.channels;
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, value.scalar_type(), "ms_deform_attn_backward", [&] {
     using real = real_of<scalar_t>;
-    const Inputs<scalar_t> in{
-        n,
-        v.const_data_ptr<scalar_t>(),
-        shapes.const_data_ptr<int64_t>(),
-        starts.const_data_ptr<int64_t>(),
-        locations.const_data_ptr<real>(),
-        weights.const_data_ptr<real>()};
-    const scalar_t* grad_out = grad.const_data_ptr<scalar_t>();
-    real* by_value = grad_value.mutable_data_ptr<real>();
-    real* by_locations = grad_locations.mutable_data_ptr<real>();
-    real* by_weights = grad_weights.mutable_data_ptr<real>();
-    const int64_t work = 8 * n.queries * n.levels * n.points * n.channels;
-    at::parallel_for(0, n.batch * n.heads, grain_size(work), [&](int64_t begin, int64_t end) {
-      backward_heads(in, begin, end, grad_out, by_value, by_locations, by_weights);
+    const auto in = arguments.inputs<scalar_t>();
+    const Gradients<scalar_t> gradients{
+        grad.const_data_ptr<scalar_t>(),
+        grad_value.mutable_data_ptr<real>(),
+        grad_locations.mutable_data_ptr<real>(),
+        grad_weights.mutable_data_ptr<real>()};
+    with_channels(n.channels, [&](auto channels) {
+      at::parallel_for(0, n.batch * n.heads, grain_size(work), [&](int64_t begin, int64_t end) {
+        backward_heads<scalar_t, channels()>(in, begin, end, gradients);
+      });
     });
   });
   return {grad_value.to(value.scalar_type()), grad_locations, grad_weights};
