@@ -1,0 +1,39 @@
+"""FrozenSeg: panoptic, semantic and instance segmentation of any image with any list of words.
+
+>>> import frozenseg
+>>> segmenter = frozenseg.load("shapes")
+>>> result = segmenter("scene.png", "red circle; striped blue star; grass [stuff]")
+>>> result.draw().save("result.png")
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from frozenseg.inference.segmenter import Segmenter
+
+__version__ = "0.1.0"
+
+# models that need no configuration file of the user's
+BUILTIN_MODELS = {"shapes": "shapes/frozenseg.yaml"}
+
+
+def load(
+    model: str | Path = "shapes", *, weights: str | Path | None = None, device: str | None = None
+) -> "Segmenter":
+    """A segmenter with trained weights.
+
+    Args:
+        model: ``shapes`` (the miniature model that ships with the package), or a configuration file.
+        weights: trained weights, ours or an official ``.pth``; by default those that the configuration names.
+        device: ``cpu``, ``cuda`` ...; by default cuda where there is one.
+
+    Raises:
+        UserError: no such model, weights of another architecture, a tower that is not there.
+    """
+    from frozenseg.config import load_config
+    from frozenseg.inference.build import build_segmenter
+
+    overrides = [] if weights is None else ["MODEL.WEIGHTS", str(weights)]
+    overrides += [] if device is None else ["MODEL.DEVICE", device]
+    return build_segmenter(load_config(BUILTIN_MODELS.get(str(model), model), overrides))

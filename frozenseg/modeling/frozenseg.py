@@ -53,7 +53,7 @@ class FrozenSeg(nn.Module):
         ``every_layer`` asks for the predictions of all layers (deep supervision); by default while training.
         """
         image_sizes = [tuple(image.shape[-2:]) for image in images]
-        padded_size = self._padded_size(image_sizes)
+        padded_size = self.padded_size(image_sizes)
         clip = self.clip(self.clip.normalize(images, padded_size))
         sam = None if self.sam is None else self.sam(self.sam.normalize(images, padded_size))
 
@@ -95,7 +95,8 @@ class FrozenSeg(nn.Module):
             for name, value in own.items():
                 value.copy_(state[name])
 
-    def _padded_size(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    def padded_size(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+        """The size that images of these sizes are padded to in one batch."""
         height, width = (max(side) for side in zip(*sizes, strict=True))
         step = self.size_divisibility
         return -(-height // step) * step, -(-width // step) * step
