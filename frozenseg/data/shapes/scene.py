@@ -35,14 +35,28 @@ class Scene:
 
 
 class Painter:
-    """Paints one square scene, back to front."""
+    """Paints one square scene, back to front.
 
-    def __init__(self, *, rng: np.random.Generator, size: int, stuff: tuple[str, ...]) -> None:
+    Args:
+        size: Side of the image, pixels.
+        stuff: The grounds, one region each.
+        shares: The least share of the image that each ground gets before things are placed.
+    """
+
+    def __init__(
+        self,
+        *,
+        rng: np.random.Generator,
+        size: int,
+        stuff: tuple[str, ...],
+        shares: tuple[float, ...] | None = None,
+    ) -> None:
         if size > TILE:
             raise ValueError(f"a shapes scene is at most {TILE} pixels wide, not {size}")
         self.rng = rng
         self.size = size
         self.stuff = stuff
+        self._shares = shares or (MIN_GROUND_SHARE,) * len(stuff)
         self.things: list[Thing] = []
         self._full_areas: list[int] = []
         self._y, self._x = np.mgrid[:size, :size].astype(np.float32)
@@ -137,8 +151,10 @@ class Painter:
         return color * (relief * rim)[..., None]
 
     def _paint_grounds(self) -> tuple[Array, NDArray[np.int64]]:
-        labels, edge = self._divide()
         image = self._ground(self.stuff[0])
+        if len(self.stuff) == 1:
+            return image, np.zeros((self.size, self.size), dtype=np.int64)
+        labels, edge = self._divide()
         for label, name in enumerate(self.stuff[1:], start=1):
             cover = np.clip(0.5 + edge[label], 0, 1)[..., None]
             image += cover * (self._ground(name) - image)
@@ -155,7 +171,7 @@ class Painter:
                 labels[own < nearest] = label
                 nearest = np.minimum(nearest, own)
             shares = np.bincount(labels.ravel(), minlength=len(self.stuff)) / labels.size
-            if shares.min() >= MIN_GROUND_SHARE:
+            if (shares >= self._shares).all():
                 return labels, edges
 
     def _site_distances(self) -> Array:
@@ -163,12 +179,12 @@ class Painter:
         rng, size = self.rng, self.size
         y, x = self._y, self._x
         for length in (0.9, 0.35):
-            amplitude = rng.uniform(0.02, 0.12, 2) * size * length
-            rate = 2 * np.pi / (length * size) * rng.uniform(0.7, 1.3, 2)
-            phase = rng.uniform(0, 2 * np.pi, 2)
+            amplitude = (rng.uniform(0.02, 0.12, 2) * size * length).astype(np.float32)
+            rate = (2 * np.pi / (length * size) * rng.uniform(0.7, 1.3, 2)).astype(np.float32)
+            phase = rng.uniform(0, 2 * np.pi, 2).astype(np.float32)
             y, x = (
-                y + (amplitude[0] * np.sin(rate[0] * x + phase[0])).astype(np.float32),
-                x + (amplitude[1] * np.sin(rate[1] * y + phase[1])).astype(np.float32),
+                y + amplitude[0] * np.sin(rate[0] * x + phase[0]),
+                x + amplitude[1] * np.sin(rate[1] * y + phase[1]),
             )
         sites = rng.uniform(-0.2, 1.2, (len(self.stuff), 2)).astype(np.float32) * size
         if "sky" in self.stuff:

@@ -1,0 +1,267 @@
+"""Trains the miniature SAM of the shapes world: from one point to the mask of what lies there.
+
+    python tools/pretrain_shapes_sam.py --out frozenseg/weights/shapes
+
+Class-agnostic: scenes of all things and grounds, no names. Three masks are proposed for a point and the best one
+learns (Segment Anything, sec. 3), together with an estimate of each mask's IoU. See ``--help`` for seeds and budgets.
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from rich.console import Console
+from safetensors.torch import save_file
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+
+from frozenseg.data.shapes.dataset import ShapesDataset
+from frozenseg.data.shapes.scene import Painter, Scene
+from frozenseg.data.shapes.words import ALL_THINGS, STUFF
+from frozenseg.modeling.sam_folder import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    load_sam_folder,
+    sam_from_config,
+)
+
+CONFIG: dict[str, Any] = {
+    "image_size": 256,
+    "patch_size": 16,
+    "out_channels": 64,
+    "encoder": {
+        "embed_dim": 128,
+        "depth": 4,
+        "num_heads": 4,
+        "window_size": 8,
+        "global_attn_indexes": [1, 3],
+    },
+    "transformer": {"depth": 2, "num_heads": 4, "mlp_dim": 256},
+    "decoder": {"num_multimask_outputs": 3, "iou_head_depth": 3, "iou_head_hidden_dim": 64},
+}
+LOW_RES = 64  # side of the masks that the decoder gives
+WARMUP_STEPS = 200
+console = Console()
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 3000,
+    minutes: Annotated[float, typer.Option(help="End after this time at the latest.")] = 45.0,
+    batch_size: int = 8,
+    num_points: Annotated[int, typer.Option(help="Prompts per scene.")] = 6,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = False,
+) -> None:
+    """Trains, reports the masks' IoU, and writes sam.json and sam.safetensors."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    sam = sam_from_config(CONFIG)
+    nn.init.trunc_normal_(sam.image_encoder.pos_embed, std=0.02)
+    optimizer = build_optimizer(sam, learning_rate)
+    checkpoint = out / "sam_checkpoint.pt"
+    first = load_checkpoint(checkpoint, sam, optimizer) if resume else 0
+
+    start = saved = time.monotonic()
+    for step in range(first, steps):
+        elapsed = (time.monotonic() - start) / 60
+        progress = max(step / steps, elapsed / minutes)  # of the schedule
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * learning_rate_factor(step, progress)
+        rng = np.random.default_rng((seed, step))
+        loss, iou = train_step(sam, optimizer, *draw_batch(rng, batch_size, num_points))
+        if step % 50 == 0:
+            left = elapsed / (step - first + 1) * (steps - step)
+            console.log(
+                f"step {step}/{steps} loss {loss:.3f} batch IoU {iou:.3f} "
+                f"{elapsed:.1f} min, about {left:.0f} min left"
+            )
+        if step % 500 == 499:
+            console.log(evaluate(sam, num_scenes=20))
+        if time.monotonic() - saved > 120:
+            save_checkpoint(checkpoint, sam, optimizer, step + 1)
+            saved = time.monotonic()
+
+    write_files(out, sam)
+    console.log(evaluate(load_sam_folder(out), num_scenes=200))  # rounded to float16
+    checkpoint.unlink(missing_ok=True)
+
+
+def build_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """AdamW, decaying matrices only."""
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+
+
+def learning_rate_factor(step: int, progress: float) -> float:
+    """Linear warm-up, then half a cosine to zero."""
+    return min(1, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def random_scene(rng: np.random.Generator) -> Scene:
+    """A scene of any things and grounds."""
+    num_stuff, num_things = int(rng.integers(2, 4)), int(rng.integers(3, 8))
+    stuff = tuple(STUFF[i] for i in rng.choice(len(STUFF), num_stuff, replace=False))
+    painter = Painter(rng=rng, size=CONFIG["image_size"], stuff=stuff)
+    for index in rng.integers(len(ALL_THINGS), size=num_things):
+        painter.place(ALL_THINGS[index])
+    return painter.finish()
+
+
+def draw_batch(
+    rng: np.random.Generator, batch_size: int, num_points: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (B, 3, 256, 256), points (B, P, 2) as (x, y) in pixels, masks (B, P, 64, 64) of 0 and 1."""
+    scenes = [random_scene(rng) for _ in range(batch_size)]
+    images = np.stack([scene.image for scene in scenes])
+    prompts = [draw_prompts(rng, scene.labels, num_points) for scene in scenes]
+    points, masks = (torch.stack(parts) for parts in zip(*prompts, strict=True))
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float(), points, masks
+
+
+def draw_prompts(
+    rng: np.random.Generator, labels: np.ndarray, num_points: int
+) -> tuple[Tensor, Tensor]:
+    """One pixel in each of ``num_points`` segments, and the segments' masks."""
+    present = np.unique(labels)
+    chosen = np.resize(rng.permutation(present), num_points)
+    points = [inner_point(rng, labels == label) for label in chosen]
+    masks = torch.from_numpy(labels[None] == chosen[:, None, None]).float()
+    return torch.tensor(points), (low_res(masks) > 0.5).float()
+
+
+def inner_point(rng: np.random.Generator, mask: np.ndarray) -> tuple[float, float]:
+    """A random pixel (x, y) of a mask."""
+    rows, columns = np.nonzero(mask)
+    pick = rng.integers(len(rows))
+    return float(columns[pick]), float(rows[pick])
+
+
+def low_res(masks: Tensor) -> Tensor:
+    return F.interpolate(masks[None], size=(LOW_RES, LOW_RES), mode="area")[0]
+
+
+def propose(sam: Sam, embedding: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Four mask logits (P, 4, 64, 64) and IoU estimates (P, 4) for each point of one image.
+
+    The first is SAM's single answer, the other three its proposals for an ambiguous point.
+    """
+    labels = torch.ones(len(points), 1)
+    sparse, dense = sam.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)
+    return sam.mask_decoder.predict_masks(
+        image_embeddings=embedding[None],
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+    )
+
+
+def train_step(
+    sam: Sam, optimizer: torch.optim.Optimizer, images: Tensor, points: Tensor, masks: Tensor
+) -> tuple[float, float]:
+    """One step; returns the loss and the mean IoU of the best proposals."""
+    sam.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        embeddings = sam.image_encoder(sam.preprocess(images))
+        proposals = [propose(sam, *pair) for pair in zip(embeddings, points, strict=True)]
+    logits, estimates = (torch.cat(parts).float() for parts in zip(*proposals, strict=True))
+    targets = masks.flatten(0, 1)[:, None].expand_as(logits)
+    losses = mask_losses(logits, targets)
+    ious = mask_iou(logits > 0, targets > 0.5)
+    loss = losses[:, 0].mean() + losses[:, 1:].min(1).values.mean()
+    loss = loss + F.mse_loss(estimates, ious)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
+    optimizer.step()
+    return loss.item(), ious[:, 1:].max(1).values.mean().item()
+
+
+def mask_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Three times cross entropy plus dice of each mask: (P, M)."""
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean((-2, -1))
+    probs = logits.sigmoid()
+    overlap = (probs * targets).sum((-2, -1))
+    dice = 1 - (2 * overlap + 1) / (probs.sum((-2, -1)) + targets.sum((-2, -1)) + 1)
+    return 3 * entropy + dice
+
+
+def mask_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of bool masks over their last two axes."""
+    union = (first | second).sum((-2, -1)).clamp(min=1)
+    return (first & second).sum((-2, -1)) / union
+
+
+@torch.no_grad()
+def evaluate(sam: Sam, num_scenes: int) -> str:
+    """Mean IoU from one random point per segment of validation scenes, at full resolution."""
+    sam.eval()
+    rng = np.random.default_rng(123_456_789)
+    found: dict[str, list[Tensor]] = {"things": [], "stuff": []}
+    for sample in ShapesDataset("val", size=num_scenes):
+        segments = sample.panoptic.segments
+        masks = (
+            sample.panoptic.ids == torch.tensor([segment.id for segment in segments])[:, None, None]
+        )
+        points = torch.tensor([inner_point(rng, mask.numpy()) for mask in masks])
+        embedding = sam.image_encoder(sam.preprocess(sample.image[None].float()))[0]
+        logits, estimates = propose(sam, embedding, points)
+        logits = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear")
+        ious = mask_iou(logits > 0, masks[:, None])
+        single, proposed = ious[:, 0], ious[:, 1:]
+        trusted = proposed.gather(1, estimates[:, 1:].argmax(1, keepdim=True))[:, 0]
+        rows = torch.stack([proposed.max(1).values, trusted, single], 1)
+        for segment, row in zip(segments, rows, strict=True):
+            found["things" if segment.is_thing else "stuff"].append(row)
+    parts = []
+    for kind, rows in found.items():
+        best, trusted, single = torch.stack(rows).mean(0).tolist()
+        parts.append(
+            f"{kind}: best of 3 {best:.3f}, by estimate {trusted:.3f}, single {single:.3f}"
+        )
+    return "mean IoU from one point, " + "; ".join(parts)
+
+
+def write_files(out: Path, sam: Sam) -> None:
+    """sam.json and float16 weights, each replaced at once."""
+    state = {key: value.half().contiguous() for key, value in sam.state_dict().items()}
+    part = out / (WEIGHTS_NAME + ".part")
+    save_file(state, part)
+    part.replace(out / WEIGHTS_NAME)
+    part = out / (CONFIG_NAME + ".part")
+    part.write_text(json.dumps(CONFIG, indent=2) + "\n")
+    part.replace(out / CONFIG_NAME)
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    part = path.with_name(path.name + ".part")
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    torch.save(state, part)
+    part.replace(path)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Restores both and returns the next step."""
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+if __name__ == "__main__":
+    typer.run(main)
