@@ -1,9 +1,10 @@
-"""Builds what pyproject.toml cannot describe: the deformable-attention kernels, and configs/ inside a wheel.
+"""Builds what pyproject.toml cannot describe: the deformable-attention kernels, configs/ in wheels.
 
-The kernels are optional. Without PyTorch or a compiler the package installs with a one-line warning and
-uses the plain PyTorch operator. The CUDA kernel takes minutes to compile and is therefore built only where a
-GPU is present; FROZENSEG_BUILD_CUDA=1 builds it anywhere that has nvcc (and then a failure is an error),
-FROZENSEG_BUILD_CUDA=0 never. TORCH_CUDA_ARCH_LIST chooses the architectures.
+The kernels are optional. Without PyTorch or a compiler the package installs with a one-line warning
+and uses the plain PyTorch operator. The CUDA kernel is built only where a GPU is present, because
+it takes longer than the rest of the installation; FROZENSEG_BUILD_CUDA=1 builds it anywhere that
+has nvcc (and then a failure is an error), FROZENSEG_BUILD_CUDA=0 never. TORCH_CUDA_ARCH_LIST
+chooses the architectures.
 
     pip install --no-build-isolation -e .
 """
@@ -30,7 +31,7 @@ CUDA_ARCHITECTURES = "8.0;8.6;8.9;9.0+PTX"
 
 
 class BuildPackage(build_py):
-    """Puts configs/ into wheels as frozenseg/configs; an editable install reads the repository's own."""
+    """Puts configs/ into wheels as frozenseg/configs; editable installs read the repository's."""
 
     def run(self) -> None:
         super().run()

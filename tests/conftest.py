@@ -1,4 +1,4 @@
-"""What every test may rely on: a fixed seed, a known number of threads, and the stored reference outputs."""
+"""What every test may rely on: a seed, a known number of threads, stored reference outputs."""
 
 import importlib.util
 import os
@@ -37,7 +37,7 @@ def seeded() -> None:
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """The folder of reference outputs; its files are described in the ``.json`` beside each ``.npz``."""
+    """The folder of reference outputs; the ``.json`` beside each ``.npz`` describes it."""
     return GOLDEN
 
 

@@ -1,6 +1,6 @@
-"""Multi-scale deformable attention in plain PyTorch: the definition that the compiled kernels must agree with.
+"""Multi-scale deformable attention in plain PyTorch: what the compiled kernels must agree with.
 
-Axes: B image, Q query, M head, C channel of one head, L level, P point, T cell (all levels together).
+Axes: B image, Q query, M head, C channel of one head, L level, P point, T cell of any level.
 """
 
 import torch
@@ -19,8 +19,8 @@ def reference_forward(
 ) -> Tensor:
     """Each query's weighted sum of P bilinear samples per level and head (Deformable DETR, eq. 3).
 
-    A location (x, y) in [0, 1] covers the whole map: (0, 0) is the outer corner of the first cell, whose
-    centre is (0.5 / width, 0.5 / height). What lies outside of the map counts as zero.
+    Locations (x, y) in [0, 1] cover the whole map: (0, 0) is the outer corner of the first cell,
+    whose centre is (0.5 / width, 0.5 / height). What lies outside of the map counts as zero.
 
     Computed in the dtype of the locations, returned in the dtype of ``value``. Arguments as in
     :func:`frozenseg.ops.ms_deform_attn.ms_deform_attn`; differentiable by ordinary autograd.
@@ -34,7 +34,7 @@ def reference_forward(
         samples = _sample(level_map, _grid(sampling_locations, level))
         output = output + (samples * _weights(attention_weights, level)).sum(-1)
     output = output.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).flatten(2)
-    return output.to(value.dtype, memory_format=torch.contiguous_format)
+    return output.contiguous().to(value.dtype)
 
 
 def reference_backward(
@@ -45,14 +45,14 @@ def reference_backward(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of :func:`reference_forward` for ``value``, ``sampling_locations`` and ``attention_weights``.
+    """Gradients of :func:`reference_forward` for value, locations and weights, in this order.
 
     Written out because a backward that is itself an operator runs below autograd.
     """
     batch, _, heads, channels = value.shape
-    grad_value = torch.zeros_like(value, dtype=sampling_locations.dtype)
-    grad_locations = torch.zeros_like(sampling_locations)
-    grad_weights = torch.zeros_like(attention_weights)
+    grad_value = sampling_locations.new_zeros(value.shape)
+    grad_locations = sampling_locations.new_zeros(sampling_locations.shape)
+    grad_weights = attention_weights.new_zeros(attention_weights.shape)
     grad = grad_output.to(sampling_locations.dtype).unflatten(2, (heads, channels))
     grad = grad.permute(0, 2, 3, 1).flatten(0, 1).unsqueeze(-1)  # (B M, C, Q, 1)
 
