@@ -6,6 +6,7 @@ Every batch holds distinct names, so no caption is a negative of its own kind. A
 and unseen in segmentation alike, as the real CLIP has met all words. See ``--help`` for seeds and budgets.
 """
 
+import copy
 import gzip
 import json
 import math
@@ -240,7 +241,7 @@ def evaluate(model: nn.Module, tokenizer: Any, num_scenes: int, scale: float = 1
 
     names = [thing.name for thing in things_of("val")] + list(stuff_of("val"))
     rows = text_classifier(model, tokenizer, names)
-    tower = ConvNeXtClip(model, tokenize=tokenizer)
+    tower = ConvNeXtClip(copy.deepcopy(model), tokenize=tokenizer)  # a tower freezes its model
     hits: dict[str, list[bool]] = {}
     for sample in ShapesDataset("val", size=num_scenes):
         image = normalize(sample.image.permute(1, 2, 0)[None].numpy())
