@@ -24,8 +24,10 @@ def load(
     """A segmenter with trained weights.
 
     Args:
-        model: ``shapes`` (the miniature model that ships with the package), or a configuration file.
-        weights: trained weights, ours or an official ``.pth``; by default those that the configuration names.
+        model: ``shapes`` (the miniature model that ships with the package), or a configuration
+            file.
+        weights: trained weights, ours or an official ``.pth``; by default those that the
+            configuration names.
         device: ``cpu``, ``cuda`` ...; by default cuda where there is one.
 
     Raises:

@@ -1,7 +1,7 @@
 """Every configuration key, its default and one line of meaning; YAML loading; typos named.
 
-Keys carry Detectron2's names, so that official FrozenSeg and FC-CLIP files load unchanged. Only ``build_*``
-functions read a config; nothing below them sees one.
+Keys carry Detectron2's names, so that official FrozenSeg and FC-CLIP files load unchanged. Only
+``build_*`` functions read a config; nothing below them sees one.
 """
 
 import difflib
@@ -15,9 +15,34 @@ from frozenseg.errors import UserError
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 
+# set by official files; the model has no part that they could change
+ACCEPTED_UNUSED = (
+    "MODEL.BACKBONE.FREEZE_AT",
+    "MODEL.BACKBONE.NAME",
+    "MODEL.MASK_FORMER.ENC_LAYERS",
+    "MODEL.MASK_FORMER.ENFORCE_INPUT_PROJ",
+    "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME",
+    "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE",
+    "MODEL.RESNETS.DEPTH",
+    "MODEL.RESNETS.OUT_FEATURES",
+    "MODEL.RESNETS.RES5_MULTI_GRID",
+    "MODEL.RESNETS.STEM_OUT_CHANNELS",
+    "MODEL.RESNETS.STEM_TYPE",
+    "MODEL.RESNETS.STRIDE_IN_1X1",
+    "MODEL.SEM_SEG_HEAD.COMMON_STRIDE",
+    "MODEL.SEM_SEG_HEAD.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES",
+    "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
+    "MODEL.SEM_SEG_HEAD.IN_FEATURES",
+    "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT",
+    "MODEL.SEM_SEG_HEAD.NAME",
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+    "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME",
+    "VERSION",
+)
+
 
 class ConfigError(UserError):
-    """A configuration that a user must change: an unknown key, a wrong value, an unreadable file."""
+    """A configuration to mend: an unknown key, a wrong value, an unreadable file."""
 
 
 def default_config() -> CfgNode:
@@ -33,7 +58,9 @@ def default_config() -> CfgNode:
     cfg.DATASETS.TEST = ()
     cfg.DATALOADER = CfgNode()
     cfg.DATALOADER.NUM_WORKERS = 4
-    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True  # drop training images without a segment (see INPUT)
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = (
+        True  # drop training images without a segment (see INPUT)
+    )
     cfg.SOLVER = _solver_keys()
     cfg.TEST = CfgNode()
     cfg.TEST.EVAL_PERIOD = 0  # iterations between evaluations while training; 0: only at the end
@@ -43,7 +70,9 @@ def default_config() -> CfgNode:
 
 def _model_keys() -> CfgNode:
     model = CfgNode()
-    model.META_ARCHITECTURE = "FrozenSeg"  # FrozenSeg, or FCCLIP: no SAM, keys read from MODEL.FC_CLIP
+    model.META_ARCHITECTURE = (
+        "FrozenSeg"  # FrozenSeg, or FCCLIP: no SAM, keys read from MODEL.FC_CLIP
+    )
     model.DEVICE = "auto"  # auto: cuda where there is one
     model.WEIGHTS = ""  # trained weights to start from: safetensors, or an official .pth
     model.PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]  # of the CLIP tower, RGB 0..255
@@ -65,7 +94,8 @@ def _model_keys() -> CfgNode:
     model.FROZEN_SEG = _clip_keys()
     model.FROZEN_SEG.QUERY_INJECTOR_LAYERS = (3, 6, 9)  # counted from 1; () is off (eq. 1)
     model.FROZEN_SEG.FEATURE_INJECTOR_LAYERS = (1, 4, 7)  # counted from 1; () is off (eq. 2)
-    # three_level: read the SAM branch's attention as the official kernel does (published weights need it)
+    # three_level: read the SAM branch's attention as the official kernel does (published weights
+    # need it)
     model.FROZEN_SEG.SAM_ATTENTION_LAYOUT = "single_level"
     model.FC_CLIP = _clip_keys()
     model.SEM_SEG_HEAD = _head_keys()
@@ -78,9 +108,13 @@ def _clip_keys() -> CfgNode:
     keys.CLIP_MODEL_NAME = "convnext_large_d_320"  # an open_clip name, a folder, or shapes
     keys.CLIP_PRETRAINED_WEIGHTS = "laion2b_s29b_b131k_ft_soup"  # an open_clip tag or a local file
     keys.EMBED_DIM = 768
-    keys.GEOMETRIC_ENSEMBLE_ALPHA = 0.4  # weight of the out-of-vocabulary classifier, seen classes (eq. 3)
+    keys.GEOMETRIC_ENSEMBLE_ALPHA = (
+        0.4  # weight of the out-of-vocabulary classifier, seen classes (eq. 3)
+    )
     keys.GEOMETRIC_ENSEMBLE_BETA = 0.8  # the same, unseen classes
-    keys.ENSEMBLE_ON_VALID_MASK = False  # leave the ensemble out for a mask without a pixel (ResNet towers)
+    keys.ENSEMBLE_ON_VALID_MASK = (
+        False  # leave the ensemble out for a mask without a pixel (ResNet towers)
+    )
     return keys
 
 
@@ -120,7 +154,9 @@ def _mask_former_keys() -> CfgNode:
     former.PRE_NORM = False
     former.ENFORCE_INPUT_PROJ = False
     former.SIZE_DIVISIBILITY = 32
-    former.DEC_LAYERS = 10  # predictions: the learned queries' and one per decoder layer, so 9 layers
+    former.DEC_LAYERS = (
+        10  # predictions: the learned queries' and one per decoder layer, so 9 layers
+    )
     former.TRAIN_NUM_POINTS = 12544
     former.OVERSAMPLE_RATIO = 3.0
     former.IMPORTANCE_SAMPLE_RATIO = 0.75
@@ -163,7 +199,9 @@ def _solver_keys() -> CfgNode:
     solver.WEIGHT_DECAY = 0.05
     solver.WEIGHT_DECAY_NORM = 0.0
     solver.WEIGHT_DECAY_EMBED = 0.0
-    solver.BACKBONE_MULTIPLIER = 0.1  # of the learning rate; without effect while the backbone is frozen
+    solver.BACKBONE_MULTIPLIER = (
+        0.1  # of the learning rate; without effect while the backbone is frozen
+    )
     solver.CHECKPOINT_PERIOD = 5000
     solver.CLIP_GRADIENTS = CfgNode(
         {"ENABLED": True, "CLIP_TYPE": "full_model", "CLIP_VALUE": 0.01, "NORM_TYPE": 2.0}
@@ -178,7 +216,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     A path that does not exist is also looked for under ``configs/``.
 
     Raises:
-        ConfigError: an unknown key (the nearest known one is named), a value of a wrong type, a missing file.
+        ConfigError: an unknown key (the nearest known one is named), a value of a wrong type, a
+            missing file.
     """
     cfg = default_config()
     if path is not None:
@@ -196,7 +235,9 @@ def known_keys(cfg: CfgNode | None = None, prefix: str = "") -> list[str]:
     cfg = default_config() if cfg is None else cfg
     names: list[str] = []
     for key, value in cfg.items():
-        names += known_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
+        names += (
+            known_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
+        )
     return names
 
 
@@ -204,7 +245,9 @@ def _find(path: Path) -> Path:
     for candidate in (path, CONFIG_ROOT / path, CONFIG_ROOT / path.with_suffix(".yaml")):
         if candidate.is_file():
             return candidate
-    raise ConfigError(f"no configuration file {path}: give a YAML file, or a name under {CONFIG_ROOT}")
+    raise ConfigError(
+        f"no configuration file {path}: give a YAML file, or a name under {CONFIG_ROOT}"
+    )
 
 
 def _read_chain(path: Path) -> CfgNode:
@@ -212,9 +255,13 @@ def _read_chain(path: Path) -> CfgNode:
         return CfgNode(CfgNode.load_yaml_with_base(str(path), allow_unsafe=False))
     except (yaml.YAMLError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path} is not a plain YAML mapping ({reason}): mend it and try again") from error
+        raise ConfigError(
+            f"{path} is not a plain YAML mapping ({reason}): mend it and try again"
+        ) from error
     except FileNotFoundError as error:
-        raise ConfigError(f"{path} names a _BASE_ file that does not exist: {error.filename}") from error
+        raise ConfigError(
+            f"{path} names a _BASE_ file that does not exist: {error.filename}"
+        ) from error
 
 
 def _merge(cfg: CfgNode, loaded: CfgNode, *, prefix: str, source: str) -> None:
@@ -242,7 +289,9 @@ def _assign(cfg: CfgNode, key: str, value: object, *, name: str, source: str) ->
         cfg.merge_from_list([key, value])
     except (ValueError, AssertionError) as error:
         wanted = type(cfg[key]).__name__
-        raise ConfigError(f"{source}: {name} must be a {wanted}, as in {cfg[key]!r}; got {value!r}") from error
+        raise ConfigError(
+            f"{source}: {name} must be a {wanted}, as in {cfg[key]!r}; got {value!r}"
+        ) from error
 
 
 def _nearest(name: str) -> str:

@@ -1,7 +1,8 @@
 """The small records that travel between modules.
 
-Axes, once for all: B image, Q query, K class, S synonym, C channel, H W pixels, h w cells at a stride,
-L level, P point, M head, N target. Sizes are ``(height, width)``; boxes are ``(x0, y0, x1, y1)`` in pixels.
+Axes, once for all: B image, Q query, K class, S synonym, C channel, H W pixels, h w cells at a
+stride, L level, P point, M head, N target. Sizes are ``(height, width)``; boxes are ``(x0, y0, x1,
+y1)`` in pixels.
 """
 
 from dataclasses import dataclass, field
@@ -56,7 +57,8 @@ class Instances(NamedTuple):
 class Sample:
     """One image of a data set with whatever annotation it has.
 
-    ``panoptic`` holds contiguous class ids; ``semantic`` is (H, W) int64 with the data set's ignore label.
+    ``panoptic`` holds contiguous class ids; ``semantic`` is (H, W) int64 with the data set's ignore
+    label.
     """
 
     image: Tensor  # (3, H, W) uint8 RGB
@@ -77,7 +79,7 @@ class Result:
 
 
 def boxes_of(masks: Tensor) -> Tensor:
-    """Tight boxes around (N, H, W) bool masks, right and bottom exclusive; zeros for an empty mask."""
+    """Tight boxes around (N, H, W) bool masks, right and bottom exclusive; zeros if empty."""
     columns, rows = masks.any(dim=-2), masks.any(dim=-1)
     boxes = [_extent(columns), _extent(rows)]
     (x0, x1), (y0, y1) = boxes

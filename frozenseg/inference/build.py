@@ -6,7 +6,9 @@ from fvcore.common.config import CfgNode
 from frozenseg.checkpoint.weights import load_weights
 from frozenseg.data.catalog import dataset_vocabulary
 from frozenseg.files import cache_folder
-from frozenseg.inference.segmenter import Segmenter, Thresholds
+from frozenseg.inference.class_ensemble import ClassEnsemble
+from frozenseg.inference.postprocess import Postprocess
+from frozenseg.inference.segmenter import Segmenter
 from frozenseg.modeling.build import build_model, clip_keys
 from frozenseg.modeling.frozenseg import FrozenSeg
 
@@ -26,10 +28,15 @@ def build_segmenter(cfg: CfgNode, *, model: FrozenSeg | None = None) -> Segmente
         training=dataset_vocabulary(cfg.DATASETS.TRAIN[0]),
         short_side=cfg.INPUT.MIN_SIZE_TEST,
         long_side=cfg.INPUT.MAX_SIZE_TEST,
-        thresholds=Thresholds(
+        ensemble=ClassEnsemble(
             alpha=keys.GEOMETRIC_ENSEMBLE_ALPHA,
             beta=keys.GEOMETRIC_ENSEMBLE_BETA,
             valid_only=keys.ENSEMBLE_ON_VALID_MASK,
+        ),
+        postprocess=Postprocess(
+            semantic=test.SEMANTIC_ON,
+            panoptic=test.PANOPTIC_ON,
+            instance=test.INSTANCE_ON,
             object_threshold=test.OBJECT_MASK_THRESHOLD,
             overlap_threshold=test.OVERLAP_THRESHOLD,
             num_instances=cfg.TEST.DETECTIONS_PER_IMAGE,

@@ -1,8 +1,18 @@
-"""The class ensemble (eq. 3): what the decoder learned, and what CLIP knows, of each mask's class."""
+"""The class ensemble (eq. 3): what the decoder and what CLIP make of each mask's class."""
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class ClassEnsemble(NamedTuple):
+    """How much CLIP's own classification weighs (eq. 3); both weights 0 leave the decoder alone."""
+
+    alpha: float = 0.4  # seen classes
+    beta: float = 0.8  # unseen classes
+    valid_only: bool = False  # leave CLIP out for masks without a cell (ResNet towers)
 
 
 def ensemble_classes(
@@ -16,9 +26,9 @@ def ensemble_classes(
 ) -> Tensor:
     """Class probabilities of each query, void last: (..., K + 1) from logits of that shape (eq. 3).
 
-    A geometric mean with weight ``alpha`` (``beta``) on CLIP for classes seen (unseen) in training, renormalised
-    over the classes. Void is the decoder's to say and scales the rest. Works on logarithms, so that a
-    probability of zero stays zero.
+    A geometric mean with weight ``alpha`` (``beta``) on CLIP for classes seen (unseen) in training,
+    renormalised over the classes. Void is the decoder's to say and scales the rest. Works on
+    logarithms, so that a probability of zero stays zero.
 
     Args:
         seen: (K,) bool.
@@ -40,6 +50,7 @@ def without_void(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean_logs(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-    # 0 times the logarithm of an impossible class is 0: a weight of 0 or 1 leaves one classifier alone
+    # 0 times the logarithm of an impossible class is 0: a weight of 0 or 1 leaves one classifier
+    # alone
     lowest = torch.finfo(first.dtype).min / 4
     return (1 - weight) * first.clamp(min=lowest) + weight * second.clamp(min=lowest)

@@ -1,6 +1,5 @@
 """Instance output: the best (query, class) pairs as scored masks."""
 
-import torch
 from torch import Tensor
 
 from frozenseg.structures import Instances, boxes_of
@@ -16,8 +15,8 @@ def top_instances(
     Args:
         class_probs: (Q, K + 1), void last.
         mask_logits: (Q, H, W).
-        is_thing: (K,) bool; the pairs are ranked over all classes and stuff is removed afterwards, as published
-            numbers of panoptic runs are made. None keeps every class.
+        is_thing: (K,) bool; the pairs are ranked over all classes and stuff is removed afterwards,
+            as published numbers of panoptic runs are made. None keeps every class.
     """
     num_classes = class_probs.shape[-1] - 1
     pairs = class_probs[:, :-1].flatten()

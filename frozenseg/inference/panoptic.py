@@ -14,11 +14,12 @@ def panoptic_map(
     object_threshold: float = 0.0,
     overlap_threshold: float = 0.8,
 ) -> PanopticMap:
-    """Gives each pixel to the query with the largest score times mask probability (Mask2Former, sec. 3.3).
+    """Gives each pixel to the query of the largest score times mask probability (sec. 3.2).
 
-    Queries whose best class is void, or whose score is not above ``object_threshold``, take no part. A query's segment
-    is where it wins and its mask probability is at least one half; it is dropped if what it wins is less than
-    ``overlap_threshold`` of its mask. Segments of one stuff class are merged.
+    Queries whose best class is void, or whose score is not above ``object_threshold``, take no
+    part. A query's segment is where it wins and its mask probability is at least one half; it is
+    dropped if what it wins is less than ``overlap_threshold`` of its mask. Segments of one stuff
+    class are merged.
 
     Args:
         class_probs: (Q, K + 1), void last.
@@ -48,8 +49,10 @@ def panoptic_map(
     return PanopticMap(ids, tuple(segments))
 
 
-def _number_segments(table: list[list[int]], scores: list[float]) -> tuple[list[int], list[Segment]]:
-    """The segment id of each query (0: dropped), and the segments; stuff of one class shares an id."""
+def _number_segments(
+    table: list[list[int]], scores: list[float]
+) -> tuple[list[int], list[Segment]]:
+    """Each query's segment id (0: dropped), and the segments; stuff of a class shares an id."""
     segment_of, segments, stuff = [], [], {}
     for (drop, class_id, is_thing, area), score in zip(table, scores, strict=True):
         if drop:
@@ -58,7 +61,9 @@ def _number_segments(table: list[list[int]], scores: list[float]) -> tuple[list[
         if class_id in stuff and not is_thing:
             number = stuff[class_id]
             before = segments[number - 1]
-            segments[number - 1] = before._replace(area=before.area + area, score=max(before.score, score))
+            segments[number - 1] = before._replace(
+                area=before.area + area, score=max(before.score, score)
+            )
         else:
             number = len(segments) + 1
             segments.append(Segment(number, class_id, bool(is_thing), area=area, score=score))

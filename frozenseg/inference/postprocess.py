@@ -15,9 +15,9 @@ from frozenseg.structures import Result
 class Postprocess:
     """Which outputs to make, and the thresholds of each.
 
-    With panoptic or instance output, masks are brought to the output size before anything is combined; with
-    semantic output alone, class maps are made at the padded size and resized last. Published numbers follow
-    this order.
+    With panoptic or instance output, masks are brought to the output size before anything is
+    combined; with semantic output alone, class maps are made at the padded size and resized last.
+    Published numbers follow this order.
     """
 
     semantic: bool = True
@@ -41,7 +41,9 @@ class Postprocess:
         masks = _bilinear(mask_logits, padded_size)
         if not (self.panoptic or self.instance):
             maps = class_maps(class_probs, masks.sigmoid())
-            return Result(semantic=_crop_and_resize(maps, image_size, output_size) if self.semantic else None)
+            return Result(
+                semantic=_crop_and_resize(maps, image_size, output_size) if self.semantic else None
+            )
         masks = _crop_and_resize(masks, image_size, output_size)
         mask_probs = masks.sigmoid()
         return Result(
@@ -66,7 +68,9 @@ class Postprocess:
         )
 
 
-def _crop_and_resize(maps: Tensor, image_size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
+def _crop_and_resize(
+    maps: Tensor, image_size: tuple[int, int], output_size: tuple[int, int]
+) -> Tensor:
     height, width = image_size
     return _bilinear(maps[:, :height, :width], output_size)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from frozenseg.inference.class_ensemble import ensemble_classes
+from frozenseg.inference.class_ensemble import ClassEnsemble, ensemble_classes
 from frozenseg.inference.postprocess import Postprocess
 from frozenseg.modeling.frozenseg import FrozenSeg, Output
 from frozenseg.modeling.mask_pooling import binary_masks
@@ -17,9 +17,6 @@ class Predictor:
     Args:
         classifier: the classes' text embeddings.
         is_thing, seen: (K,) bool: which classes are things, and which training knew (sec. 4.1).
-        alpha, beta: weight of CLIP's own classification for seen and unseen classes (eq. 3); both 0 leave the
-            decoder alone.
-        valid_only: leave CLIP out for masks without a cell (ResNet towers).
     """
 
     def __init__(
@@ -30,15 +27,13 @@ class Predictor:
         is_thing: Tensor,
         seen: Tensor,
         postprocess: Postprocess,
-        alpha: float = 0.4,
-        beta: float = 0.8,
-        valid_only: bool = False,
+        ensemble: ClassEnsemble,
     ) -> None:
         self.model = model.eval()
         self.classifier = classifier
         self.is_thing, self.seen = is_thing, seen
         self.postprocess = postprocess
-        self.alpha, self.beta, self.valid_only = alpha, beta, valid_only
+        self.ensemble = ensemble
 
     @torch.inference_mode()
     def __call__(
@@ -46,8 +41,8 @@ class Predictor:
     ) -> list[Result]:
         """Results of (3, H, W) RGB images in 0..255, at ``output_sizes`` (their own by default).
 
-        Images of one padded size share a forward pass; the others go one after another, so that a result does
-        not depend on what else is in the batch.
+        Images of one padded size share a forward pass; the others go one after another, so that a
+        result does not depend on what else is in the batch.
         """
         sizes = output_sizes or [tuple(image.shape[-2:]) for image in images]
         groups: dict[tuple[int, int], list[int]] = {}
@@ -71,16 +66,16 @@ class Predictor:
     def class_probs(self, output: Output) -> Tensor:
         """(B, Q, K + 1) probabilities of the final masks after the class ensemble, void last."""
         class_logits, mask_logits = output.predictions[-1]
-        if not (self.alpha or self.beta):
+        if not (self.ensemble.alpha or self.ensemble.beta):
             return class_logits.float().softmax(dim=-1)
         valid = None
-        if self.valid_only:
+        if self.ensemble.valid_only:
             valid = binary_masks(mask_logits, output.dense.shape[-2:]).flatten(2).any(dim=-1)
         return ensemble_classes(
             class_logits,
             self.model.classify_regions(output.dense, mask_logits, self.classifier),
             self.seen,
-            alpha=self.alpha,
-            beta=self.beta,
+            alpha=self.ensemble.alpha,
+            beta=self.ensemble.beta,
             valid=valid,
         )

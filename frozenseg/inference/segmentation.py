@@ -18,7 +18,7 @@ from frozenseg.vocabulary.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class NamedSegment:
-    """One mask and what it is called; ``box`` is (x0, y0, x1, y1) in pixels, right and bottom exclusive."""
+    """One mask and what it is called; ``box`` is (x0, y0, x1, y1), right and bottom exclusive."""
 
     id: int  # its value in the id map; for instances its rank, from 1
     name: str
@@ -70,7 +70,9 @@ class Segmentation:
     def segments(self) -> tuple[NamedSegment, ...]:
         """What was found, largest first; instances best first."""
         if self.panoptic is not None:
-            ids = torch.tensor([segment.id for segment in self.panoptic.segments], dtype=torch.int32)
+            ids = torch.tensor(
+                [segment.id for segment in self.panoptic.segments], dtype=torch.int32
+            )
             masks = self.panoptic.ids == ids[:, None, None]
             rows = [(s.id, s.class_id, s.score) for s in self.panoptic.segments]
         elif self.semantic is not None:
@@ -81,7 +83,9 @@ class Segmentation:
             found = self.instances
             masks = found.masks
             pairs = zip(found.class_ids.tolist(), found.scores.tolist(), strict=True)
-            rows = [(rank, class_id, score) for rank, (class_id, score) in enumerate(pairs, start=1)]
+            rows = [
+                (rank, class_id, score) for rank, (class_id, score) in enumerate(pairs, start=1)
+            ]
         return self._named(rows, masks)
 
     def draw(self) -> Image.Image:
@@ -94,7 +98,7 @@ class Segmentation:
         return draw_instances(self.image, self.instances, self.names, colors=colors)
 
     def to_coco(self) -> dict[str, object]:
-        """Size, vocabulary and segments as plain values, ready for JSON; keys as in COCO's panoptic format."""
+        """Size, vocabulary and segments as plain values; keys as in COCO's panoptic format."""
         height, width = self.image.shape[:2]
         return {
             "height": height,
@@ -110,7 +114,7 @@ class Segmentation:
         }
 
     def save(self, folder: str | Path, stem: str) -> dict[str, Path]:
-        """Writes ``stem.png`` (drawing), ``stem.json`` and, where pixels have one segment, ``stem_ids.png``.
+        """Writes a drawing, the segments as JSON and, where pixels have one segment, an id map.
 
         The ids are 16-bit: the segment of each pixel, or 1 + its class for semantic results.
         """

@@ -1,9 +1,10 @@
 """What users call: any image and any words in, named masks out."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from frozenseg.data.augmentation import resize_for_test
 from frozenseg.data.images import read_image
+from frozenseg.inference.class_ensemble import ClassEnsemble
 from frozenseg.inference.postprocess import Postprocess
 from frozenseg.inference.predictor import Predictor
 from frozenseg.inference.segmentation import Segmentation
@@ -26,24 +28,14 @@ VocabularyLike = str | Path | Sequence[str] | Vocabulary
 KEPT_VOCABULARIES = 8  # whose text embeddings stay in memory
 
 
-class Thresholds(NamedTuple):
-    """What the method's configuration says of inference."""
-
-    alpha: float = 0.4
-    beta: float = 0.8
-    valid_only: bool = False
-    object_threshold: float = 0.0
-    overlap_threshold: float = 0.8
-    num_instances: int = 100
-
-
 class Segmenter:
     """A trained model, ready for any vocabulary.
 
     Args:
         training: the classes that the model was trained on; the others count as unseen (eq. 3).
-        short_side, long_side: images are scaled so that the short side has ``short_side`` pixels, or less where the
-            long one would exceed ``long_side``.
+        postprocess: thresholds; which outputs are made is the task's to say.
+        short_side, long_side: images are scaled so that the short side has ``short_side`` pixels,
+            or less where the long one would exceed ``long_side``.
         cache_dir: text embeddings are kept here between runs; None keeps none.
     """
 
@@ -52,16 +44,17 @@ class Segmenter:
         *,
         model: FrozenSeg,
         training: Vocabulary,
+        ensemble: ClassEnsemble,
+        postprocess: Postprocess,
         short_side: int = 800,
         long_side: int = 1333,
-        thresholds: Thresholds | None = None,
         device: torch.device | str = "cpu",
         cache_dir: Path | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.training = training
         self.short_side, self.long_side = short_side, long_side
-        self.thresholds = thresholds or Thresholds()
+        self.ensemble, self.postprocess = ensemble, postprocess
         self.device = torch.device(device)
         self.cache_dir = cache_dir
         self.predictor = lru_cache(KEPT_VOCABULARIES)(self._build_predictor)
@@ -72,11 +65,12 @@ class Segmenter:
         """Segments one image.
 
         Args:
-            image: a file, a Pillow image, an (H, W), (H, W, 3) or (H, W, 4) array, or a (3, H, W) tensor, values 0..255.
-            vocabulary: ``["cat, kitten", "grass [stuff]"]``, the same as one string with semicolons, a file, a
-                built-in name such as ``ade20k_150``, or a ``Vocabulary``.
-            task: panoptic: every pixel one named segment, or none; semantic: every pixel a class; instance: scored,
-                possibly overlapping things.
+            image: a file, a Pillow image, an (H, W), (H, W, 3) or (H, W, 4) array, or a (3, H, W)
+                tensor, values 0..255.
+            vocabulary: ``["cat, kitten", "grass [stuff]"]``, the same as one string with
+                semicolons, a file, a built-in name such as ``ade20k_150``, or a ``Vocabulary``.
+            task: panoptic: every pixel one named segment, or none; semantic: every pixel a class;
+                instance: scored, possibly overlapping things.
 
         Raises:
             UserError: the image cannot be read, the vocabulary is empty or repeats a word.
@@ -86,7 +80,7 @@ class Segmenter:
     def batch(
         self, images: Iterable[ImageLike], vocabulary: VocabularyLike, *, task: Task = "panoptic"
     ) -> list[Segmentation]:
-        """Segments several images, of any sizes, with the same words; the results are as one by one."""
+        """Segments images of any sizes with the same words; results are as one by one."""
         words = vocabulary if isinstance(vocabulary, Vocabulary) else parse_vocabulary(vocabulary)
         originals = [read_image(image) for image in images]
         sizes = [tuple(image.shape[-2:]) for image in originals]
@@ -98,28 +92,23 @@ class Segmenter:
         ]
 
     def _build_predictor(self, vocabulary: Vocabulary, task: Task | None = None) -> Predictor:
-        """Everything that depends on the words alone; ``task`` None makes all outputs."""
+        """What depends on the words alone; ``task`` None leaves the outputs as configured."""
         classifier = build_text_classifier(
             self.model.clip.encode_text,
             vocabulary,
             cache_dir=self.cache_dir,
             tower_fingerprint=self.model.clip.fingerprint,
         )
-        chosen = self.thresholds
+        only = (
+            {}
+            if task is None
+            else {name: name == task for name in ("semantic", "panoptic", "instance")}
+        )
         return Predictor(
             model=self.model,
             classifier=classifier.to(self.device),
             is_thing=torch.tensor(vocabulary.is_thing, device=self.device),
             seen=torch.tensor(vocabulary.seen_by(self.training), device=self.device),
-            alpha=chosen.alpha,
-            beta=chosen.beta,
-            valid_only=chosen.valid_only,
-            postprocess=Postprocess(
-                semantic=task in ("semantic", None),
-                panoptic=task in ("panoptic", None),
-                instance=task in ("instance", None),
-                object_threshold=chosen.object_threshold,
-                overlap_threshold=chosen.overlap_threshold,
-                num_instances=chosen.num_instances,
-            ),
+            ensemble=self.ensemble,
+            postprocess=replace(self.postprocess, **only),
         )

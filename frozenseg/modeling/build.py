@@ -14,7 +14,9 @@ from frozenseg.modeling.transformer_decoder import TransformerDecoder
 NUM_LEVELS = 3  # res3, res4, res5
 
 
-def build_model(cfg: CfgNode, *, clip: ClipTower | None = None, sam: SamTower | None = None) -> FrozenSeg:
+def build_model(
+    cfg: CfgNode, *, clip: ClipTower | None = None, sam: SamTower | None = None
+) -> FrozenSeg:
     """The whole model with its towers loaded and the trained parts fresh.
 
     Args:
@@ -28,7 +30,7 @@ def build_model(cfg: CfgNode, *, clip: ClipTower | None = None, sam: SamTower | 
     clip = clip or load_clip(keys.CLIP_MODEL_NAME, keys.CLIP_PRETRAINED_WEIGHTS)
     if clip.embed_dim != keys.EMBED_DIM:
         raise ConfigError(
-            f"EMBED_DIM is {keys.EMBED_DIM} but {keys.CLIP_MODEL_NAME} embeds in {clip.embed_dim} dimensions: "
+            f"EMBED_DIM is {keys.EMBED_DIM} but {keys.CLIP_MODEL_NAME} embeds in {clip.embed_dim}: "
             f"set it to {clip.embed_dim}"
         )
     if not uses_sam(cfg):
@@ -85,7 +87,9 @@ def _build_pixel_decoder(cfg: CfgNode, clip: ClipTower, sam: SamTower | None) ->
     )
 
 
-def _build_transformer_decoder(cfg: CfgNode, clip: ClipTower, sam: SamTower | None) -> TransformerDecoder:
+def _build_transformer_decoder(
+    cfg: CfgNode, clip: ClipTower, sam: SamTower | None
+) -> TransformerDecoder:
     former, keys = cfg.MODEL.MASK_FORMER, cfg.MODEL.FROZEN_SEG
     num_layers = former.DEC_LAYERS - 1  # one counts the prediction from the learned queries
     return TransformerDecoder(
@@ -113,14 +117,16 @@ def _check(cfg: CfgNode) -> None:
     _expect("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", model.FROZEN_SEG.SAM_ATTENTION_LAYOUT, layouts)
     if model.SEM_SEG_HEAD.CONVS_DIM != model.MASK_FORMER.HIDDEN_DIM:
         raise ConfigError(
-            f"MODEL.SEM_SEG_HEAD.CONVS_DIM is {model.SEM_SEG_HEAD.CONVS_DIM} but MODEL.MASK_FORMER.HIDDEN_DIM is "
-            f"{model.MASK_FORMER.HIDDEN_DIM}: the transformer decoder reads the pixel decoder's maps, set both alike"
+            f"MODEL.SEM_SEG_HEAD.CONVS_DIM is {model.SEM_SEG_HEAD.CONVS_DIM} but "
+            f"MODEL.MASK_FORMER.HIDDEN_DIM is {model.MASK_FORMER.HIDDEN_DIM}: set both alike"
         )
     num_layers = model.MASK_FORMER.DEC_LAYERS - 1
     for name in ("QUERY_INJECTOR_LAYERS", "FEATURE_INJECTOR_LAYERS"):
         outside = [layer for layer in model.FROZEN_SEG[name] if not 1 <= layer <= num_layers]
         if outside:
-            raise ConfigError(f"MODEL.FROZEN_SEG.{name} names layer {outside[0]}: layers are 1 to {num_layers}")
+            raise ConfigError(
+                f"MODEL.FROZEN_SEG.{name} names layer {outside[0]}: layers are 1 to {num_layers}"
+            )
 
 
 def _expect(name: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The CLIP tower: *what* things are. Strided maps for the decoder, region embeddings, text embeddings."""
+"""The CLIP tower: *what* things are. Strided maps, region and text embeddings."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,7 +20,9 @@ Tokenize = Callable[[list[str]], Tensor]
 class ClipFeatures(NamedTuple):
     """What the CLIP tower sees of a padded batch."""
 
-    levels: tuple[Tensor, Tensor, Tensor, Tensor]  # res2 .. res5, (B, C, h, w) at strides 4, 8, 16, 32
+    levels: tuple[
+        Tensor, Tensor, Tensor, Tensor
+    ]  # res2 .. res5, (B, C, h, w) at strides 4, 8, 16, 32
     dense: Tensor  # (B, C, H / 32, W / 32), from which regions are classified
 
 
@@ -68,9 +70,11 @@ class ClipTower(FrozenTower):
 
 
 class ConvNeXtClip(ClipTower):
-    """A ConvNeXt CLIP: the dense map is mask-pooled and goes through the trunk's head and CLIP's projection."""
+    """A ConvNeXt CLIP: mask-pooled dense features go through the trunk's head and projection."""
 
-    def __init__(self, model: nn.Module, *, tokenize: Tokenize, **normalization: tuple[float, ...]) -> None:
+    def __init__(
+        self, model: nn.Module, *, tokenize: Tokenize, **normalization: tuple[float, ...]
+    ) -> None:
         super().__init__(model, tokenize=tokenize, **normalization)
         self.channels = tuple(info["num_chs"] for info in model.visual.trunk.feature_info)
         self.embed_dim = _text_width(model)
@@ -96,11 +100,14 @@ class ConvNeXtClip(ClipTower):
 class ResNetClip(ClipTower):
     """A ResNet CLIP: CLIP's own attention pooling, with each mask as its attention mask.
 
-    The query is the mean of the whole map, with the position of CLIP's class token; keys and values are the
-    cells under the mask, with CLIP's positions resized bilinearly. A mask without a cell looks at all of them.
+    The query is the mean of the whole map, with the position of CLIP's class token; keys and values
+    are the cells under the mask, with CLIP's positions resized bilinearly. A mask without a cell
+    looks at all of them.
     """
 
-    def __init__(self, model: nn.Module, *, tokenize: Tokenize, **normalization: tuple[float, ...]) -> None:
+    def __init__(
+        self, model: nn.Module, *, tokenize: Tokenize, **normalization: tuple[float, ...]
+    ) -> None:
         super().__init__(model, tokenize=tokenize, **normalization)
         visual = model.visual
         stages = (visual.layer1, visual.layer2, visual.layer3, visual.layer4)
@@ -128,7 +135,9 @@ class ResNetClip(ClipTower):
         query, key, value = (
             projection(part).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
             for projection, part in (
-                (pool.q_proj, tokens[:, :1]), (pool.k_proj, tokens[:, 1:]), (pool.v_proj, tokens[:, 1:])
+                (pool.q_proj, tokens[:, :1]),
+                (pool.k_proj, tokens[:, 1:]),
+                (pool.v_proj, tokens[:, 1:]),
             )
         )
         query = query.expand(-1, -1, keep.shape[1], -1)

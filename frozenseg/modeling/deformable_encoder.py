@@ -1,4 +1,4 @@
-"""Deformable self-attention over the cells of one or several feature maps (Deformable DETR, sec. 4.1)."""
+"""Deformable self-attention over the cells of feature maps (Deformable DETR, sec. 4.1)."""
 
 import math
 
@@ -14,10 +14,11 @@ from frozenseg.ops.ms_deform_attn import ms_deform_attn
 class DeformableAttention(nn.Module):
     """Each token looks at a few points of every map, at learned offsets from its own place.
 
-    ``num_levels`` counts the maps that the parameters are laid out for. Given fewer maps than that (one map,
-    three levels of parameters: the published SAM branch), query-head ``s`` reads the offsets and weights that
-    query-head ``s // num_levels`` has for level ``s % num_levels``, as the official kernel does; each image
-    is read on its own.
+    ``num_levels`` counts the maps that the parameters are laid out for. Given fewer maps than that
+    (one map,
+    three levels of parameters: the published SAM branch), query-head ``s`` reads the offsets and
+    weights that query-head ``s // num_levels`` has for level ``s % num_levels``, as the official
+    kernel does; each image is read on its own.
     """
 
     def __init__(self, *, dim: int, num_heads: int, num_levels: int, num_points: int) -> None:
@@ -30,7 +31,7 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Heads start out looking in different directions, points at growing distances, weights equal."""
+        """Heads start looking in different directions, points at growing distances."""
         nn.init.zeros_(self.sampling_offsets.weight)
         angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
         directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
@@ -46,8 +47,10 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, query: Tensor, reference_points: Tensor, values: Tensor, sizes: Tensor) -> Tensor:
-        """(B, Q, C) queries at (Q, 2) places (x, y) in [0, 1] over (B, T, C) tokens of maps of (L, 2) sizes."""
+    def forward(
+        self, query: Tensor, reference_points: Tensor, values: Tensor, sizes: Tensor
+    ) -> Tensor:
+        """(B, Q, C) queries at (Q, 2) places (x, y) in [0, 1], (B, T, C) tokens, (L, 2) sizes."""
         batch, num_queries, _ = query.shape
         heads, points = (batch, num_queries, self.num_heads), self.num_points
         offsets = self.sampling_offsets(query).view(*heads, self.num_levels, points, 2)
@@ -73,7 +76,9 @@ def _read_flat(values: Tensor, heads: tuple[int, int, int]) -> Tensor:
 class DeformableEncoderLayer(nn.Module):
     """Deformable self-attention and a feed-forward block, post-norm."""
 
-    def __init__(self, *, dim: int, num_heads: int, num_levels: int, num_points: int, hidden_dim: int) -> None:
+    def __init__(
+        self, *, dim: int, num_heads: int, num_levels: int, num_points: int, hidden_dim: int
+    ) -> None:
         super().__init__()
         self.attention = DeformableAttention(
             dim=dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points
@@ -82,8 +87,12 @@ class DeformableEncoderLayer(nn.Module):
         self.feed_forward = FeedForward(dim=dim, hidden_dim=hidden_dim)
         xavier_matrices_(self.feed_forward)
 
-    def forward(self, tokens: Tensor, positions: Tensor, reference_points: Tensor, sizes: Tensor) -> Tensor:
-        tokens = self.norm(tokens + self.attention(tokens + positions, reference_points, tokens, sizes))
+    def forward(
+        self, tokens: Tensor, positions: Tensor, reference_points: Tensor, sizes: Tensor
+    ) -> Tensor:
+        tokens = self.norm(
+            tokens + self.attention(tokens + positions, reference_points, tokens, sizes)
+        )
         return self.feed_forward(tokens)
 
 
@@ -129,7 +138,9 @@ class DeformableEncoder(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, positions, places, shapes)
         parts = tokens.split([height * width for height, width in sizes], dim=1)
-        return [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
+        return [
+            part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)
+        ]
 
 
 def _cell_centres(size: tuple[int, int], like: Tensor) -> Tensor:

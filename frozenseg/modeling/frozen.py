@@ -19,7 +19,9 @@ class FrozenTower(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean)[:, None, None], persistent=False)
+        self.register_buffer(
+            "pixel_mean", torch.tensor(pixel_mean)[:, None, None], persistent=False
+        )
         self.register_buffer("pixel_std", torch.tensor(pixel_std)[:, None, None], persistent=False)
 
     def train(self, mode: bool = True) -> "FrozenTower":
@@ -27,7 +29,7 @@ class FrozenTower(nn.Module):
         return super().train(False)
 
     def normalize(self, images: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Images (3, H, W) in 0..255 to one normalised batch, padded right and bottom with 0 to ``size``."""
+        """Images (3, H, W) in 0..255 as one normalised batch, padded with 0 to ``size``."""
         batch = self.pixel_mean.new_zeros((len(images), 3, *size))
         for row, image in zip(batch, images, strict=True):
             image = image.to(batch.device, torch.float32)
@@ -36,10 +38,13 @@ class FrozenTower(nn.Module):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the weights: caches and checkpoints name the tower that they belong to by it."""
+        """A hash of the weights, by which caches and checkpoints know their tower."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data if tensor.dim() else
-                          repr(tensor.item()).encode())
+            digest.update(
+                tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data
+                if tensor.dim()
+                else repr(tensor.item()).encode()
+            )
         return digest.hexdigest()[:16]

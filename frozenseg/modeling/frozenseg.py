@@ -41,7 +41,9 @@ class FrozenSeg(nn.Module):
         self.sam = sam
         self.pixel_decoder = pixel_decoder
         self.transformer_decoder = transformer_decoder
-        self.void_embedding = nn.Embedding(1, clip.embed_dim)  # "no object", the last row of every vocabulary
+        self.void_embedding = nn.Embedding(
+            1, clip.embed_dim
+        )  # "no object", the last row of every vocabulary
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.size_divisibility = size_divisibility
 
@@ -50,7 +52,8 @@ class FrozenSeg(nn.Module):
     ) -> Output:
         """Masks and class logits of (3, H, W) RGB images in 0..255, of any sizes.
 
-        ``every_layer`` asks for the predictions of all layers (deep supervision); by default while training.
+        ``every_layer`` asks for the predictions of all layers (deep supervision); by default while
+        training.
         """
         image_sizes = [tuple(image.shape[-2:]) for image in images]
         padded_size = self.padded_size(image_sizes)
@@ -69,16 +72,20 @@ class FrozenSeg(nn.Module):
         )
         return Output(predictions, clip.dense, image_sizes, padded_size)
 
-    def classify_regions(self, dense: Tensor, mask_logits: Tensor, classifier: TextClassifier) -> Tensor:
+    def classify_regions(
+        self, dense: Tensor, mask_logits: Tensor, classifier: TextClassifier
+    ) -> Tensor:
         """CLIP's own (out-of-vocabulary) logits of (B, Q, H, W) masks: (B, Q, K + 1)."""
         embeddings = self.clip.embed_regions(dense, mask_logits)
         return classifier.logits(embeddings, self.void_embedding.weight[0], self.clip.logit_scale)
 
     def trainable_state(self) -> dict[str, Tensor]:
         """The trained weights alone, shared ones once; the towers are named, not stored."""
-        return {name: value.detach() for name, value in self.named_parameters() if not _in_tower(name)}
+        return {
+            name: value.detach() for name, value in self.named_parameters() if not _in_tower(name)
+        }
 
-    def load_trainable_state(self, state: dict[str, Tensor], *, source: str) -> None:
+    def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
         """Takes over trained weights read from ``source``.
 
         Raises:
@@ -102,7 +109,9 @@ class FrozenSeg(nn.Module):
         return -(-height // step) * step, -(-width // step) * step
 
 
-def describe_differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, limit: int = 6) -> str:
+def describe_differences(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, limit: int = 6
+) -> str:
     """Which names are missing or unknown and which shapes differ, in words; empty where all fit."""
     shapes = [
         f"{name} is {tuple(found[name].shape)}, expected {tuple(value.shape)}"

@@ -1,4 +1,4 @@
-"""The two injectors: what SAM knows of *where*, given to queries (eq. 1) and to CLIP features (eq. 2)."""
+"""The two injectors: SAM's *where*, given to queries (eq. 1) and to CLIP features (eq. 2)."""
 
 from torch import Tensor, nn
 
@@ -12,12 +12,14 @@ class QueryInjector(nn.Module):
     Masks are binarised at logit 0 and carry no gradient; an empty mask adds the projection of zero.
     """
 
-    def __init__(self, *, project: nn.Module) -> None:  # shared with the class head, so it is handed in
+    def __init__(
+        self, *, project: nn.Module
+    ) -> None:  # shared with the class head, so it is handed in
         super().__init__()
         self.project = project
 
     def forward(self, queries: Tensor, mask_logits: Tensor, sam: Tensor) -> Tensor:
-        """(B, Q, C) queries, their (B, Q, H, W) mask logits and the (B, C, h, w) SAM embedding: new queries."""
+        """(B, Q, C) queries, their (B, Q, H, W) masks, the (B, C, h, w) SAM embedding."""
         return queries + self.project(mask_pool(sam, mask_logits))
 
 
@@ -34,5 +36,5 @@ class FeatureInjector(nn.Module):
         xavier_matrices_(self.attention)
 
     def forward(self, memory: Tensor, sam: Tensor, positions: Tensor) -> Tensor:
-        """(B, T, C) CLIP tokens, the SAM tokens of the same cells and their positions: new CLIP tokens."""
+        """(B, T, C) CLIP tokens, SAM tokens of the same cells, their positions: new CLIP tokens."""
         return self.norm(memory + self.attention(memory + positions, sam + positions, sam))

@@ -17,8 +17,10 @@ class Attention(nn.Module):
         self.in_proj = nn.Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, *, blocked: Tensor | None = None) -> Tensor:
-        """(B, Q, C) queries over (B, T, C) keys; ``blocked`` (B, Q, T) bool must leave a key to every query."""
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *, blocked: Tensor | None = None
+    ) -> Tensor:
+        """(B, Q, C) over (B, T, C); ``blocked`` (B, Q, T) bool leaves each query a key."""
         weights, biases = self.in_proj.weight.chunk(3), self.in_proj.bias.chunk(3)
         query, key, value = (
             F.linear(tokens, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

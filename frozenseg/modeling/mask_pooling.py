@@ -8,8 +8,8 @@ from torch import Tensor
 def mask_pool(features: Tensor, mask_logits: Tensor) -> Tensor:
     """Averages (B, C, h, w) features under (B, Q, H, W) masks: (B, Q, C).
 
-    Masks are resized bilinearly to the feature size and binarised at logit 0; no gradient flows through them.
-    A mask without a pixel pools to zero.
+    Masks are resized bilinearly to the feature size and binarised at logit 0; no gradient flows
+    through them. A mask without a pixel pools to zero.
     """
     weights = binary_masks(mask_logits, features.shape[-2:]).to(features.dtype)
     area = weights.sum(dim=(-2, -1)).clamp(min=1e-8)

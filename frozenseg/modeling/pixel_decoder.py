@@ -1,4 +1,4 @@
-"""From strided CLIP maps to mask features and three levels of memory; SAM's map through its own encoder."""
+"""From CLIP's maps to mask features and three levels of memory; SAM's map beside them."""
 
 from typing import NamedTuple
 
@@ -41,7 +41,9 @@ class PixelDecoder(nn.Module):
             for channels in (res5, res4, res3)
         )
         self.encoder = encoder
-        self.lateral = nn.Sequential(nn.Conv2d(res2, dim, 1, bias=False), nn.GroupNorm(NUM_GROUPS, dim))
+        self.lateral = nn.Sequential(
+            nn.Conv2d(res2, dim, 1, bias=False), nn.GroupNorm(NUM_GROUPS, dim)
+        )
         self.smooth = nn.Sequential(
             nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(NUM_GROUPS, dim), nn.ReLU()
         )
@@ -62,7 +64,9 @@ class PixelDecoder(nn.Module):
         maps = zip(self.projections, (res5, res4, res3), strict=True)
         levels = self.encoder([project(level) for project, level in maps])
         lateral = self.lateral(res2)
-        top_down = F.interpolate(levels[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
+        top_down = F.interpolate(
+            levels[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False
+        )
         mask_features = self.mask_features(self.smooth(lateral + top_down))
         branch = None if sam is None or self.sam_branch is None else self.sam_branch(sam.float())
         return PixelFeatures(mask_features, levels, branch)
@@ -74,7 +78,9 @@ class SamBranch(nn.Module):
     def __init__(self, *, in_channels: int, dim: int, encoder: DeformableEncoder) -> None:
         super().__init__()
         self.reduce = nn.Sequential(
-            nn.Conv2d(in_channels, dim, 3, stride=2, padding=1), nn.GroupNorm(NUM_GROUPS, dim), nn.ReLU()
+            nn.Conv2d(in_channels, dim, 3, stride=2, padding=1),
+            nn.GroupNorm(NUM_GROUPS, dim),
+            nn.ReLU(),
         )
         self.encoder = encoder
         nn.init.kaiming_uniform_(self.reduce[0].weight, a=1)

@@ -9,8 +9,8 @@ from torch import Tensor
 def sine_positions(feature_map: Tensor) -> Tensor:
     """The position of each cell of a (B, C, h, w) map as a (1, C, h, w) map of its dtype.
 
-    The first C / 2 channels tell the row, the others the column; cells count from 1 and are scaled to
-    [0, 2 pi], so that maps of different sizes cover the same range (DETR's normalised variant).
+    The first C / 2 channels tell the row, the others the column; cells count from 1 and are scaled
+    to [0, 2 pi], so that maps of different sizes cover the same range (DETR's normalised variant).
     """
     channels, height, width = feature_map.shape[-3:]
     half = channels // 2

@@ -26,8 +26,8 @@ class SamTower(FrozenTower):
     def forward(self, images: Tensor) -> Tensor:
         """The (B, C, h, w) embedding of a normalised, padded batch.
 
-        The batch is stretched to SAM's square as the published model does: the aspect ratio is not kept, so that
-        SAM's map and CLIP's maps cover the same view.
+        The batch is stretched to SAM's square as the published model does: the aspect ratio is not
+        kept, so that SAM's map and CLIP's maps cover the same view.
         """
         square = (self.image_size, self.image_size)
         if images.shape[-2:] != square:

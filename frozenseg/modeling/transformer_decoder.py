@@ -1,4 +1,4 @@
-"""The loop of nine layers: masked attention to CLIP's levels, both injectors inside, a prediction after each."""
+"""The loop of nine layers: masked attention, both injectors, a prediction after each."""
 
 from collections.abc import Callable, Collection
 
@@ -17,7 +17,7 @@ Classify = Callable[[Tensor], Tensor]  # (B, Q, D) embeddings to (B, Q, K + 1) l
 
 
 class DecoderBlock(nn.Module):
-    """Masked cross-attention, self-attention, feed-forward; each with residual and norm after it."""
+    """Masked cross-attention, self-attention, feed-forward, each followed by a norm."""
 
     def __init__(self, *, dim: int, num_heads: int, hidden_dim: int) -> None:
         super().__init__()
@@ -29,11 +29,19 @@ class DecoderBlock(nn.Module):
         xavier_matrices_(self)
 
     def forward(
-        self, queries: Tensor, query_positions: Tensor, keys: Tensor, memory: Tensor, *, blocked: Tensor
+        self,
+        queries: Tensor,
+        query_positions: Tensor,
+        keys: Tensor,
+        memory: Tensor,
+        *,
+        blocked: Tensor,
     ) -> Tensor:
         """(B, Q, C) queries over (B, T, C) memory, of which (B, Q, T) is blocked."""
         placed = queries + query_positions
-        queries = self.cross_norm(queries + self.cross_attention(placed, keys, memory, blocked=blocked))
+        queries = self.cross_norm(
+            queries + self.cross_attention(placed, keys, memory, blocked=blocked)
+        )
         placed = queries + query_positions
         queries = self.self_norm(queries + self.self_attention(placed, placed, queries))
         return self.feed_forward(queries)
@@ -42,8 +50,9 @@ class DecoderBlock(nn.Module):
 class TransformerDecoder(nn.Module):
     """Turns learned queries into masks and class embeddings (sec. 3.2; Mask2Former, sec. 3.2).
 
-    Layers count from 1. ``feature_layers`` name the layers before which the Feature Injector refines the memory,
-    ``query_layers`` those after which the Query Injector refines the queries; empty is off.
+    Layers count from 1. ``feature_layers`` name the layers before which the Feature Injector
+    refines the memory, ``query_layers`` those after which the Query Injector refines the queries;
+    empty is off.
     """
 
     def __init__(
@@ -66,7 +75,8 @@ class TransformerDecoder(nn.Module):
         self.query_positions = nn.Embedding(num_queries, dim)
         self.level_embedding = nn.Embedding(num_levels, dim)
         self.blocks = nn.ModuleList(
-            DecoderBlock(dim=dim, num_heads=num_heads, hidden_dim=hidden_dim) for _ in range(num_layers)
+            DecoderBlock(dim=dim, num_heads=num_heads, hidden_dim=hidden_dim)
+            for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(dim)
         self.mask_embedding = Mlp(dims=(dim, dim, dim, mask_dim))
@@ -78,13 +88,16 @@ class TransformerDecoder(nn.Module):
         self.adapt_sam = nn.Identity() if sam_dim in (None, dim) else nn.Conv2d(sam_dim, dim, 1)
         self.query_injector = QueryInjector(project=self.pool_projection)
         self.feature_injectors = nn.ModuleDict(
-            {str(layer): FeatureInjector(dim=dim, num_heads=num_heads) for layer in sorted(feature_layers)}
+            {
+                str(layer): FeatureInjector(dim=dim, num_heads=num_heads)
+                for layer in sorted(feature_layers)
+            }
         )
 
     def forward(
         self, pixels: PixelFeatures, sam: Tensor | None, classify: Classify, *, every_layer: bool
     ) -> list[Prediction]:
-        """Predictions of the learned queries and of each layer; of the last layer alone without ``every_layer``."""
+        """Predictions of the learned queries and each layer, or of the last layer alone."""
         batch = pixels.mask_features.shape[0]
         queries = self.query_features.weight.expand(batch, -1, -1)
         query_positions = self.query_positions.weight.expand(batch, -1, -1)
@@ -103,20 +116,26 @@ class TransformerDecoder(nn.Module):
             keys = memory + positions[index]
             if layer in self.feature_layers:  # eq. 2; these tokens carry no position afterwards
                 inject = self.feature_injectors[str(layer)]
-                sam_tokens = tokens_of(resized(pixels.sam, size)) + self.level_embedding.weight[index]
+                sam_tokens = (
+                    tokens_of(resized(pixels.sam, size)) + self.level_embedding.weight[index]
+                )
                 keys = memory = inject(memory, sam_tokens, positions[index])
             blocked = blocked_cells(mask_logits, size)
             queries = block(queries, query_positions, keys, memory, blocked=blocked)
             mask_logits = self.predict_masks(queries, pixels.mask_features)
             if every_layer or layer == len(self.blocks):
                 predictions.append(self.predict(queries, mask_logits, pixels, classify))
-            if layer in self.query_layers and layer < len(self.blocks):  # eq. 1; after the last, none would read it
+            if layer in self.query_layers and layer < len(
+                self.blocks
+            ):  # eq. 1; after the last, none would read it
                 queries = self.query_injector(queries, mask_logits, sam)
         return predictions
 
     def predict_masks(self, queries: Tensor, mask_features: Tensor) -> Tensor:
         """(B, Q, C) queries to (B, Q, H / 4, W / 4) mask logits."""
-        return torch.einsum("bqc,bchw->bqhw", self.mask_embedding(self.norm(queries)), mask_features)
+        return torch.einsum(
+            "bqc,bchw->bqhw", self.mask_embedding(self.norm(queries)), mask_features
+        )
 
     def predict(
         self, queries: Tensor, mask_logits: Tensor, pixels: PixelFeatures, classify: Classify
@@ -136,6 +155,6 @@ def resized(feature_map: Tensor, size: tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 def blocked_cells(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, Q, h w) bool: cells outside each query's own mask. A row that would block every cell blocks none."""
+    """(B, Q, h w) bool: cells outside each query's mask; a row of nothing else is opened."""
     blocked = (resized(mask_logits, size) < 0).flatten(2)  # sigmoid below one half
     return blocked & ~blocked.all(dim=-1, keepdim=True)
