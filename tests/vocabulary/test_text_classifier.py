@@ -86,8 +86,7 @@ def test_gradient_reaches_regions_void_and_scale() -> None:
         torch.tensor([0, 1, 1, 2]),
     )
     inputs = [
-        torch.randn(size, dtype=torch.float64, requires_grad=True)
-        for size in ((2, 3, 3), (3,), ())
+        torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((2, 3, 3), (3,), ())
     ]
     assert torch.autograd.gradcheck(classifier.logits, inputs)
 
