@@ -1,0 +1,11 @@
+"""Pictures of results."""
+
+from frozenseg.visualization.draw import (
+    draw_instances,
+    draw_panoptic,
+    draw_semantic,
+    side_by_side,
+    stacked,
+)
+
+__all__ = ["draw_instances", "draw_panoptic", "draw_semantic", "side_by_side", "stacked"]
