@@ -1,4 +1,4 @@
-"""The training loss: match, then compare classes and masks, at every layer (Mask2Former, sec. 3.3)."""
+"""The training loss: match, then compare classes and masks at every layer (Mask2Former, 3.3)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,0 +1,22 @@
+"""How good a segmentation is: arithmetic in functions, accumulation in thin classes."""
+
+from frozenseg.evaluation.evaluator import Evaluator, Row, State
+from frozenseg.evaluation.instance import InstanceEvaluator
+from frozenseg.evaluation.objects import InstanceAnnotation
+from frozenseg.evaluation.panoptic import PanopticEvaluator
+from frozenseg.evaluation.recall import RecallEvaluator
+from frozenseg.evaluation.report import metrics_table, write_report
+from frozenseg.evaluation.semantic import SemanticEvaluator
+
+__all__ = [
+    "Evaluator",
+    "InstanceAnnotation",
+    "InstanceEvaluator",
+    "PanopticEvaluator",
+    "RecallEvaluator",
+    "Row",
+    "SemanticEvaluator",
+    "State",
+    "metrics_table",
+    "write_report",
+]
