@@ -30,7 +30,7 @@ def test_name_of_a_ring_lies_on_the_ring_and_not_in_its_hole():
 
 def test_wide_name_goes_where_there_is_width_and_not_where_there_is_height():
     mask = np.zeros((300, 300), dtype=bool)
-    mask[:, :90] = True  # a tall bar, which alone holds the largest circle
+    mask[:240, :90] = True  # a tall bar, which holds the largest circle
     mask[260:, :] = True  # a flat one
     (label,) = place((mask, "cat"), size=(300, 300))
     (wide,) = place((mask, "incomprehensibilities"), size=(300, 300))
