@@ -1,0 +1,1 @@
+"""Running the method without Detectron2: training, evaluation, checkpoints, several processes."""

@@ -1,0 +1,74 @@
+"""The endless stream of training batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from frozenseg.engine.sampler import InfiniteSampler, Visit
+from frozenseg.engine.step import Batch
+from frozenseg.structures import Sample, Target
+
+WORKER_TIMEOUT = 600  # seconds after which a batch that does not come is an error
+
+Augment = Callable[[Sample, np.random.Generator], tuple[Tensor, Target]]
+
+
+class _Item(NamedTuple):
+    image: Tensor
+    target: Target
+    name: str
+
+
+class AugmentedSamples(Dataset[_Item]):
+    """Samples as training sees them; random choices follow from ``seed`` and a visit's place."""
+
+    def __init__(self, samples: Sequence[Sample], *, augment: Augment, seed: int) -> None:
+        self.samples, self.augment, self.seed = samples, augment, seed
+
+    def __getitem__(self, visit: Visit) -> _Item:
+        sample = self.samples[visit.index]
+        generator = np.random.default_rng((self.seed, visit.position))
+        image, target = self.augment(sample, generator)
+        return _Item(image, target, sample.file_name or str(sample.image_id))
+
+
+def training_batches(
+    samples: Sequence[Sample],
+    *,
+    augment: Augment,
+    batch_size: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    start: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """One process's batches, from position ``start`` of the stream that all processes share.
+
+    Content and order depend on ``seed`` and ``start``, not on the number of workers or processes. A
+    worker that dies or hangs raises a RuntimeError.
+    """
+    loader = DataLoader(
+        AugmentedSamples(samples, augment=augment, seed=seed),
+        batch_size=batch_size,
+        sampler=InfiniteSampler(
+            len(samples), seed=seed, rank=rank, world_size=world_size, start=start
+        ),
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        timeout=WORKER_TIMEOUT if num_workers else 0,
+        generator=torch.Generator().manual_seed(
+            seed
+        ),  # its own, so that the training's is not moved
+    )
+    return iter(loader)
+
+
+def collate(items: Sequence[_Item]) -> Batch:
+    return Batch(*(list(column) for column in zip(*items, strict=True)))

@@ -1,0 +1,127 @@
+"""What is measured while training, for people (TensorBoard) and for programs (JSON lines)."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from frozenseg.engine.distributed import average
+from frozenseg.errors import UserError
+from frozenseg.files import written_whole
+
+logger = logging.getLogger(__name__)
+
+
+class Writer(Protocol):
+    """Where numbers go."""
+
+    def write(self, iteration: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class DeviceMean:
+    """Averages named scalars where they are computed: nothing waits until they are read."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        row = torch.stack([value.detach().float() for value in values.values()])
+        if self._sum is None:
+            self._names, self._sum = tuple(values), row
+        elif tuple(values) != self._names:
+            raise ValueError(f"names changed from {self._names} to {tuple(values)}")
+        else:
+            self._sum = self._sum + row
+        self._count += 1
+
+    def read(self) -> dict[str, float]:
+        """Means since the last read, over all processes; every process must come here."""
+        if self._sum is None:
+            return {}
+        (means,) = average([self._sum / self._count])
+        self._sum, self._count = None, 0
+        return dict(zip(self._names, means.tolist(), strict=True))
+
+
+class JsonLines:
+    """One JSON object a line. A resumed run drops the lines that it is about to write again."""
+
+    def __init__(self, path: Path, *, resume_at: int = 0) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _keep_lines_up_to(path, resume_at)
+        self._file = path.open("a", encoding="utf8")
+
+    def write(self, iteration: int, values: Mapping[str, float]) -> None:
+        self._file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoard:
+    """Curves for ``tensorboard --logdir``; a resumed run hides the points that it writes again."""
+
+    def __init__(self, folder: Path, *, resume_at: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        self._writer = SummaryWriter(str(folder), purge_step=resume_at + 1 if resume_at else None)
+
+    def write(self, iteration: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """The same curves on wandb.ai, for those who have it installed and ask for it."""
+
+    def __init__(self, folder: Path, *, project: str, config: Mapping[str, Any]) -> None:
+        try:
+            import wandb  # pyright: ignore[reportMissingImports] (optional)
+        except ImportError as error:
+            raise UserError(
+                "Weights & Biases was asked for but is not installed: pip install wandb"
+            ) from error
+        self._run = wandb.init(
+            project=project, dir=str(folder), config=dict(config), id=folder.name, resume="allow"
+        )
+
+    def write(self, iteration: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=iteration)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def write_all(writers: Sequence[Writer], iteration: int, values: Mapping[str, float]) -> None:
+    for writer in writers:
+        writer.write(iteration, values)
+
+
+def read_json_lines(path: Path) -> list[dict[str, float]]:
+    """The records of a metrics file; a last line that was cut short by a kill is left out."""
+    records = []
+    for line in path.read_text(encoding="utf8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            logger.warning("%s: a line was cut short and is left out: %.40s", path, line)
+    return records
+
+
+def _keep_lines_up_to(path: Path, iteration: int) -> None:
+    kept = [record for record in read_json_lines(path) if record["iteration"] <= iteration]
+    with written_whole(path) as part:
+        part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf8")

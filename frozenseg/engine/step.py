@@ -1,0 +1,116 @@
+"""One update of the trained weights: forward, backward, average over processes, clip, apply."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from frozenseg.engine.distributed import average_gradients
+from frozenseg.engine.faults import Diverged, explain_gradients, explain_losses
+from frozenseg.engine.optimizer import ClippedAdamW
+from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.structures import Prediction, Target
+from frozenseg.vocabulary.text_classifier import TextClassifier
+
+MAX_LOSS = 1e5  # training starts near 100; beyond this it has exploded
+MIN_LOSS_SCALE = 1.0  # float16: a search for a scale that falls below this does not end
+
+Losses = dict[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """Training images with what they hold."""
+
+    images: list[Tensor]  # (3, H, W) uint8 RGB
+    targets: list[Target]
+    names: list[str]  # for reports
+
+    def to(self, device: torch.device) -> "Batch":
+        images = [image.to(device, non_blocking=True) for image in self.images]
+        targets = [
+            Target(*(part.to(device, non_blocking=True) for part in target))
+            for target in self.targets
+        ]
+        return Batch(images, targets, self.names)
+
+
+class TrainStep:
+    """Makes one update from the batches that this process sees of it.
+
+    Args:
+        model: called with images and the classifier; its ``predictions`` go to the criterion.
+        criterion: predictions and targets to weighted losses.
+        autocast: the type of mixed precision, or ``None``; float16 scales its loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: FrozenSeg,
+        classifier: TextClassifier,
+        criterion: Callable[[Sequence[Prediction], Sequence[Target]], Losses],
+        optimizer: ClippedAdamW,
+        device: torch.device,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.model, self.classifier, self.criterion = model, classifier, criterion
+        self.optimizer, self.device, self.autocast = optimizer, device, autocast
+        self.scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
+        self._names: list[str] = []  # of the images that the last update saw
+
+    def __call__(self, batches: Sequence[Batch]) -> Losses:
+        """The mean losses of the batches, after whose mean gradient the weights were updated.
+
+        Raises:
+            Diverged: a loss is not finite, or the gradient of the update before was not. No weight
+                has changed since the last sound update; the message names losses or layers, and
+                images.
+        """
+        parts = []
+        for turn, batch in enumerate(batches):
+            losses, total = self._forward(batch)
+            if turn == 0:
+                # the matcher has just made the host wait, so that this look costs nothing
+                self.confirm()
+                self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(total / len(batches)).backward()
+            parts.append({name: loss.detach() for name, loss in losses.items()})
+            parts[-1]["total_loss"] = total.detach()
+        self._names = [name for batch in batches for name in batch.names]
+        self._update()
+        return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+    def confirm(self) -> None:
+        """Makes sure that the last update had a finite gradient and was therefore applied.
+
+        Raises:
+            Diverged: it had not; the weights are those before it.
+        """
+        norm = self.optimizer.grad_norm
+        if norm is None or math.isfinite(norm):
+            return
+        if self.scaler.is_enabled() and self.scaler.get_scale() >= MIN_LOSS_SCALE:
+            return  # expected now and then: the loss scale was too large, the update was left out
+        raise Diverged(explain_gradients(self.model, self._names))
+
+    def _forward(self, batch: Batch) -> tuple[Losses, Tensor]:
+        moved = batch.to(self.device)
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            predictions = self.model(moved.images, self.classifier).predictions
+        try:
+            losses = self.criterion(predictions, moved.targets)
+        except FloatingPointError as error:
+            raise Diverged(f"{error}. Images: {', '.join(batch.names)}") from error
+        total = torch.stack(list(losses.values())).sum()
+        if not abs(total.item()) <= MAX_LOSS:  # also where it is nan
+            raise Diverged(explain_losses(losses, batch.names))
+        return losses, total
+
+    def _update(self) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        average_gradients(parameters)
+        self.scaler.unscale_(self.optimizer)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()

@@ -1,0 +1,40 @@
+"""Ending a run in good order when a scheduler or a person asks for it."""
+
+import logging
+import signal
+from types import FrameType
+from typing import Self
+
+logger = logging.getLogger(__name__)
+
+REQUEUE_EXIT_CODE = 75
+"""Exit status of a run that was asked to stop and has saved itself (``EX_TEMPFAIL``).
+
+The same command with ``--resume`` goes on; a batch script requeues its job on it.
+"""
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopRequest:
+    """Remembers SIGTERM, SIGUSR1 or Ctrl-C in its block; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type] (what signal.signal itself returned)
+
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        logger.warning(
+            "%s: saving after this iteration, then stopping", signal.Signals(number).name
+        )
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,68 @@
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from frozenseg.engine.loader import training_batches
+from frozenseg.engine.step import Batch
+from tests.engine.conftest import TinySamples, augment, tiny_batches
+
+
+def first(batches: int, **options: int) -> list[Batch]:
+    return list(islice(tiny_batches(**options), batches))
+
+
+def same(ours: list[Batch], theirs: list[Batch]) -> bool:
+    return len(ours) == len(theirs) and all(
+        a.names == b.names
+        and all(map(torch.equal, a.images, b.images))
+        and all(torch.equal(s.masks, t.masks) for s, t in zip(a.targets, b.targets, strict=True))
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def test_the_number_of_workers_changes_nothing() -> None:
+    assert same(first(5), first(5, num_workers=2))
+
+
+def test_a_stream_begun_later_continues_the_same_batches() -> None:
+    assert same(first(6)[4:], first(2, start=8))
+
+
+def test_a_sample_looks_different_at_each_visit() -> None:
+    batches = first(14, batch_size=1)
+    seen: dict[str, list] = {}
+    for batch in batches:
+        seen.setdefault(batch.names[0], []).append(batch.images[0])
+    assert len(seen) == 7
+    assert any(not torch.equal(*images) for images in seen.values())
+
+
+def test_processes_share_the_stream() -> None:
+    whole = first(4, batch_size=2)
+    parts = [first(4, batch_size=1, rank=rank, world_size=2) for rank in range(2)]
+    names = [[part[i].names[0] for part in parts] for i in range(4)]
+    assert names == [batch.names for batch in whole]
+
+
+def test_fetching_leaves_the_trainings_random_numbers_alone() -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    first(2)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+
+
+class Deadly(TinySamples):
+    def __getitem__(self, index: int):
+        import os
+
+        os._exit(1)
+
+
+def test_a_dead_worker_is_an_error_and_not_a_wait() -> None:
+    batches = training_batches(Deadly(), augment=augment, batch_size=1, seed=0, num_workers=1)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        next(batches)
