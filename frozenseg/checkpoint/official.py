@@ -47,23 +47,47 @@ for _official, _ours in (
     ]
 for _official, _ours in (("cross_attention", "cross"), ("self_attention", "self")):
     _attention = "multihead_attn" if _ours == "cross" else "self_attn"
-    _layer, _block = f"{PREDICTOR}transformer_{_official}_layers.{{n}}.", "transformer_decoder.blocks.{n}."
+    _layer, _block = (
+        f"{PREDICTOR}transformer_{_official}_layers.{{n}}.",
+        "transformer_decoder.blocks.{n}.",
+    )
     _RULES += [
         (f"{_layer}{_attention}.in_proj_{{rest}}", f"{_block}{_official}.in_proj.{{rest}}"),
         (f"{_layer}{_attention}.{{rest}}", f"{_block}{_official}.{{rest}}"),
         (f"{_layer}norm.{{rest}}", f"{_block}{_ours}_norm.{{rest}}"),
     ]
 _RULES.append(
-    (PREDICTOR + "transformer_ffn_layers.{n}.{rest}", "transformer_decoder.blocks.{n}.feed_forward.{rest}")
+    (
+        PREDICTOR + "transformer_ffn_layers.{n}.{rest}",
+        "transformer_decoder.blocks.{n}.feed_forward.{rest}",
+    )
 )
 
 # Official counters that are ours after a small change: perceptron layers stand at every second place of a
 # sequence, and the Feature Injectors are named by their layer, counted from 1.
-_INJECTOR = (PREDICTOR + "transformer_cross_attention_layers_sam.{n}.", "transformer_decoder.feature_injectors.{n}.")
+_INJECTOR = (
+    PREDICTOR + "transformer_cross_attention_layers_sam.{n}.",
+    "transformer_decoder.feature_injectors.{n}.",
+)
 _COUNTED = [
-    (PREDICTOR + "mask_embed.layers.{n}.{rest}", "transformer_decoder.mask_embedding.{n}.{rest}", 2, 0),
-    (PREDICTOR + "class_embed.layers.{n}.{rest}", "transformer_decoder.class_embedding.{n}.{rest}", 2, 0),
-    (_INJECTOR[0] + "multihead_attn.in_proj_{rest}", _INJECTOR[1] + "attention.in_proj.{rest}", 1, 1),
+    (
+        PREDICTOR + "mask_embed.layers.{n}.{rest}",
+        "transformer_decoder.mask_embedding.{n}.{rest}",
+        2,
+        0,
+    ),
+    (
+        PREDICTOR + "class_embed.layers.{n}.{rest}",
+        "transformer_decoder.class_embedding.{n}.{rest}",
+        2,
+        0,
+    ),
+    (
+        _INJECTOR[0] + "multihead_attn.in_proj_{rest}",
+        _INJECTOR[1] + "attention.in_proj.{rest}",
+        1,
+        1,
+    ),
     (_INJECTOR[0] + "multihead_attn.{rest}", _INJECTOR[1] + "attention.{rest}", 1, 1),
     (_INJECTOR[0] + "norm.{rest}", _INJECTOR[1] + "norm.{rest}", 1, 1),
 ]
@@ -71,11 +95,15 @@ _ALL = [(official, ours, 1, 0) for official, ours in _RULES] + _COUNTED
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    escaped = re.escape(template).replace(r"\{n\}", r"(?P<n>\d+)").replace(r"\{rest\}", r"(?P<rest>.+)")
+    escaped = (
+        re.escape(template).replace(r"\{n\}", r"(?P<n>\d+)").replace(r"\{rest\}", r"(?P<rest>.+)")
+    )
     return re.compile(escaped)
 
 
-_FROM_OFFICIAL = [(_pattern(official), ours, factor, shift) for official, ours, factor, shift in _ALL]
+_FROM_OFFICIAL = [
+    (_pattern(official), ours, factor, shift) for official, ours, factor, shift in _ALL
+]
 _TO_OFFICIAL = [(_pattern(ours), official, factor, shift) for official, ours, factor, shift in _ALL]
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 class FrozenTower(nn.Module):
     """Parameters without gradient, eval mode always, one normalisation of its own.
 
+    ``name`` is what messages and checkpoints call it; who builds it says so.
+
     Args:
         pixel_mean, pixel_std: of RGB values in 0..255.
     """
@@ -19,6 +21,7 @@ class FrozenTower(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
+        self.name = ""
         self.register_buffer(
             "pixel_mean", torch.tensor(pixel_mean)[:, None, None], persistent=False
         )

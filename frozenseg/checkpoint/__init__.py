@@ -1,0 +1,1 @@
+"""Weights in and out: published towers by name, official checkpoints, our own files."""

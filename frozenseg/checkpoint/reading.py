@@ -1,0 +1,118 @@
+"""Tensors from a file, whoever wrote it, without running any of its code."""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from frozenseg.errors import UserError
+
+# plain arrays, as Detectron2's model zoo holds them; they run no code
+_NUMPY_GLOBALS = [
+    np._core.multiarray._reconstruct,
+    np._core.multiarray.scalar,
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")),
+    # the same under the name that files of NumPy 1 hold
+    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+]
+_WRAPPERS = ("model", "state_dict")  # Detectron2, open_clip
+
+
+class WeightsFile(NamedTuple):
+    """The tensors of a file, on the CPU, and what a safetensors file notes beside them."""
+
+    tensors: dict[str, Tensor]
+    notes: dict[str, str]
+
+
+def read_weights(path: str | Path) -> WeightsFile:
+    """Reads safetensors, or what ``torch.save`` wrote.
+
+    A dictionary under ``model`` or ``state_dict`` is unwrapped, arrays become tensors, and the ``module.`` that a
+    parallel wrapper puts before every name goes.
+
+    Raises:
+        UserError: no such file; it is cut short or damaged; it would need code to run; it holds no weights.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"no weights file {path}: give the path of a .safetensors or .pth file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return WeightsFile(_flat_state(_read_torch(path), path), {})
+
+
+def _read_safetensors(path: Path) -> WeightsFile:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return WeightsFile(tensors, file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise UserError(_damaged(path, str(error))) from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_NUMPY_GLOBALS):
+            mapped = zipfile.is_zipfile(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise UserError(_refusal(path, str(error))) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        if "TorchScript" in str(error):
+            raise UserError(
+                f"{path} is a TorchScript archive, which holds code beside weights: it is not read; take the weights "
+                "alone (the .safetensors file of the same model)"
+            ) from error
+        raise UserError(_damaged(path, str(error))) from error
+
+
+def _refusal(path: Path, reason: str) -> str:
+    found = re.search(r"GLOBAL ([\w.]+)", reason)
+    if not found:
+        return _damaged(path, "it is no file of torch.save")
+    return (
+        f"{path} is refused: to read it Python would have to run code that it names ({found[1]}), and that code could "
+        "do anything; if you trust its origin, load it there and save the weights alone, as safetensors or with "
+        "torch.save(model.state_dict(), path)"
+    )
+
+
+def _damaged(path: Path, reason: str) -> str:
+    first = reason.splitlines()[0] if reason else "its end is missing"
+    return f"{path} ({path.stat().st_size:,} bytes) is cut short or damaged ({first}): get it again from its publisher"
+
+
+def _flat_state(content: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, Mapping):
+        inner = [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
+        if not inner:
+            break
+        content = inner[0]
+    if not isinstance(content, Mapping):
+        raise UserError(
+            f"{path} holds a {type(content).__name__} where a dictionary of weights is expected"
+        )
+    state = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in content.items()
+    }
+    others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    if others or not state:
+        what = f"'{others[0]}' is a {type(state[others[0]]).__name__}" if others else "it is empty"
+        raise UserError(
+            f"{path} holds no plain dictionary of weights ({what}): give a model's state"
+        )
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return state
