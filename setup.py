@@ -10,6 +10,7 @@ chooses the architectures.
 """
 
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -77,6 +78,7 @@ def cuda_kernel():
         "frozenseg.ops.ms_deform_attn._cuda",
         [str(OP / "csrc/cuda/ms_deform_attn.cu")],
         include_dirs=pip_cuda_headers(),
+        library_dirs=toolkit_libraries(),
         extra_compile_args={"cxx": ["-O3"], "nvcc": ["-O3"]},
         optional=os.environ.get("FROZENSEG_BUILD_CUDA") != "1",
     )
@@ -86,6 +88,18 @@ def pip_cuda_headers() -> list[str]:
     """Headers of the CUDA libraries that pip installed beside torch, which a slim toolkit lacks."""
     folders = [Path(folder) / "nvidia" for folder in site.getsitepackages()]
     return [str(path) for folder in folders for path in sorted(folder.glob("cu*/include"))]
+
+
+def toolkit_libraries() -> list[str]:
+    """Where nvcc itself looks for libcudart: the nvcc on PATH may be a script that calls it."""
+    nvcc = Path(cpp_extension.CUDA_HOME or "") / "bin" / "nvcc"
+    if not nvcc.exists():
+        return []
+    trace = subprocess.run(
+        [nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True
+    )
+    folders = re.findall(r"^#\$ _HERE_=(.+)$", trace.stderr, flags=re.MULTILINE)
+    return [str(Path(folder).parent / "lib64") for folder in folders]
 
 
 def command_classes() -> dict:
