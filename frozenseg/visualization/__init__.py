@@ -4,8 +4,16 @@ from frozenseg.visualization.draw import (
     draw_instances,
     draw_panoptic,
     draw_semantic,
+    enlarged,
     side_by_side,
     stacked,
 )
 
-__all__ = ["draw_instances", "draw_panoptic", "draw_semantic", "side_by_side", "stacked"]
+__all__ = [
+    "draw_instances",
+    "draw_panoptic",
+    "draw_semantic",
+    "enlarged",
+    "side_by_side",
+    "stacked",
+]

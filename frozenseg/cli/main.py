@@ -1,0 +1,91 @@
+"""The ``frozenseg`` command: its subcommands, and what becomes of errors.
+
+A user's mistake ends in one sentence on standard error and status 2; a bug keeps its traceback.
+"""
+
+import errno
+import logging
+from typing import Annotated
+
+import typer
+from rich.logging import RichHandler
+from typer.core import TyperGroup
+
+import frozenseg
+from frozenseg.cli.console import errors, say_error
+from frozenseg.cli.demo import demo
+from frozenseg.cli.doctor import doctor
+from frozenseg.cli.segment import segment
+from frozenseg.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class _Commands(TyperGroup):
+    """Turns mistakes of the user, in whatever command, into a sentence."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (UserError, OSError) as error:
+            sentence = _explain(error)
+            if sentence is None or ctx.params.get("debug"):
+                raise
+            say_error(sentence)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"frozenseg {frozenseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and stop.", is_eager=True, callback=_say_version
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Log everything; show where an error came from.")
+    ] = False,
+) -> None:
+    """Segment any image with any words: panoptic, semantic and instance."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=errors, show_path=debug, show_time=debug)],
+    )
+
+
+app.command()(segment)
+app.command()(demo)
+app.command()(doctor)
+
+
+def main() -> None:
+    """The console entry point."""
+    app(prog_name="frozenseg")
+
+
+def _explain(error: Exception) -> str | None:
+    """What the user can do about it, or None for what is not the user's to mend."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; give another path, or change this one's rights"
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return f"{error.strerror}: free some space, or choose another --output"
+    return None

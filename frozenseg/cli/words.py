@@ -1,0 +1,68 @@
+"""The vocabulary that a command's options spell out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frozenseg.errors import UserError
+
+if TYPE_CHECKING:
+    from frozenseg.vocabulary import Vocabulary
+
+
+def vocabulary_of(words: str | None, vocabulary: str | None, stuff: str | None) -> "Vocabulary":
+    """The classes of ``--words`` or ``--vocabulary``, with those of ``--stuff`` marked or added.
+
+    Raises:
+        UserError: both or none is given, or what is given holds no class, a word twice, or is not
+            there.
+    """
+    from frozenseg.vocabulary import builtin_vocabulary, parse_vocabulary, read_vocabulary
+
+    if words is not None and vocabulary is not None:
+        raise UserError("--words and --vocabulary exclude each other: give one of them")
+    if vocabulary is not None:
+        path = Path(vocabulary).expanduser()
+        found = read_vocabulary(path) if path.is_file() else builtin_vocabulary(vocabulary)
+    elif words is not None:
+        found = parse_vocabulary(_classes(words))
+    elif stuff is not None:
+        return _as_stuff(parse_vocabulary(_classes(stuff)))
+    else:
+        raise UserError(
+            'there is no word to segment by: give --words "cat, kitten; grass" or --vocabulary FILE'
+        )
+    return found if stuff is None else _with_stuff(found, parse_vocabulary(_classes(stuff)))
+
+
+def _classes(text: str) -> list[str]:
+    """Semicolons part classes: what is typed here is never a file or the name of a list."""
+    return [part for part in text.replace("\n", ";").split(";") if part.strip()]
+
+
+def _as_stuff(vocabulary: "Vocabulary") -> "Vocabulary":
+    from frozenseg.vocabulary import Vocabulary
+
+    return Vocabulary(vocabulary.synonyms, (False,) * len(vocabulary), vocabulary.colors)
+
+
+def _with_stuff(vocabulary: "Vocabulary", stuff: "Vocabulary") -> "Vocabulary":
+    from frozenseg.vocabulary import Vocabulary
+
+    synonyms, is_thing = list(vocabulary.synonyms), list(vocabulary.is_thing)
+    colors = vocabulary.colors
+    for words in stuff.synonyms:
+        owners = [i for i, known in enumerate(synonyms) if set(known) & set(words)]
+        if len(owners) > 1:
+            raise UserError(
+                f"--stuff '{', '.join(words)}' belongs to two classes, '{synonyms[owners[0]][0]}' "
+                f"and '{synonyms[owners[1]][0]}': part them with ';'"
+            )
+        if owners:
+            known = synonyms[owners[0]]
+            synonyms[owners[0]] = known + tuple(word for word in words if word not in known)
+            is_thing[owners[0]] = False
+        else:
+            synonyms.append(words)
+            is_thing.append(False)
+            colors = None
+    return Vocabulary(tuple(synonyms), tuple(is_thing), colors)

@@ -1,0 +1,86 @@
+"""A command line that can be called in-process, and a segmenter that needs no weights."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+import frozenseg
+from frozenseg.cli.main import app
+from frozenseg.data.images import read_image
+from frozenseg.data.shapes import shapes_vocabulary
+from frozenseg.inference.panoptic import panoptic_map
+from frozenseg.inference.segmentation import Segmentation
+from frozenseg.structures import Instances, boxes_of
+from frozenseg.structures import Result as Outputs
+from frozenseg.vocabulary import Vocabulary
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run() -> Run:
+    """``run("segment", path)``: status, standard output and standard error of a command."""
+
+    def call(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return call
+
+
+class HalvesSegmenter:
+    """Finds the first class on the left and the second, if any, on the right of every image."""
+
+    training = shapes_vocabulary("train")
+
+    def __call__(self, image: object, vocabulary: Vocabulary, *, task: str = "panoptic"):
+        return self.batch([image], vocabulary, task=task)[0]
+
+    def batch(self, images: Sequence, vocabulary: Vocabulary, *, task: str = "panoptic"):
+        return [self._segment(read_image(image), vocabulary, task) for image in images]
+
+    def _segment(self, image: Tensor, vocabulary: Vocabulary, task: str) -> Segmentation:
+        num_classes = len(vocabulary)
+        masks = torch.zeros(2, *image.shape[1:])
+        masks[0, :, : image.shape[2] // 2] = 1
+        masks[1] = 1 - masks[0]
+        classes = torch.zeros(2, num_classes + 1)
+        classes[0, 0] = classes[1, min(1, num_classes - 1)] = 0.75
+        maps = torch.einsum("qk,qhw->khw", classes[:, :-1], masks)
+        is_thing = torch.tensor(vocabulary.is_thing)
+        result = {
+            "panoptic": Outputs(panoptic=panoptic_map(classes, masks, is_thing)),
+            "semantic": Outputs(semantic=maps),
+            "instance": Outputs(
+                instances=Instances(
+                    torch.tensor([0]), torch.tensor([0.75]), masks[:1] > 0, boxes_of(masks[:1] > 0)
+                )
+            ),
+        }[task]
+        return Segmentation(image=image, vocabulary=vocabulary, task=task, result=result)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """Replaces the model; holds what it was asked to load with."""
+    asked: list[dict[str, object]] = []
+
+    def load(model: str, **options: object) -> HalvesSegmenter:
+        asked.append({"model": model, **options})
+        return HalvesSegmenter()
+
+    monkeypatch.setattr(frozenseg, "load", load)
+    return asked
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A readable image."""
+    path = tmp_path / "scene.png"
+    Image.fromarray(np.full((24, 32, 3), 90, dtype=np.uint8)).save(path)
+    return path

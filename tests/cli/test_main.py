@@ -1,0 +1,112 @@
+"""The command as a whole: help, version, errors as sentences, exit statuses."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import frozenseg
+
+
+def refused(done, *parts: str) -> None:
+    assert done.exit_code == 2, done.output
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error: "), done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_version_is_the_package_version(run):
+    done = run("--version")
+    assert (done.exit_code, done.stdout) == (0, f"frozenseg {frozenseg.__version__}\n")
+
+
+def test_help_names_every_command_and_imports_no_torch():
+    code = (
+        "import sys; from frozenseg.cli.main import app; assert 'torch' not in sys.modules; app()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
+    )
+    for command in ("segment", "demo", "evaluate", "train", "doctor"):
+        assert command in done.stdout
+
+
+def test_every_command_has_an_example_in_its_help(run):
+    for command in ("segment", "demo", "evaluate", "train", "doctor"):
+        assert f"Example: frozenseg {command}" in " ".join(run(command, "--help").stdout.split())
+
+
+def test_unknown_option_ends_with_2(run):
+    assert run("segment", "--wrods", "cat").exit_code == 2
+
+
+def test_unknown_configuration_key_names_the_nearest(run, picture, tmp_path):
+    (tmp_path / "typo.yaml").write_text("MODEL:\n  SAM_NAMES: vit_b\n")
+    done = run("segment", picture, "-w", "cat", "--model", tmp_path / "typo.yaml")
+    refused(done, "MODEL.SAM_NAMES", "MODEL.SAM_NAME", "typo.yaml")
+
+
+def test_missing_configuration_file(run, picture):
+    refused(run("segment", picture, "-w", "cat", "--model", "gone.yaml"), "gone.yaml")
+
+
+def test_missing_tower(run, picture, tmp_path):
+    config = tmp_path / "tower.yaml"
+    config.write_text(
+        "MODEL:\n  FROZEN_SEG:\n    CLIP_MODEL_NAME: RN50\n"
+        f"    CLIP_PRETRAINED_WEIGHTS: {tmp_path}/clip.safetensors\n"
+    )
+    refused(run("segment", picture, "-w", "cat", "--model", config), "clip.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space"),
+    ],
+)
+def test_trouble_with_files_is_a_sentence(run, picture, monkeypatch, error, part):
+    def load(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(frozenseg, "load", load)
+    refused(run("segment", picture, "-w", "cat"), part)
+
+
+def test_a_bug_keeps_its_traceback(run, picture, monkeypatch):
+    def load(*_: object, **__: object) -> None:
+        raise ValueError("two and two")
+
+    monkeypatch.setattr(frozenseg, "load", load)
+    done = run("segment", picture, "-w", "cat")
+    assert done.exit_code == 1
+    assert isinstance(done.exception, ValueError)
+
+
+def test_debug_shows_where_a_mistake_was_noticed(run, picture):
+    done = run("--debug", "segment", picture, "-w", "cat; cat")
+    assert isinstance(done.exception, frozenseg.errors.UserError)
+
+
+def test_interrupt_ends_quietly_with_130(run, picture, monkeypatch):
+    def load(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(frozenseg, "load", load)
+    done = run("segment", picture, "-w", "cat")
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_console_command_exits_with_2_and_one_line(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from frozenseg.cli.main import main; main()", "segment", "x.png"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stdout == "" and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,180 @@
+"""``frozenseg segment``: what it writes and prints, and how it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from frozenseg.cli.segment import output_stems
+from frozenseg.cli.words import vocabulary_of
+from frozenseg.errors import UserError
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@pytest.mark.usefixtures("loaded")
+class TestResults:
+    def test_writes_a_picture_segments_and_ids_for_an_image(self, run, picture, tmp_path):
+        done = run("segment", picture, "-w", "cat, kitten; grass", "-o", tmp_path / "out")
+        assert done.exit_code == 0, done.output
+        assert files(tmp_path / "out") == ["scene.json", "scene.png", "scene_ids.png"]
+        with Image.open(tmp_path / "out" / "scene_ids.png") as ids:
+            assert np.array_equal(np.unique(np.asarray(ids)), [1, 2])
+        record = json.loads((tmp_path / "out" / "scene.json").read_text())
+        assert [each["name"] for each in record["segments_info"]] == ["cat", "grass"]
+        assert record["segments_info"][0]["area"] == 24 * 16
+        assert record["segments_info"][0]["bbox"] == [0, 0, 16, 24]
+
+    def test_prints_what_was_found(self, run, picture, tmp_path):
+        done = run("segment", picture, "-w", "cat; grass", "--stuff", "grass", "-o", tmp_path / "o")
+        rows = [line.split() for line in done.stdout.splitlines()]
+        assert any({"cat", "thing", "0.75", "384", "50.0%"} <= set(row) for row in rows)
+        assert any({"grass", "stuff"} <= set(row) for row in rows)
+
+    def test_json_prints_one_line_per_image_and_nothing_else(self, run, picture, tmp_path):
+        second = tmp_path / "other.png"
+        second.write_bytes(picture.read_bytes())
+        done = run("segment", picture, second, "-w", "cat; dog", "--json", "-o", tmp_path / "out")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [Path(line["file_name"]) for line in lines] == [picture, second]
+        assert Path(lines[0]["files"]["drawing"]).is_file()
+        assert lines[0]["segments_info"][1]["name"] == "dog"
+
+    @pytest.mark.parametrize(
+        ("task", "expected"),
+        [
+            ("semantic", ["scene.json", "scene.png", "scene_ids.png"]),
+            ("instance", ["scene.json", "scene.png"]),  # instances overlap: they have no id map
+        ],
+    )
+    def test_other_tasks_write_what_they_have(self, run, picture, tmp_path, task, expected):
+        done = run("segment", picture, "-w", "cat; dog", "--task", task, "-o", tmp_path / "out")
+        assert done.exit_code == 0, done.output
+        assert files(tmp_path / "out") == expected
+
+    def test_folder_stands_for_its_images(self, run, picture, tmp_path):
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        for name in ("b.png", "a.PNG", "notes.txt"):
+            (folder / name).write_bytes(picture.read_bytes())
+        done = run("segment", folder, "-w", "cat", "--json", "-o", tmp_path / "out")
+        names = [Path(json.loads(line)["file_name"]).name for line in done.stdout.splitlines()]
+        assert names == ["a.PNG", "b.png"]
+
+    def test_brackets_in_names_are_printed_as_they_are(self, run, picture, tmp_path):
+        odd = picture.rename(tmp_path / "[red]scene[0].png")
+        done = run("segment", odd, "-w", "a [b] c", "-o", tmp_path / "out")
+        assert done.exit_code == 0, done.output
+        assert "[red]scene[0].png" in done.stdout.replace("\n", "") and "a [b] c" in done.stdout
+
+
+@pytest.mark.usefixtures("loaded")
+class TestBadInput:
+    def refused(self, done, *parts: object) -> None:
+        """Status 2 and one sentence on standard error that holds all of ``parts``."""
+        assert done.exit_code == 2, done.output
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+        for part in parts:
+            assert str(part) in done.stderr
+
+    def test_missing_image(self, run, tmp_path):
+        done = run("segment", tmp_path / "gone.png", "-w", "cat", "-o", tmp_path / "out")
+        self.refused(done, "gone.png")
+        assert files(tmp_path / "out") == []
+
+    def test_file_that_is_no_image(self, run, tmp_path):
+        (tmp_path / "note.png").write_text("these are words")
+        done = run("segment", tmp_path / "note.png", "-w", "cat", "-o", tmp_path / "out")
+        self.refused(done, "note.png")
+        assert files(tmp_path / "out") == []
+
+    def test_truncated_image_leaves_nothing_and_spares_the_others(self, run, picture, tmp_path):
+        noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "whole.jpg")
+        content = (tmp_path / "whole.jpg").read_bytes()
+        (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+        last = tmp_path / "last.png"
+        last.write_bytes(picture.read_bytes())
+        done = run(
+            "segment", picture, tmp_path / "cut.jpg", last, "-w", "cat; dog", "-o", tmp_path / "out"
+        )
+        self.refused(done, "cut.jpg")
+        assert {name.split(".")[0] for name in files(tmp_path / "out")} == {
+            *("scene", "scene_ids", "last", "last_ids")
+        }
+
+    @pytest.mark.parametrize("words", ["", "  ", ";;"])
+    def test_no_word(self, run, picture, words):
+        self.refused(run("segment", picture, "-w", words), "no class")
+
+    def test_neither_words_nor_vocabulary(self, run, picture):
+        self.refused(run("segment", picture), "--words", "--vocabulary")
+
+    def test_words_and_vocabulary(self, run, picture):
+        self.refused(run("segment", picture, "-w", "cat", "-v", "ade20k_150"), "exclude")
+
+    def test_repeated_word(self, run, picture):
+        self.refused(run("segment", picture, "-w", "cat, kitten; dog; kitten"), "'kitten'", "twice")
+
+    def test_empty_vocabulary_file(self, run, picture, tmp_path):
+        (tmp_path / "words.txt").write_text("# nothing yet\n\n")
+        self.refused(run("segment", picture, "-v", tmp_path / "words.txt"), "words.txt")
+
+    def test_unknown_vocabulary_name(self, run, picture):
+        self.refused(run("segment", picture, "-v", "ade21k_150"), "ade21k_150", "ade20k_150")
+
+    def test_folder_without_images(self, run, tmp_path):
+        (tmp_path / "empty").mkdir()
+        self.refused(run("segment", tmp_path / "empty", "-w", "cat"), "empty")
+
+    def test_output_that_is_a_file(self, run, picture, tmp_path):
+        (tmp_path / "taken").write_text("")
+        done = run("segment", picture, "-w", "cat", "-o", tmp_path / "taken")
+        self.refused(done, "taken")
+
+    def test_output_over_an_input(self, run, picture):
+        before = picture.read_bytes()
+        self.refused(run("segment", picture, "-w", "cat", "-o", picture.parent), "scene.png")
+        assert picture.read_bytes() == before
+
+    def test_options_reach_the_model(self, run, picture, tmp_path, loaded):
+        run(
+            *("segment", picture, "-w", "cat", "--model", "my.yaml", "--device", "cpu"),
+            *("--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out"),
+        )
+        assert loaded == [
+            {"model": "my.yaml", "weights": tmp_path / "w.safetensors", "device": "cpu"}
+        ]
+
+
+def test_stuff_marks_known_classes_and_adds_new_ones():
+    found = vocabulary_of("cat, kitten; grass", None, "grass, lawn; sky")
+    assert found.synonyms == (("cat", "kitten"), ("grass", "lawn"), ("sky",))
+    assert found.is_thing == (True, False, False)
+
+
+def test_stuff_alone_is_a_vocabulary():
+    assert vocabulary_of(None, None, "sky; sea").is_thing == (False, False)
+
+
+def test_stuff_that_belongs_to_two_classes_is_refused():
+    with pytest.raises(UserError, match="'grass' and 'lawn'"):
+        vocabulary_of("grass; lawn", None, "grass, lawn")
+
+
+def test_stuff_leaves_the_colours_of_a_known_list():
+    found = vocabulary_of(None, "ade20k_150", "wall")
+    assert found.colors is not None and not found.is_thing[0]
+
+
+def test_results_of_images_with_one_name_do_not_share_a_file():
+    paths = [Path(p) for p in ("a/x.png", "b/x.png", "x_2.png", "x_ids.png", "x.jpg")]
+    stems = output_stems(paths)
+    names = [f"{stem}{end}" for stem in stems.values() for end in (".png", "_ids.png")]
+    assert len(set(names)) == len(names)
+    assert stems[paths[0]] == "x" and stems[paths[1]] == "x_2"
