@@ -53,6 +53,22 @@ class Instances(NamedTuple):
     boxes: Tensor  # (N, 4) around the masks
 
 
+class InstanceAnnotation(NamedTuple):
+    """One annotated object; objects of an image may overlap."""
+
+    class_id: int
+    mask: Tensor  # (H, W) bool
+    is_crowd: bool = False
+    area: float | None = None  # for size bins, as the annotation states it; None: the mask's pixels
+
+
+class FederatedLabels(NamedTuple):
+    """Of which classes an LVIS image's annotation speaks, besides those it shows."""
+
+    absent: tuple[int, ...]  # class ids known not to be there: a detection is wrong
+    incomplete: tuple[int, ...]  # class ids not all of whose objects are marked: it may be right
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image of a data set with whatever annotation it has.
@@ -66,6 +82,8 @@ class Sample:
     file_name: str
     panoptic: PanopticMap | None = None
     semantic: Tensor | None = None
+    instances: tuple[InstanceAnnotation, ...] | None = None
+    federated: FederatedLabels | None = None
 
 
 @dataclass(frozen=True)
