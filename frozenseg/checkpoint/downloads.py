@@ -43,8 +43,8 @@ def obtain(published: Published, folder: Path, *, setting: str) -> Path:
         setting: what the user can set to a path instead, for the error's advice.
 
     Raises:
-        UserError: no network or none allowed; or a wrong hash: then the file is kept aside under another
-            name and not used.
+        UserError: no network or none allowed; or a wrong hash: then the file is kept aside under
+            another name and not used.
     """
     path = folder / published.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,12 +92,13 @@ def _check(file: Path, found: str, published: Published, *, place: Path) -> None
     file.replace(aside)
     raise UserError(
         f"{place.name} has SHA-256 {found[:16]}… where {published.url} is known to have "
-        f"{published.sha256[:16]}…: it is kept as {aside} and not used; run again to download it anew"
+        f"{published.sha256[:16]}…: it is kept as {aside} and not used; run again to download it "
+        "anew"
     )
 
 
 def _advice(published: Published, path: Path, setting: str, reason: str) -> str:
     return (
-        f"cannot get {published.name} ({reason}): download {published.url} where there is a network "
-        f"and put it at {path}, or set {setting} to where it is"
+        f"cannot get {published.name} ({reason}): download {published.url} where there is a "
+        f"network and put it at {path}, or set {setting} to where it is"
     )

@@ -1,154 +1,127 @@
-"""The official checkpoints' names, and ours: one map, both ways.
-
-Layout ``official`` is that of the published FrozenSeg and FC-CLIP ``.pth`` files, towers included.
-"""
+"""The names of the published FrozenSeg and FC-CLIP weights, and ours: one table, read both ways."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from torch import Tensor
 
-PIXEL_DECODER = "sem_seg_head.pixel_decoder."
-PREDICTOR = "sem_seg_head.predictor."
+# Official name, our name; the first line that fits counts. "*" is the end of a name, "#" a number,
+# which in our name may be doubled (layers of a perceptron stand at every second place) or one more
+# (injectors are named by their layer, counted from 1).
+TABLE = """
+backbone.clip_model.*                        clip.model.*
+sam.*                                        sam.model.*
+void_embedding.*                             void_embedding.*
+PREDICTOR.logit_scale                        logit_scale
 
-# derived from the configuration, not learned
-IGNORED = ("criterion.empty_weight",)
+PIXELS.input_proj.#.*                        pixel_decoder.projections.#.*
+PIXELS.adapter_1.norm.*                      pixel_decoder.lateral.1.*
+PIXELS.adapter_1.*                           pixel_decoder.lateral.0.*
+PIXELS.layer_1.norm.*                        pixel_decoder.smooth.1.*
+PIXELS.layer_1.*                             pixel_decoder.smooth.0.*
+PIXELS.mask_features.*                       pixel_decoder.mask_features.*
+PIXELS.transformer.level_embed               LEVELS.level_embedding
+PIXELS.transformer.ENCODER.self_attn.*       LEVELS.layers.#.attention.*
+PIXELS.transformer.ENCODER.norm1.*           LEVELS.layers.#.norm.*
+PIXELS.transformer.ENCODER.norm2.*           LEVELS.layers.#.feed_forward.norm.*
+PIXELS.transformer.ENCODER.*                 LEVELS.layers.#.feed_forward.*
 
-# (official, ours); {n} is a number, {rest} the end of the name. The first that fits is taken.
-_RULES = [
-    ("backbone.clip_model.{rest}", "clip.model.{rest}"),
-    ("sam.{rest}", "sam.model.{rest}"),
-    ("void_embedding.{rest}", "void_embedding.{rest}"),
-    (PREDICTOR + "logit_scale", "logit_scale"),
-    (PIXEL_DECODER + "input_proj.{n}.{rest}", "pixel_decoder.projections.{n}.{rest}"),
-    (PIXEL_DECODER + "adapter_1.norm.{rest}", "pixel_decoder.lateral.1.{rest}"),
-    (PIXEL_DECODER + "adapter_1.{rest}", "pixel_decoder.lateral.0.{rest}"),
-    (PIXEL_DECODER + "layer_1.norm.{rest}", "pixel_decoder.smooth.1.{rest}"),
-    (PIXEL_DECODER + "layer_1.{rest}", "pixel_decoder.smooth.0.{rest}"),
-    (PIXEL_DECODER + "mask_features.{rest}", "pixel_decoder.mask_features.{rest}"),
-    (PIXEL_DECODER + "fpn3.{rest}", "pixel_decoder.sam_branch.reduce.{rest}"),
-    (PREDICTOR + "query_feat.{rest}", "transformer_decoder.query_features.{rest}"),
-    (PREDICTOR + "query_embed.{rest}", "transformer_decoder.query_positions.{rest}"),
-    (PREDICTOR + "level_embed.{rest}", "transformer_decoder.level_embedding.{rest}"),
-    (PREDICTOR + "decoder_norm.{rest}", "transformer_decoder.norm.{rest}"),
-    (PREDICTOR + "_mask_pooling_proj.{rest}", "transformer_decoder.pool_projection.{rest}"),
-]
-for _official, _ours in (
-    ("transformer.", "pixel_decoder.encoder."),
-    ("sam_transformer.", "pixel_decoder.sam_branch.encoder."),
-):
-    _layer = PIXEL_DECODER + _official + "encoder.layers.{n}."
-    _RULES += [
-        (PIXEL_DECODER + _official + "level_embed", _ours + "level_embedding"),
-        (_layer + "self_attn.{rest}", _ours + "layers.{n}.attention.{rest}"),
-        (_layer + "norm1.{rest}", _ours + "layers.{n}.norm.{rest}"),
-        (_layer + "norm2.{rest}", _ours + "layers.{n}.feed_forward.norm.{rest}"),
-        (_layer + "{rest}", _ours + "layers.{n}.feed_forward.{rest}"),
-    ]
-for _official, _ours in (("cross_attention", "cross"), ("self_attention", "self")):
-    _attention = "multihead_attn" if _ours == "cross" else "self_attn"
-    _layer, _block = (
-        f"{PREDICTOR}transformer_{_official}_layers.{{n}}.",
-        "transformer_decoder.blocks.{n}.",
-    )
-    _RULES += [
-        (f"{_layer}{_attention}.in_proj_{{rest}}", f"{_block}{_official}.in_proj.{{rest}}"),
-        (f"{_layer}{_attention}.{{rest}}", f"{_block}{_official}.{{rest}}"),
-        (f"{_layer}norm.{{rest}}", f"{_block}{_ours}_norm.{{rest}}"),
-    ]
-_RULES.append(
-    (
-        PREDICTOR + "transformer_ffn_layers.{n}.{rest}",
-        "transformer_decoder.blocks.{n}.feed_forward.{rest}",
-    )
-)
+PIXELS.fpn3.*                                SAM.reduce.*
+PIXELS.sam_transformer.level_embed           SAM.encoder.level_embedding
+PIXELS.sam_transformer.ENCODER.self_attn.*   SAM.encoder.layers.#.attention.*
+PIXELS.sam_transformer.ENCODER.norm1.*       SAM.encoder.layers.#.norm.*
+PIXELS.sam_transformer.ENCODER.norm2.*       SAM.encoder.layers.#.feed_forward.norm.*
+PIXELS.sam_transformer.ENCODER.*             SAM.encoder.layers.#.feed_forward.*
 
-# Official counters that are ours after a small change: perceptron layers stand at every second place of a
-# sequence, and the Feature Injectors are named by their layer, counted from 1.
-_INJECTOR = (
-    PREDICTOR + "transformer_cross_attention_layers_sam.{n}.",
-    "transformer_decoder.feature_injectors.{n}.",
-)
-_COUNTED = [
-    (
-        PREDICTOR + "mask_embed.layers.{n}.{rest}",
-        "transformer_decoder.mask_embedding.{n}.{rest}",
-        2,
-        0,
-    ),
-    (
-        PREDICTOR + "class_embed.layers.{n}.{rest}",
-        "transformer_decoder.class_embedding.{n}.{rest}",
-        2,
-        0,
-    ),
-    (
-        _INJECTOR[0] + "multihead_attn.in_proj_{rest}",
-        _INJECTOR[1] + "attention.in_proj.{rest}",
-        1,
-        1,
-    ),
-    (_INJECTOR[0] + "multihead_attn.{rest}", _INJECTOR[1] + "attention.{rest}", 1, 1),
-    (_INJECTOR[0] + "norm.{rest}", _INJECTOR[1] + "norm.{rest}", 1, 1),
-]
-_ALL = [(official, ours, 1, 0) for official, ours in _RULES] + _COUNTED
+PREDICTOR.query_feat.*                       DECODER.query_features.*
+PREDICTOR.query_embed.*                      DECODER.query_positions.*
+PREDICTOR.level_embed.*                      DECODER.level_embedding.*
+PREDICTOR.decoder_norm.*                     DECODER.norm.*
+PREDICTOR._mask_pooling_proj.*               DECODER.pool_projection.*
+PREDICTOR.mask_embed.layers.#.*              DECODER.mask_embedding.#x2.*
+PREDICTOR.class_embed.layers.#.*             DECODER.class_embedding.#x2.*
+PREDICTOR.CROSS.#.multihead_attn.in_proj_*   DECODER.blocks.#.cross_attention.in_proj.*
+PREDICTOR.CROSS.#.multihead_attn.*           DECODER.blocks.#.cross_attention.*
+PREDICTOR.CROSS.#.norm.*                     DECODER.blocks.#.cross_norm.*
+PREDICTOR.SELF.#.self_attn.in_proj_*         DECODER.blocks.#.self_attention.in_proj.*
+PREDICTOR.SELF.#.self_attn.*                 DECODER.blocks.#.self_attention.*
+PREDICTOR.SELF.#.norm.*                      DECODER.blocks.#.self_norm.*
+PREDICTOR.transformer_ffn_layers.#.*         DECODER.blocks.#.feed_forward.*
+PREDICTOR.INJECT.#.multihead_attn.in_proj_*  DECODER.feature_injectors.#+1.attention.in_proj.*
+PREDICTOR.INJECT.#.multihead_attn.*          DECODER.feature_injectors.#+1.attention.*
+PREDICTOR.INJECT.#.norm.*                    DECODER.feature_injectors.#+1.norm.*
+"""
+SHORT = {
+    "PREDICTOR": "sem_seg_head.predictor",
+    "PIXELS": "sem_seg_head.pixel_decoder",
+    "ENCODER": "encoder.layers.#",
+    "CROSS": "transformer_cross_attention_layers",
+    "SELF": "transformer_self_attention_layers",
+    "INJECT": "transformer_cross_attention_layers_sam",
+    "LEVELS": "pixel_decoder.encoder",
+    "SAM": "pixel_decoder.sam_branch",
+    "DECODER": "transformer_decoder",
+}
+LOSS_WEIGHTS = "criterion.empty_weight"  # follows from the configuration, so ours does not keep it
+
+Rule = tuple[re.Pattern[str], str, Callable[[int], int]]
 
 
-def _pattern(template: str) -> re.Pattern[str]:
-    escaped = (
-        re.escape(template).replace(r"\{n\}", r"(?P<n>\d+)").replace(r"\{rest\}", r"(?P<rest>.+)")
-    )
-    return re.compile(escaped)
-
-
-_FROM_OFFICIAL = [
-    (_pattern(official), ours, factor, shift) for official, ours, factor, shift in _ALL
-]
-_TO_OFFICIAL = [(_pattern(ours), official, factor, shift) for official, ours, factor, shift in _ALL]
-
-
-def name_from_official(name: str) -> str | None:
-    """Our name of an official weight; None where there is none."""
-    for pattern, ours, factor, shift in _FROM_OFFICIAL:
-        if match := pattern.fullmatch(name):
-            return _fill(ours, match, lambda n, f=factor, s=shift: n * f + s)
-    return None
-
-
-def name_to_official(name: str) -> str | None:
-    """The official name of one of our weights; None where there is none."""
-    for pattern, official, factor, shift in _TO_OFFICIAL:
-        if match := pattern.fullmatch(name):
-            return _fill(official, match, lambda n, f=factor, s=shift: (n - s) // f)
-    return None
-
-
-def _fill(template: str, match: re.Match[str], count) -> str:
-    parts = match.groupdict()
-    number = count(int(parts["n"])) if "n" in parts else ""
-    return template.replace("{n}", str(number)).replace("{rest}", parts.get("rest", ""))
+def is_official(names: Iterable[str]) -> bool:
+    """Whether weights carry official names."""
+    return any(name.startswith("sem_seg_head.") for name in names)
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """An official state dict under our names, and the official names that nothing here knows."""
-    renamed, unknown = {}, []
-    for name, value in state.items():
-        if name in IGNORED:
-            continue
-        ours = name_from_official(name)
-        if ours is None:
-            unknown.append(name)
-        else:
-            renamed[ours] = value
-    return renamed, unknown
+    """An official state under our names, and the official names that nothing here knows."""
+    names = {name: _translate(name, _TO_OURS) for name in state if name != LOSS_WEIGHTS}
+    known = {ours: state[name] for name, ours in names.items() if ours is not None}
+    return known, [name for name, ours in names.items() if ours is None]
 
 
-def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict under official names; weights that the official code does not know raise KeyError."""
-    renamed = {}
-    for name, value in state.items():
-        official = name_to_official(name)
-        if official is None:
-            raise KeyError(name)
-        renamed[official] = value
-    return renamed
+def to_official(
+    state: Mapping[str, Tensor], *, num_classes: int, no_object_weight: float
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Our state under official names with what the official loss keeps, and our names it lacks.
+
+    Args:
+        num_classes: of the training vocabulary.
+    """
+    names = {name: _translate(name, _TO_OFFICIAL) for name in state}
+    known = {official: state[name] for name, official in names.items() if official is not None}
+    weights = torch.ones(num_classes + 1)
+    weights[-1] = no_object_weight
+    return {**known, LOSS_WEIGHTS: weights}, [name for name, o in names.items() if o is None]
+
+
+def _translate(name: str, rules: list[Rule]) -> str | None:
+    for pattern, template, count in rules:
+        if match := pattern.fullmatch(name):
+            parts = match.groupdict()
+            number = str(count(int(parts["number"]))) if "number" in parts else ""
+            return template.replace("#", number).replace("*", parts.get("rest", ""))
+    return None
+
+
+def _read_table() -> tuple[list[Rule], list[Rule]]:
+    to_ours, to_official = [], []
+    for line in filter(None, TABLE.splitlines()):
+        official, ours = (_spelled_out(name) for name in line.split())
+        factor, shift = (2 if "#x2" in ours else 1), (1 if "#+1" in ours else 0)
+        ours = ours.replace("#x2", "#").replace("#+1", "#")
+        to_ours.append((_pattern(official), ours, lambda n, f=factor, s=shift: n * f + s))
+        to_official.append((_pattern(ours), official, lambda n, f=factor, s=shift: (n - s) // f))
+    return to_ours, to_official
+
+
+def _spelled_out(name: str) -> str:
+    return ".".join(SHORT.get(part, part) for part in name.split("."))
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    escaped = re.escape(name).replace(r"\#", r"(?P<number>\d+)").replace(r"\*", "(?P<rest>.+)")
+    return re.compile(escaped)
+
+
+_TO_OURS, _TO_OFFICIAL = _read_table()

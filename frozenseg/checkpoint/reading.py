@@ -38,11 +38,12 @@ class WeightsFile(NamedTuple):
 def read_weights(path: str | Path) -> WeightsFile:
     """Reads safetensors, or what ``torch.save`` wrote.
 
-    A dictionary under ``model`` or ``state_dict`` is unwrapped, arrays become tensors, and the ``module.`` that a
-    parallel wrapper puts before every name goes.
+    A dictionary under ``model`` or ``state_dict`` is unwrapped, arrays become tensors, and the
+    ``module.`` that a parallel wrapper puts before every name goes.
 
     Raises:
-        UserError: no such file; it is cut short or damaged; it would need code to run; it holds no weights.
+        UserError: no such file; it is cut short or damaged; it would need code to run; it holds no
+            weights.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -71,8 +72,8 @@ def _read_torch(path: Path) -> Any:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         if "TorchScript" in str(error):
             raise UserError(
-                f"{path} is a TorchScript archive, which holds code beside weights: it is not read; take the weights "
-                "alone (the .safetensors file of the same model)"
+                f"{path} is a TorchScript archive, which holds code beside weights: it is not "
+                "read; take the weights alone (the .safetensors file of the same model)"
             ) from error
         raise UserError(_damaged(path, str(error))) from error
 
@@ -82,15 +83,16 @@ def _refusal(path: Path, reason: str) -> str:
     if not found:
         return _damaged(path, "it is no file of torch.save")
     return (
-        f"{path} is refused: to read it Python would have to run code that it names ({found[1]}), and that code could "
-        "do anything; if you trust its origin, load it there and save the weights alone, as safetensors or with "
-        "torch.save(model.state_dict(), path)"
+        f"{path} is refused: to read it Python would have to run code that it names ({found[1]}), "
+        "and that code could do anything; if you trust its origin, load it there and save the "
+        "weights alone, as safetensors or with torch.save(model.state_dict(), path)"
     )
 
 
 def _damaged(path: Path, reason: str) -> str:
     first = reason.splitlines()[0] if reason else "its end is missing"
-    return f"{path} ({path.stat().st_size:,} bytes) is cut short or damaged ({first}): get it again from its publisher"
+    size = path.stat().st_size
+    return f"{path} ({size:,} bytes) is cut short or damaged ({first}): get it again"
 
 
 def _flat_state(content: Any, path: Path) -> dict[str, Tensor]:

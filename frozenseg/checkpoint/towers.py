@@ -1,4 +1,4 @@
-"""Frozen towers by name: CLIP as open_clip knows it, SAM as its publishers offer it, either from a folder."""
+"""Frozen towers by name, file or folder: CLIP as open_clip knows it, SAM as its publishers do."""
 
 import difflib
 from collections.abc import Callable
@@ -29,12 +29,15 @@ RANDOM = "random"  # instead of weights: a tower as it is built, for sizes and s
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 META = "https://dl.fbaipublicfiles.com/segment_anything/"
-MOBILE_SAM = "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/"
+MOBILE_SAM = (
+    "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/"
+    "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt"
+)
 
 # The six digits in Meta's file names begin their MD5; these are SHA-256.
 SAM_FILES = {
     "vit_t": Published(
-        f"{MOBILE_SAM}mobile_sam.pt",
+        MOBILE_SAM,
         "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
     ),
     "vit_b": Published(
@@ -59,12 +62,14 @@ def load_clip(name: str, pretrained: str) -> ClipTower:
     """A CLIP tower with its weights.
 
     Args:
-        name: a ConvNeXt or ResNet CLIP of open_clip (``convnext_large_d_320``, ``RN50x64``); ``shapes``, the
-            miniature that ships with the package; or a folder such as its.
-        pretrained: open_clip's tag of published weights, a local file, or ``random``. A folder has its own.
+        name: a ConvNeXt or ResNet CLIP of open_clip (``convnext_large_d_320``, ``RN50x64``);
+            ``shapes``, the miniature that ships with the package; or a folder such as its.
+        pretrained: open_clip's tag of published weights, a local file, or ``random``. A folder has
+            its own.
 
     Raises:
-        UserError: an unknown name or tag, a tower of another kind, a file that is not there or does not fit.
+        UserError: an unknown name or tag, a tower of another kind, a file that is not there or
+            does not fit.
     """
     folder = SHAPES / "clip" if name == "shapes" else Path(name).expanduser()
     if name == "shapes" or folder.is_dir():
@@ -91,8 +96,8 @@ def clip_tower(model: nn.Module, *, tokenize: Tokenize, name: str) -> ClipTower:
         kind = ConvNeXtClip
     else:
         raise UserError(
-            f"CLIP_MODEL_NAME {name} has a {type(visual).__name__} image encoder: choose a ConvNeXt or ResNet CLIP, "
-            "whose maps have strides 4 to 32"
+            f"CLIP_MODEL_NAME {name} has a {type(visual).__name__} image encoder: choose a "
+            "ConvNeXt or ResNet CLIP, whose maps have strides 4 to 32"
         )
     tower = kind(model, tokenize=tokenize)
     tower.name = name
@@ -103,13 +108,14 @@ def load_sam(name: str, weights: str = "") -> SamTower:
     """A SAM tower with its weights.
 
     Args:
-        name: ``vit_t`` (MobileSAM), ``vit_b``, ``vit_l`` or ``vit_h``; ``shapes``, the miniature that ships with
-            the package; or a folder such as its.
-        weights: a local file, or ``random``; empty takes the published file, from the cache folder if it is
-            there.
+        name: ``vit_t`` (MobileSAM), ``vit_b``, ``vit_l`` or ``vit_h``; ``shapes``, the miniature
+            that ships with the package; or a folder such as its.
+        weights: a local file, or ``random``; empty takes the published file, from the cache folder
+            if it is there.
 
     Raises:
-        UserError: an unknown name, a download that fails or has a wrong hash, a file that does not fit.
+        UserError: an unknown name, a download that fails or has a wrong hash, a file that does not
+            fit.
     """
     folder = SHAPES if name == "shapes" else Path(name).expanduser()
     if name == "shapes" or folder.is_dir():
@@ -144,7 +150,8 @@ def _open_clip_config(name: str) -> dict[str, Any]:
         raise UserError(
             f"no CLIP named '{name}': {hint}Give an open_clip name, 'shapes' or a folder"
         )
-    # OpenAI's weights and their relatives were trained with a cheaper GELU that open_clip's plain names leave out
+    # OpenAI's weights and their relatives were trained with a cheaper GELU that open_clip's plain
+    # names leave out
     tags = list_pretrained_tags_by_model(name)
     if any(get_pretrained_cfg(name, tag).get("quick_gelu") for tag in tags):
         config["quick_gelu"] = True
@@ -169,7 +176,7 @@ def _clip_file(name: str, pretrained: str) -> Path:
 
 
 def _from_hub(repository: str, own: Path) -> Path:
-    """From the hub client's cache, else through it; the client resumes and checks what it fetches."""
+    """From the hub client's cache, else through it; it resumes and checks what it fetches."""
     for local_only in (True, False):
         for file_name in HUB_FILES:
             try:
@@ -185,8 +192,8 @@ def _from_hub(repository: str, own: Path) -> Path:
     reason = "downloads are switched off" if is_offline() else str(problem).splitlines()[0]
     raise UserError(
         f"cannot get {HUB_FILES[0]} of {repository} ({reason}): download "
-        f"https://huggingface.co/{repository}/resolve/main/{HUB_FILES[0]} where there is a network and put it at {own}, "
-        "or set CLIP_PRETRAINED_WEIGHTS to where it is"
+        f"https://huggingface.co/{repository}/resolve/main/{HUB_FILES[0]} where there is a "
+        f"network and put it at {own}, or set CLIP_PRETRAINED_WEIGHTS to where it is"
     ) from problem
 
 

@@ -1,5 +1,6 @@
 """From a batch's predictions to results at the size each caller asked for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -9,6 +10,10 @@ from frozenseg.inference.instance import top_instances
 from frozenseg.inference.panoptic import panoptic_map
 from frozenseg.inference.semantic import class_maps
 from frozenseg.structures import Result
+
+
+def _unchanged(maps: Tensor) -> Tensor:
+    return maps
 
 
 @dataclass(frozen=True)
@@ -36,18 +41,22 @@ class Postprocess:
         padded_size: tuple[int, int],
         image_size: tuple[int, int],
         output_size: tuple[int, int],
+        refine: Callable[[Tensor], Tensor] = _unchanged,
     ) -> Result:
-        """One image: (Q, K + 1) class probabilities and (Q, h, w) mask logits at stride 4."""
-        masks = _bilinear(mask_logits, padded_size)
-        if not (self.panoptic or self.instance):
-            maps = class_maps(class_probs, masks.sigmoid())
-            return Result(
-                semantic=_crop_and_resize(maps, image_size, output_size) if self.semantic else None
-            )
-        masks = _crop_and_resize(masks, image_size, output_size)
+        """One image: (Q, K + 1) class probabilities and (Q, h, w) mask logits at stride 4.
+
+        ``refine`` may change the image's (K, H, W) class maps at the size that they are made at
+        (eq. 4).
+        """
+        height, width = image_size
+        masks = _bilinear(mask_logits, padded_size)[:, :height, :width]
+        if self.semantic and not (self.panoptic or self.instance):
+            maps = refine(class_maps(class_probs, masks.sigmoid()))
+            return Result(semantic=_bilinear(maps, output_size))
+        masks = _bilinear(masks, output_size)
         mask_probs = masks.sigmoid()
         return Result(
-            semantic=class_maps(class_probs, mask_probs) if self.semantic else None,
+            semantic=refine(class_maps(class_probs, mask_probs)) if self.semantic else None,
             panoptic=panoptic_map(
                 class_probs,
                 mask_probs,
@@ -66,13 +75,6 @@ class Postprocess:
             if self.instance
             else None,
         )
-
-
-def _crop_and_resize(
-    maps: Tensor, image_size: tuple[int, int], output_size: tuple[int, int]
-) -> Tensor:
-    height, width = image_size
-    return _bilinear(maps[:, :height, :width], output_size)
 
 
 def _bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -122,6 +122,21 @@ class DeformableEncoder(nn.Module):
             for _ in range(num_layers)
         )
 
+    @property
+    def num_levels(self) -> int:
+        """How many maps the parameters are laid out for."""
+        return len(self.level_embedding)
+
+    def lay_out_for(self, num_levels: int) -> None:
+        """Replaces all that depends on the number of maps by fresh parameters for another number."""
+        dim = self.level_embedding.shape[1]
+        self.level_embedding = nn.Parameter(self.level_embedding.new_empty(num_levels, dim).normal_())
+        for layer in self.layers:
+            old = layer.attention
+            layer.attention = DeformableAttention(
+                dim=dim, num_heads=old.num_heads, num_levels=num_levels, num_points=old.num_points
+            ).to(self.level_embedding)
+
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """(B, C, h, w) maps, coarse to fine, to maps of the same shapes."""
         sizes = [tuple(level.shape[-2:]) for level in maps]

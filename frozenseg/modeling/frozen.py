@@ -39,6 +39,11 @@ class FrozenTower(nn.Module):
             row[:, : image.shape[1], : image.shape[2]] = (image - self.pixel_mean) / self.pixel_std
         return batch
 
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes other weights for the same architecture."""
+        self.model.load_state_dict(state)
+        self.__dict__.pop("fingerprint", None)
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the weights, by which caches and checkpoints know their tower."""

@@ -1,0 +1,219 @@
+"""A model's trained weights: from any file known to hold them, and to a file of our own."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from frozenseg.checkpoint.official import from_official, is_official, to_official
+from frozenseg.checkpoint.reading import WeightsFile, read_weights
+from frozenseg.errors import UserError
+from frozenseg.files import written_whole
+from frozenseg.modeling.frozen import FrozenTower
+from frozenseg.modeling.frozenseg import FrozenSeg, describe_differences
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "frozenseg-weights-1"
+FOLDER_FILE = "weights.safetensors"  # of a training's checkpoint folder
+
+Towers = Literal["compare", "skip", "use"]
+
+
+def load_weights(model: FrozenSeg, path: str | Path, *, towers: Towers = "compare") -> None:
+    """Takes over trained weights: our own, or a published FrozenSeg or FC-CLIP checkpoint.
+
+    Every weight is accounted for. The SAM branch is laid out as in the file (published weights read
+    theirs as three levels), whatever the configuration says.
+
+    Args:
+        path: a file, or a checkpoint's folder.
+        towers: what to do about the frozen towers that the file holds or names: ``compare`` them
+            with the model's, ``skip`` them, or ``use`` those in the file.
+
+    Raises:
+        UserError: the file cannot be read; it belongs to another architecture or other towers; or
+            ``use`` finds no towers in it.
+    """
+    if not str(path):
+        raise UserError(
+            "MODEL.WEIGHTS is empty: set it to trained weights, ours or an official .pth"
+        )
+    path = Path(path).expanduser()
+    path = path / FOLDER_FILE if path.is_dir() else path
+    load_state(model, read_weights(path), source=str(path), towers=towers)
+
+
+def load_state(
+    model: FrozenSeg, weights: WeightsFile, *, source: str, towers: Towers = "compare"
+) -> None:
+    """The same for weights at hand; ``source`` is what messages call them."""
+    state, notes = weights
+    if is_official(state):
+        state, unknown = from_official(state)
+        if unknown:
+            raise UserError(
+                f"{source} holds weights that this model does not know: {_few(unknown)}"
+            )
+    trained = {name: value for name, value in state.items() if not _owner(name)}
+    _check_sizes(model, trained, source)
+    _lay_out_sam_branch(model, trained)
+    model.load_trainable_state(trained, source=source)
+    for key, tower in _towers(model).items():
+        own = {n.removeprefix(f"{key}.model."): v for n, v in state.items() if _owner(n) == key}
+        if towers == "use":
+            _use(tower, own, key, source)
+        elif towers == "compare":
+            _compare(tower, own, notes.get(key), key, source)
+    logger.info("%s: %d trained weights", source, len(trained))
+
+
+def save_weights(
+    model: FrozenSeg, path: str | Path, *, about: Mapping[str, str] | None = None
+) -> None:
+    """Writes the trained weights as safetensors, with the names of the towers that they belong to.
+
+    Args:
+        about: more to note beside them.
+    """
+    notes = {"format": FORMAT, **tower_notes(model), **(about or {})}
+    state = {name: value.contiguous() for name, value in model.trainable_state().items()}
+    with written_whole(Path(path)) as part:
+        save_file(state, part, notes)
+
+
+def tower_notes(model: FrozenSeg) -> dict[str, str]:
+    """What a checkpoint says of its towers: ``clip`` and ``sam`` fingerprints and their names."""
+    notes: dict[str, str] = {}
+    for key, tower in _towers(model).items():
+        notes |= {key: tower.fingerprint, f"{key}_name": tower.name}
+    return notes
+
+
+def official_state(
+    model: FrozenSeg, *, num_classes: int, no_object_weight: float, with_towers: bool = True
+) -> dict[str, Tensor]:
+    """The model as the official code stores it.
+
+    Args:
+        num_classes, no_object_weight: of the training, from which the official loss keeps a tensor.
+
+    Raises:
+        UserError: the official code has no place for what this model has.
+    """
+    branch = model.pixel_decoder.sam_branch
+    if branch is not None and branch.encoder.num_levels == 1:
+        raise UserError(
+            "the official code cannot run this model: its SAM branch attends to one level, the "
+            "official one reads parameters laid out for three; train with "
+            "MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT three_level to export"
+        )
+    state = model.trainable_state()
+    if with_towers:
+        for key, tower in _towers(model).items():
+            state |= {f"{key}.model.{n}": v for n, v in tower.model.state_dict().items()}
+    official, unknown = to_official(
+        state, num_classes=num_classes, no_object_weight=no_object_weight
+    )
+    if unknown:
+        raise UserError(f"the official code has no place for {_few(unknown)}")
+    return official
+
+
+def _towers(model: FrozenSeg) -> dict[str, FrozenTower]:
+    return {"clip": model.clip} | ({} if model.sam is None else {"sam": model.sam})
+
+
+def _owner(name: str) -> str:
+    """The tower that a weight of ours belongs to; empty if it is trained."""
+    first = name.split(".", 1)[0]
+    return first if first in ("clip", "sam") else ""
+
+
+def _lay_out_sam_branch(model: FrozenSeg, trained: Mapping[str, Tensor]) -> None:
+    embedding = trained.get("pixel_decoder.sam_branch.encoder.level_embedding")
+    if embedding is None or model.pixel_decoder.sam_branch is None:
+        return
+    encoder = model.pixel_decoder.sam_branch.encoder
+    if len(embedding) != encoder.num_levels:
+        encoder.lay_out_for(len(embedding))
+
+
+def _check_sizes(model: FrozenSeg, trained: Mapping[str, Tensor], source: str) -> None:
+    """Says in words what a list of shapes would only hint at: weights for other towers."""
+    has_sam = any(name.startswith("pixel_decoder.sam_branch.") for name in trained)
+    if has_sam != (model.pixel_decoder.sam_branch is not None):
+        found, wanted = ("with", "without") if has_sam else ("without", "with")
+        raise UserError(
+            f"{source} holds a model {found} SAM, the configuration describes one {wanted} it: "
+            f"choose the configuration of {'FrozenSeg' if has_sam else 'FC-CLIP'}"
+        )
+    names = ["lateral.0.weight", *(f"projections.{i}.0.weight" for i in (2, 1, 0))]
+    weights = [trained.get(f"pixel_decoder.{name}") for name in names]
+    void = trained.get("void_embedding.weight")
+    if void is None or any(weight is None for weight in weights):
+        return  # incomplete: the list of missing names says more
+    found = (*(weight.shape[1] for weight in weights), void.shape[1])
+    if found != (*model.clip.channels, model.clip.embed_dim):
+        *channels, width = found
+        raise UserError(
+            f"{source} was trained on a CLIP tower with {_channels(channels)} channels and "
+            f"{width}-wide embeddings, but {model.clip.name or 'the configured one'} has "
+            f"{_channels(model.clip.channels)} and {model.clip.embed_dim}: set CLIP_MODEL_NAME to "
+            "the tower that it was trained on"
+        )
+
+
+def _channels(counts: tuple[int, ...] | list[int]) -> str:
+    return "/".join(map(str, counts))
+
+
+def _use(tower: FrozenTower, own: dict[str, Tensor], key: str, source: str) -> None:
+    differences = describe_differences(tower.model.state_dict(), own, limit=3)
+    if differences:
+        raise UserError(
+            f"{source} holds no complete {key} tower ({differences}): compare or skip it"
+        )
+    tower.load(own)
+
+
+def _compare(
+    tower: FrozenTower, own: dict[str, Tensor], noted: str | None, key: str, source: str
+) -> None:
+    """Weights serve only the frozen towers that they were trained with."""
+    name = tower.name or f"the configured {key} tower"
+    if noted is not None and noted != tower.fingerprint:
+        raise UserError(
+            f"{source} was trained with another {key} tower ({noted}) than {name} "
+            f"({tower.fingerprint}): choose that one, or skip the comparison"
+        )
+    if not own:
+        return
+    present = tower.model.state_dict()
+    differences = describe_differences(present, own, limit=3)
+    if not differences:
+        other = [
+            n
+            for n, v in own.items()
+            if not torch.allclose(v.to(present[n]), present[n], 1e-5, 1e-6)
+        ]
+        differences = f"other values in {_few(other)}" if other else ""
+    if differences:
+        raise UserError(
+            f"{source} holds another {key} tower than {name} ({differences}): choose that one, use "
+            "the file's, or skip it"
+        )
+
+
+def _same(value: Tensor, present: Tensor) -> bool:
+    """Equal but for rounding; counters of training steps tell nothing."""
+    return not value.is_floating_point() or torch.allclose(value.to(present), present, 1e-5, 1e-6)
+
+
+def _few(names: list[str], limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
