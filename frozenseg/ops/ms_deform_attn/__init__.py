@@ -219,8 +219,10 @@ def _fake_backward(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(
-        tensor.new_empty(tensor.shape) for tensor in (value, sampling_locations, attention_weights)
+    return (
+        value.new_empty(value.shape),
+        sampling_locations.new_empty(sampling_locations.shape),
+        attention_weights.new_empty(attention_weights.shape),
     )
 
 
