@@ -18,7 +18,7 @@ from frozenseg.inference.panoptic import panoptic_map
 from frozenseg.inference.segmentation import Segmentation
 from frozenseg.structures import Instances, boxes_of
 from frozenseg.structures import Result as Outputs
-from frozenseg.vocabulary import Vocabulary
+from frozenseg.vocabulary import Vocabulary, parse_vocabulary
 
 Run = Callable[..., Result]
 
@@ -34,15 +34,16 @@ def run() -> Run:
 
 
 class HalvesSegmenter:
-    """Finds the first class on the left and the second, if any, on the right of every image."""
+    """Finds the first class on the left and the last one on the right of every image."""
 
     training = shapes_vocabulary("train")
 
-    def __call__(self, image: object, vocabulary: Vocabulary, *, task: str = "panoptic"):
+    def __call__(self, image, vocabulary, *, task: str = "panoptic") -> Segmentation:
         return self.batch([image], vocabulary, task=task)[0]
 
-    def batch(self, images: Sequence, vocabulary: Vocabulary, *, task: str = "panoptic"):
-        return [self._segment(read_image(image), vocabulary, task) for image in images]
+    def batch(self, images: Sequence, vocabulary, *, task: str = "panoptic") -> list[Segmentation]:
+        words = vocabulary if isinstance(vocabulary, Vocabulary) else parse_vocabulary(vocabulary)
+        return [self._segment(read_image(image), words, task) for image in images]
 
     def _segment(self, image: Tensor, vocabulary: Vocabulary, task: str) -> Segmentation:
         num_classes = len(vocabulary)
@@ -50,7 +51,7 @@ class HalvesSegmenter:
         masks[0, :, : image.shape[2] // 2] = 1
         masks[1] = 1 - masks[0]
         classes = torch.zeros(2, num_classes + 1)
-        classes[0, 0] = classes[1, min(1, num_classes - 1)] = 0.75
+        classes[0, 0] = classes[1, num_classes - 1] = 0.75
         maps = torch.einsum("qk,qhw->khw", classes[:, :-1], masks)
         is_thing = torch.tensor(vocabulary.is_thing)
         result = {
@@ -65,14 +66,19 @@ class HalvesSegmenter:
         return Segmentation(image=image, vocabulary=vocabulary, task=task, result=result)
 
 
+@pytest.fixture(scope="session")
+def halves() -> HalvesSegmenter:
+    return HalvesSegmenter()
+
+
 @pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+def loaded(monkeypatch: pytest.MonkeyPatch, halves: HalvesSegmenter) -> list[dict[str, object]]:
     """Replaces the model; holds what it was asked to load with."""
     asked: list[dict[str, object]] = []
 
-    def load(model: str, **options: object) -> HalvesSegmenter:
+    def load(model: str = "shapes", **options: object) -> HalvesSegmenter:
         asked.append({"model": model, **options})
-        return HalvesSegmenter()
+        return halves
 
     monkeypatch.setattr(frozenseg, "load", load)
     return asked

@@ -1,0 +1,67 @@
+"""``frozenseg doctor``: tells what is there, and fails when something is broken."""
+
+from importlib import metadata
+
+import pytest
+
+from frozenseg.cli import doctor
+from frozenseg.cli.doctor import Finding, State, examine
+from frozenseg.ops import ms_deform_attn
+
+
+def line_with(text: str, word: str) -> str:
+    return next(line for line in text.splitlines() if word in line)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_names_python_torch_the_kernel_and_the_caches_state(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("FROZENSEG_CACHE", str(tmp_path / "cache"))
+    done = run("doctor")
+    assert done.exit_code == 0, done.output
+    assert metadata.version("torch") in line_with(done.stdout, " torch ")
+    assert ms_deform_attn.implementation("cpu") in done.stdout.replace("\n", " ")
+    assert "can be written" in " ".join(done.stdout.split())
+    assert "all is well" in done.stdout
+    assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize("difference", [0.5, float("nan")])
+def test_kernel_that_disagrees_is_broken(run, monkeypatch, difference):
+    monkeypatch.setattr(ms_deform_attn, "agrees_with_reference", lambda _: difference)
+    done = run("doctor")
+    assert done.exit_code == 1
+    assert "broken" in line_with(done.stdout, "attention on cpu")
+    assert "1 broken" in done.stdout
+
+
+def test_model_that_does_not_load_is_broken_and_says_why(run, monkeypatch):
+    def load(*_: object, **__: object) -> None:
+        raise FileNotFoundError("no head.safetensors")
+
+    monkeypatch.setattr("frozenseg.load", load)
+    done = run("doctor")
+    assert done.exit_code == 1
+    assert "no head.safetensors" in line_with(done.stdout, "broken")
+
+
+def test_missing_and_outdated_packages_are_broken(monkeypatch):
+    needs = ["no-such-package>=1", "torch>=99", "pillow>=1", 'gradio>=5; extra == "web"']
+    monkeypatch.setattr(metadata, "requires", lambda _: needs)
+    found = {each.what: each for each in examine("packages", doctor.python_and_packages)}
+    assert set(found) == {"Python", "no-such-package", "torch", "pillow"}
+    assert found["no-such-package"].state is State.broken
+    assert "pip install 'no-such-package>=1'" in found["no-such-package"].text
+    assert found["torch"].state is State.broken and ">=99" in found["torch"].text
+    assert found["pillow"].state is State.well
+
+
+def test_what_a_failing_check_found_before_is_kept():
+    def check():
+        yield Finding("first", State.well, "fine")
+        raise RuntimeError("then\nit broke")
+
+    assert examine("both", check) == [
+        Finding("first", State.well, "fine"),
+        Finding("both", State.broken, "then it broke"),
+    ]
