@@ -1,8 +1,7 @@
 """How good a segmentation is: arithmetic in functions, accumulation in thin classes."""
 
 from frozenseg.evaluation.evaluator import Evaluator, Row, State
-from frozenseg.evaluation.instance import InstanceEvaluator
-from frozenseg.evaluation.objects import InstanceAnnotation
+from frozenseg.evaluation.instance import InstanceAnnotation, InstanceEvaluator
 from frozenseg.evaluation.panoptic import PanopticEvaluator
 from frozenseg.evaluation.recall import RecallEvaluator
 from frozenseg.evaluation.report import metrics_table, write_report

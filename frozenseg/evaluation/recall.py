@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from frozenseg.evaluation.evaluator import Classes, Row, State, add_counts, ratio
+from frozenseg.evaluation.overlap import count_pixels, pack_masks, shared_pixels
 
 THRESHOLDS = (0.5, 0.75, 0.9)
-_CHUNK = 32  # masks that are held as float at a time
 
 
 class RecallEvaluator:
@@ -74,20 +73,15 @@ def best_overlaps(
     A mask's pixels on the ignore label count in the union. Without masks the best IoU is 0.
     """
     if masks.shape[1:] != target.shape:
-        raise ValueError(
-            f"masks are {tuple(masks.shape[1:])} but the annotation {tuple(target.shape)}"
-        )
+        sizes = f"{tuple(masks.shape[1:])} but the annotation {tuple(target.shape)}"
+        raise ValueError(f"masks are {sizes}: predict at the annotation's size")
     class_ids = target.unique()
     class_ids = class_ids[class_ids != ignore_label]
-    regions = (target.flatten() == class_ids.unsqueeze(1)).float()  # (N, HW)
-    best = regions.new_zeros(len(class_ids))
-    for start in range(0, len(masks), _CHUNK):
-        pixels = masks[start : start + _CHUNK].flatten(1).float()
-        # Sums of ones are exact in float32 up to 16.7 million pixels.
-        shared = regions @ pixels.mT
-        union = regions.sum(1, keepdim=True) + pixels.sum(1) - shared
-        best = torch.maximum(best, (shared / union).amax(dim=1))
-    return class_ids.numpy(force=True), best.numpy(force=True)
+    regions = pack_masks(target == class_ids[:, None, None])
+    proposals = pack_masks(masks)
+    shared = shared_pixels(proposals, regions)
+    union = count_pixels(proposals)[:, None] + count_pixels(regions) - shared
+    return class_ids.numpy(force=True), (shared / union).max(axis=0, initial=0.0)
 
 
 def _names() -> list[str]:

@@ -10,7 +10,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from frozenseg.evaluation import InstanceAnnotation, InstanceEvaluator
-from frozenseg.evaluation.objects import ObjectStore, encode_masks
 from frozenseg.structures import Instances, PanopticMap, Segment, boxes_of
 
 IS_THING = (True, True, False, True)
@@ -210,16 +209,30 @@ def test_a_stated_area_decides_the_size_bin():
     assert metrics["instance/APm"] == pytest.approx(100)
 
 
-def test_run_lengths_decode_to_the_masks():
-    masks = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0)) > 0.5
-    decoded = [rle.decode({"size": [5, 7], "counts": runs}) for runs in encode_masks(masks)]
-    np.testing.assert_array_equal(np.stack(decoded).astype(bool), masks.numpy())
+def test_the_order_of_detections_does_not_matter(images):
+    prediction, annotations = max(images, key=lambda image: len(image[0].scores))
+    distinct = prediction._replace(scores=torch.linspace(0.9, 0.1, len(prediction.scores)))
+    shuffled = Instances(*(field.flip(0) for field in distinct))
+    plain, changed = InstanceEvaluator(is_thing=IS_THING), InstanceEvaluator(is_thing=IS_THING)
+    plain.process_annotations(distinct, annotations)
+    changed.process_annotations(shuffled, annotations)
+    np.testing.assert_equal(changed.evaluate(), plain.evaluate())
 
 
-def test_an_empty_store_saves_and_merges():
-    store = ObjectStore()
-    store.merge(ObjectStore().state_dict())
-    assert store.annotated == store.predicted == store.sizes == []
+@pytest.mark.parametrize(("first", "last", "expected"), [(0.9, 0.1, 0.0), (0.1, 0.9, 100.0)])
+def test_only_the_best_100_of_a_class_count(first: float, last: float, expected: float):
+    masks = boxes_as_masks(*[(60, 60, 90, 90)] * 100, (0, 0, 20, 20))
+    scores = torch.linspace(first, last, 101).tolist()
+    evaluator = InstanceEvaluator(is_thing=IS_THING)
+    evaluator.process_annotations(
+        instances([0] * 101, scores, masks), [InstanceAnnotation(0, masks[-1])]
+    )
+    assert evaluator.evaluate()["instance/AP"] == pytest.approx(expected)
+
+
+def test_detections_of_another_vocabulary_are_refused():
+    with pytest.raises(ValueError, match="same evaluator and vocabulary"):
+        InstanceEvaluator(is_thing=IS_THING).merge(InstanceEvaluator(is_thing=(True,)).state_dict())
 
 
 @pytest.mark.parametrize(

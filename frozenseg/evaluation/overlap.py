@@ -1,0 +1,23 @@
+"""Shared pixels of many pairs of masks, eight pixels to a byte."""
+
+import numpy as np
+from torch import Tensor
+
+
+def pack_masks(masks: Tensor) -> np.ndarray:
+    """(N, H, W) bool masks as (N, words) uint64, one bit per pixel."""
+    packed = np.packbits(masks.flatten(1).numpy(force=True), axis=1)
+    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
+
+
+def count_pixels(packed: np.ndarray) -> np.ndarray:
+    """(N,) int64 pixels of each packed mask."""
+    return np.bitwise_count(packed).sum(axis=-1, dtype=np.int64)
+
+
+def shared_pixels(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(P, N) int64 pixels that each of P and each of N packed masks have in common."""
+    if len(first) < len(second):
+        return shared_pixels(second, first).T
+    columns = [count_pixels(first & mask) for mask in second]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(first), 0), dtype=np.int64)

@@ -1,0 +1,15 @@
+import numpy as np
+import pytest
+import torch
+
+from frozenseg.evaluation.overlap import count_pixels, pack_masks, shared_pixels
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8), (13, 29)])
+@pytest.mark.parametrize("numbers", [(3, 5), (5, 2), (0, 2), (2, 0)])
+def test_shared_pixels_are_counted_for_all_pairs(size, numbers):
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.rand(n, *size, generator=generator) > 0.4 for n in numbers)
+    expected = (first[:, None] & second[None]).sum((-2, -1)).numpy()
+    np.testing.assert_array_equal(shared_pixels(pack_masks(first), pack_masks(second)), expected)
+    np.testing.assert_array_equal(count_pixels(pack_masks(first)), first.sum((-2, -1)).numpy())
