@@ -69,6 +69,15 @@ def test_pixels_of_no_listed_segment_are_hatched():
     assert void.max() < 128 and void.std() > 10  # dark, with stripes
 
 
+def test_pixels_of_no_listed_segment_are_hatched_in_a_large_image_too():
+    large = np.full((800, 900, 3), 128, dtype=np.uint8)
+    ids = torch.full((800, 900), 7, dtype=torch.int32)
+    ids[:, :450] = 1
+    listed = PanopticMap(ids, (Segment(1, 0, True),))
+    void = strip(draw_panoptic(large, listed, ["a"], colors=COLORS), 0.75)
+    assert void.max() < 128 and void.std() > 10
+
+
 def test_semantic_ids_without_a_name_are_void():
     picture = draw_semantic(GREY, halves(left=1, right=255), ["a", "b"], colors=COLORS)
     assert strip(picture, 0.25).mean(axis=0)[2] > 180
