@@ -102,7 +102,7 @@ class ResNetClip(ClipTower):
 
     The query is the mean of the whole map, with the position of CLIP's class token; keys and values
     are the cells under the mask, with CLIP's positions resized bilinearly. A mask without a cell
-    looks at all of them.
+    sees nothing: what is left is the bias of the last projection.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class ResNetClip(ClipTower):
         mean = tokens.mean(dim=1, keepdim=True)
         tokens = torch.cat([mean, tokens], dim=1) + _resized_positions(pool, dense.shape[-2:])
         keep = binary_masks(mask_logits, dense.shape[-2:]).flatten(2)
-        keep = keep | ~keep.any(dim=-1, keepdim=True)
+        empty = ~keep.any(dim=-1, keepdim=True)
         query, key, value = (
             projection(part).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
             for projection, part in (
@@ -141,7 +141,9 @@ class ResNetClip(ClipTower):
             )
         )
         query = query.expand(-1, -1, keep.shape[1], -1)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=keep[:, None])
+        keep = (keep | empty)[:, None]  # what a row without keys gives depends on torch's release
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=keep)
+        attended = attended.masked_fill(empty[:, None], 0)
         return pool.c_proj(attended.transpose(1, 2).flatten(2))
 
 

@@ -128,13 +128,16 @@ class DeformableEncoder(nn.Module):
         return len(self.level_embedding)
 
     def lay_out_for(self, num_levels: int) -> None:
-        """Replaces all that depends on the number of maps by fresh parameters for another number."""
-        dim = self.level_embedding.shape[1]
-        self.level_embedding = nn.Parameter(self.level_embedding.new_empty(num_levels, dim).normal_())
+        """Replaces what depends on the number of maps by fresh parameters for another number."""
+        levels = torch.randn(num_levels, self.level_embedding.shape[1])
+        self.level_embedding = nn.Parameter(levels.to(self.level_embedding))
         for layer in self.layers:
             old = layer.attention
             layer.attention = DeformableAttention(
-                dim=dim, num_heads=old.num_heads, num_levels=num_levels, num_points=old.num_points
+                dim=levels.shape[1],
+                num_heads=old.num_heads,
+                num_levels=num_levels,
+                num_points=old.num_points,
             ).to(self.level_embedding)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:

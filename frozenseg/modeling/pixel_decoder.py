@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frozenseg.modeling.deformable_encoder import DeformableEncoder
+from frozenseg.modeling.layers import precise
 
 NUM_GROUPS = 32  # of every GroupNorm
 
@@ -60,7 +61,7 @@ class PixelDecoder(nn.Module):
     @torch.autocast("cuda", enabled=False)
     def forward(self, clip_levels: tuple[Tensor, ...], sam: Tensor | None) -> PixelFeatures:
         """CLIP's res2 .. res5 and SAM's (B, C', h, w) embedding; in float32 also under autocast."""
-        res2, res3, res4, res5 = (level.float() for level in clip_levels)
+        res2, res3, res4, res5 = (precise(level) for level in clip_levels)
         maps = zip(self.projections, (res5, res4, res3), strict=True)
         levels = self.encoder([project(level) for project, level in maps])
         lateral = self.lateral(res2)
@@ -68,7 +69,7 @@ class PixelDecoder(nn.Module):
             levels[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False
         )
         mask_features = self.mask_features(self.smooth(lateral + top_down))
-        branch = None if sam is None or self.sam_branch is None else self.sam_branch(sam.float())
+        branch = None if sam is None or self.sam_branch is None else self.sam_branch(precise(sam))
         return PixelFeatures(mask_features, levels, branch)
 
 
