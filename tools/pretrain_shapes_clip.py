@@ -2,8 +2,8 @@
 
     python tools/pretrain_shapes_clip.py --out frozenseg/weights/shapes/clip
 
-Every batch holds distinct names, so no caption is a negative of its own kind. All words of the world occur, seen
-and unseen in segmentation alike, as the real CLIP has met all words. See ``--help`` for seeds and budgets.
+Every batch holds distinct names, so no caption is a negative of its own kind. All words of the
+world occur, seen and unseen in segmentation alike, as the real CLIP has met all words.
 """
 
 import copy
@@ -12,18 +12,20 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import open_clip.tokenizer
 import torch
 import torch.nn.functional as F
 import typer
+from open_clip import CLIP
 from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from frozenseg.data.shapes.dataset import ShapesDataset
+from frozenseg.data.shapes.scene import random_scene
 from frozenseg.data.shapes.windows import render_window
 from frozenseg.data.shapes.words import (
     ALL_THINGS,
@@ -94,17 +96,20 @@ TEMPLATES = (
 )
 SUBJECTS: tuple[Thing | str, ...] = (*ALL_THINGS, *STUFF)
 GROUNDS_PER_BATCH = 10
+WINDOW_SIZES, WINDOW_SHARES = (64, 96), (0.6, 0.4)  # pixels; one size per batch
+STRIDE, CELLS = 32, 256 // 32  # of the feature map from which regions are pooled
 WARMUP_STEPS = 200
 console = Console()
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 5000,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2200,
+    window_steps: Annotated[int, typer.Option(help="So many of them on windows.")] = 1250,
     minutes: Annotated[float, typer.Option(help="End after this time at the latest.")] = 45.0,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
-    window_size: Annotated[int, typer.Option(help="Side of the windows, pixels.")] = 96,
+    batch_size: Annotated[int, typer.Option(help="Windows per step.")] = 128,
+    num_scenes: Annotated[int, typer.Option(help="Scenes per step.")] = 16,
+    learning_rate: float = 1.5e-3,
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = False,
@@ -128,8 +133,11 @@ def main(
             break
         set_learning_rate(optimizer, learning_rate * learning_rate_factor(step, progress))
         rng = np.random.default_rng((seed, step))
-        images, texts = draw_batch(rng, tokenizer, batch_size, window_size)
-        loss, accuracy = train_step(model, optimizer, images, texts)
+        if step < window_steps:
+            batch = draw_windows(rng, batch_size)
+        else:
+            batch = draw_regions(rng, num_scenes)
+        loss, accuracy = train_step(model, tokenizer, optimizer, batch)
         if step % 50 == 0:
             done = step - first + 1
             left = elapsed / done * (steps - step)
@@ -151,13 +159,13 @@ def main(
 
 
 def write_merges(path: Path) -> None:
-    """A prefix of the merges of CLIP's tokenizer: every word still has tokens, the table is small."""
+    """A prefix of the merges of CLIP's tokenizer: all words still have tokens."""
     text = gzip.decompress(Path(open_clip.tokenizer.default_bpe()).read_bytes()).decode()
     lines = text.split("\n")[: 1 + NUM_MERGES]
     replace_file(path, gzip.compress("\n".join(lines).encode(), mtime=0))
 
 
-def build_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+def build_optimizer(model: CLIP, learning_rate: float) -> torch.optim.Optimizer:
     """AdamW without decay on norms, biases, embeddings of positions and the temperature."""
     decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
@@ -175,16 +183,73 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate
 
 
-def draw_batch(
-    rng: np.random.Generator, tokenizer: Any, batch_size: int, window_size: int
-) -> tuple[Tensor, Tensor]:
-    """Normalised windows (B, 3, S, S) of distinct names, and the tokens of one caption each."""
+class Batch(NamedTuple):
+    """Named parts of images: ``weights`` say where in its image's feature map each one is."""
+
+    images: Tensor  # (B, 3, H, W), normalised
+    image_ids: Tensor  # (R,) the image of each region
+    weights: Tensor  # (R, H / 32, W / 32), each summing to 1
+    caption_ids: Tensor  # (R,) the caption of each region
+    captions: list[str]
+
+
+def draw_windows(rng: np.random.Generator, batch_size: int) -> Batch:
+    """Windows of distinct names; each is looked at as a whole."""
     things = rng.choice(len(ALL_THINGS), batch_size - GROUNDS_PER_BATCH, replace=False)
     grounds = len(ALL_THINGS) + rng.choice(len(STUFF), GROUNDS_PER_BATCH, replace=False)
     subjects = [SUBJECTS[index] for index in (*things, *grounds)]
-    windows = np.stack([render_window(rng, subject, window_size) for subject in subjects])
-    captions = [TEMPLATES[rng.integers(len(TEMPLATES))].format(name_of(s)) for s in subjects]
-    return normalize(windows), tokenizer(captions)
+    size = int(rng.choice(WINDOW_SIZES, p=WINDOW_SHARES))
+    windows = np.stack([render_window(rng, subject, size) for subject in subjects])
+    rows, cells = torch.arange(batch_size), size // STRIDE
+    weights = torch.full((batch_size, cells, cells), 1 / cells**2)
+    return Batch(normalize(windows), rows, weights, rows, captions_of(rng, subjects))
+
+
+def draw_regions(rng: np.random.Generator, num_scenes: int) -> Batch:
+    """Boxes of whole scenes, one per thing and ground; a name that comes twice has one caption."""
+    scenes = [random_scene(rng) for _ in range(num_scenes)]
+    image_ids, boxes, named = [], [], []
+    for image_id, scene in enumerate(scenes):
+        for label, subject in enumerate((*scene.stuff, *scene.things)):
+            shares = (scene.labels == label).reshape(CELLS, STRIDE, CELLS, STRIDE).mean((1, 3))
+            is_thing = label >= len(scene.stuff)
+            boxes.append(thing_box(shares) if is_thing else ground_box(rng, shares))
+            image_ids.append(image_id)
+            named.append(subject)
+    subjects = list(dict.fromkeys(named))
+    weights = torch.from_numpy(np.stack(boxes)).float()
+    return Batch(
+        normalize(np.stack([scene.image for scene in scenes])),
+        torch.tensor(image_ids),
+        weights / weights.sum((1, 2), keepdim=True),
+        torch.tensor([subjects.index(subject) for subject in named]),
+        captions_of(rng, subjects),
+    )
+
+
+def thing_box(shares: np.ndarray) -> np.ndarray:
+    """The cells of the box around those that the thing covers by a quarter, or the fullest."""
+    covered = shares >= min(0.25, shares.max())
+    rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
+    box = np.zeros_like(covered)
+    box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return box
+
+
+def ground_box(rng: np.random.Generator, shares: np.ndarray) -> np.ndarray:
+    """Of twelve random boxes, two or three cells wide, the one with most of the ground."""
+    boxes = []
+    for _ in range(12):
+        height, width = rng.integers(2, 4, 2)
+        top, left = rng.integers(0, CELLS - height + 1), rng.integers(0, CELLS - width + 1)
+        box = np.zeros(shares.shape, dtype=bool)
+        box[top : top + height, left : left + width] = True
+        boxes.append(box)
+    return max(boxes, key=lambda box: shares[box].mean())
+
+
+def captions_of(rng: np.random.Generator, subjects: list[Thing | str]) -> list[str]:
+    return [TEMPLATES[rng.integers(len(TEMPLATES))].format(name_of(s)) for s in subjects]
 
 
 def name_of(subject: Thing | str) -> str:
@@ -199,29 +264,32 @@ def normalize(images: np.ndarray) -> Tensor:
 
 
 def train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, texts: Tensor
+    model: CLIP, tokenizer: Any, optimizer: torch.optim.Optimizer, batch: Batch
 ) -> tuple[float, float]:
-    """One step of CLIP's symmetric loss; returns it and the share of windows that chose their caption."""
+    """One step of CLIP's symmetric loss; returns it and how many regions found their caption."""
     model.train()
-    with torch.autocast("cpu", torch.bfloat16):
-        image_embeddings = model.encode_image(images)
-        text_embeddings = model.encode_text(texts)
-    image_embeddings = F.normalize(image_embeddings.float(), dim=-1)
-    text_embeddings = F.normalize(text_embeddings.float(), dim=-1)
-    logits = model.logit_scale.exp() * image_embeddings @ text_embeddings.T
-    own = torch.arange(len(images))
-    loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    visual: Any = model.visual
+    with torch.autocast("cpu", torch.bfloat16):  # the text tower is too narrow to gain from it
+        features = visual.trunk.forward_features(batch.images)
+        pooled = torch.einsum("rchw,rhw->rc", features[batch.image_ids], batch.weights)
+        embeddings = visual.head(visual.trunk.forward_head(pooled[..., None, None]))
+    regions = F.normalize(embeddings.float(), dim=-1)
+    texts = F.normalize(model.encode_text(tokenizer(batch.captions)), dim=-1)
+    logits = model.logit_scale.exp() * regions @ texts.T
+    own = F.one_hot(batch.caption_ids, len(texts)).float()
+    loss_of_texts = F.cross_entropy(logits.T, (own / own.sum(0)).T)  # regions of one name share it
+    loss = (F.cross_entropy(logits, batch.caption_ids) + loss_of_texts) / 2
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     with torch.no_grad():
         model.logit_scale.clamp_(max=math.log(100))
-    return loss.item(), (logits.argmax(1) == own).float().mean().item()
+    return loss.item(), (logits.argmax(1) == batch.caption_ids).float().mean().item()
 
 
 @torch.no_grad()
-def text_classifier(model: nn.Module, tokenizer: Any, names: list[str]) -> Tensor:
+def text_classifier(model: CLIP, tokenizer: Any, names: list[str]) -> Tensor:
     """One normalised row per name, the mean over the fourteen templates: (K, D)."""
     prompts = [template.format(name) for name in names for template in TEMPLATES[1:]]
     embeddings = torch.cat([model.encode_text(part) for part in tokenizer(prompts).split(256)])
@@ -230,7 +298,7 @@ def text_classifier(model: nn.Module, tokenizer: Any, names: list[str]) -> Tenso
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, tokenizer: Any, num_scenes: int, scale: float = 1.0) -> str:
+def evaluate(model: CLIP, tokenizer: Any, num_scenes: int, scale: float = 1.0) -> str:
     """Accuracy on new windows among all names, and on mask-pooled segments of validation scenes."""
     model.eval()
     all_rows = text_classifier(model, tokenizer, [name_of(subject) for subject in SUBJECTS])
@@ -244,14 +312,16 @@ def evaluate(model: nn.Module, tokenizer: Any, num_scenes: int, scale: float = 1
     tower = ConvNeXtClip(copy.deepcopy(model), tokenize=tokenizer)  # a tower freezes its model
     hits: dict[str, list[bool]] = {}
     for sample in ShapesDataset("val", size=num_scenes):
+        panoptic = sample.panoptic
+        assert panoptic is not None, "every scene is annotated"
         image = normalize(sample.image.permute(1, 2, 0)[None].numpy())
         image = F.interpolate(image, scale_factor=scale, mode="bilinear") if scale != 1 else image
-        ids = torch.tensor([segment.id for segment in sample.panoptic.segments])
-        logits = (sample.panoptic.ids == ids[:, None, None]).float() * 2 - 1
+        ids = torch.tensor([segment.id for segment in panoptic.segments])
+        logits = (panoptic.ids == ids[:, None, None]).float() * 2 - 1
         logits = F.interpolate(logits[None], size=(64, 64), mode="area")
         regions = tower.embed_regions(tower(image).dense, logits)[0]
         for segment, guess in zip(
-            sample.panoptic.segments, (regions @ rows.T).argmax(1).tolist(), strict=True
+            panoptic.segments, (regions @ rows.T).argmax(1).tolist(), strict=True
         ):
             hits.setdefault(kind_of(segment.class_id), []).append(guess == segment.class_id)
     shares = ", ".join(f"{kind} {np.mean(hits[kind]):.3f}" for kind in sorted(hits))
@@ -266,7 +336,7 @@ def kind_of(class_id: int) -> str:
     return "seen stuff" if class_id - num_things < len(SEEN_STUFF) else "unseen stuff"
 
 
-def write_folder(out: Path, model: nn.Module) -> None:
+def write_folder(out: Path, model: CLIP) -> None:
     """Config and float16 weights, each replaced at once."""
     replace_file(out / CONFIG_NAME, (json.dumps(CONFIG, indent=2) + "\n").encode())
     state = {key: value.half().contiguous() for key, value in model.state_dict().items()}
@@ -281,16 +351,14 @@ def replace_file(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
-def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int
-) -> None:
+def save_checkpoint(path: Path, model: CLIP, optimizer: torch.optim.Optimizer, step: int) -> None:
     part = path.with_name(path.name + ".part")
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
     torch.save(state, part)
     part.replace(path)
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def load_checkpoint(path: Path, model: CLIP, optimizer: torch.optim.Optimizer) -> int:
     """Restores both and returns the next step."""
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])

@@ -2,8 +2,8 @@
 
     python tools/pretrain_shapes_sam.py --out frozenseg/weights/shapes
 
-Class-agnostic: scenes of all things and grounds, no names. Three masks are proposed for a point and the best one
-learns (Segment Anything, sec. 3), together with an estimate of each mask's IoU. See ``--help`` for seeds and budgets.
+Class-agnostic: scenes of all things and grounds, no names. Three masks are proposed for a point and
+the best one learns (Segment Anything, sec. 3), together with an estimate of each mask's IoU.
 """
 
 import json
@@ -22,8 +22,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from frozenseg.data.shapes.dataset import ShapesDataset
-from frozenseg.data.shapes.scene import Painter, Scene
-from frozenseg.data.shapes.words import ALL_THINGS, STUFF
+from frozenseg.data.shapes.scene import random_scene
 from frozenseg.modeling.sam_folder import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -66,7 +65,9 @@ def main(
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     sam = sam_from_config(CONFIG)
-    nn.init.trunc_normal_(sam.image_encoder.pos_embed, std=0.02)
+    positions = sam.image_encoder.pos_embed
+    assert positions is not None, "the encoder has absolute positions"
+    nn.init.trunc_normal_(positions, std=0.02)
     optimizer = build_optimizer(sam, learning_rate)
     checkpoint = out / "sam_checkpoint.pt"
     first = load_checkpoint(checkpoint, sam, optimizer) if resume else 0
@@ -111,21 +112,11 @@ def learning_rate_factor(step: int, progress: float) -> float:
     return min(1, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def random_scene(rng: np.random.Generator) -> Scene:
-    """A scene of any things and grounds."""
-    num_stuff, num_things = int(rng.integers(2, 4)), int(rng.integers(3, 8))
-    stuff = tuple(STUFF[i] for i in rng.choice(len(STUFF), num_stuff, replace=False))
-    painter = Painter(rng=rng, size=CONFIG["image_size"], stuff=stuff)
-    for index in rng.integers(len(ALL_THINGS), size=num_things):
-        painter.place(ALL_THINGS[index])
-    return painter.finish()
-
-
 def draw_batch(
     rng: np.random.Generator, batch_size: int, num_points: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (B, 3, 256, 256), points (B, P, 2) as (x, y) in pixels, masks (B, P, 64, 64) of 0 and 1."""
-    scenes = [random_scene(rng) for _ in range(batch_size)]
+    """Images (B, 3, 256, 256), points (B, P, 2) as (x, y) pixels, masks (B, P, 64, 64)."""
+    scenes = [random_scene(rng, CONFIG["image_size"]) for _ in range(batch_size)]
     images = np.stack([scene.image for scene in scenes])
     prompts = [draw_prompts(rng, scene.labels, num_points) for scene in scenes]
     points, masks = (torch.stack(parts) for parts in zip(*prompts, strict=True))
@@ -212,10 +203,10 @@ def evaluate(sam: Sam, num_scenes: int) -> str:
     rng = np.random.default_rng(123_456_789)
     found: dict[str, list[Tensor]] = {"things": [], "stuff": []}
     for sample in ShapesDataset("val", size=num_scenes):
-        segments = sample.panoptic.segments
-        masks = (
-            sample.panoptic.ids == torch.tensor([segment.id for segment in segments])[:, None, None]
-        )
+        panoptic = sample.panoptic
+        assert panoptic is not None, "every scene is annotated"
+        segments = panoptic.segments
+        masks = panoptic.ids == torch.tensor([segment.id for segment in segments])[:, None, None]
         points = torch.tensor([inner_point(rng, mask.numpy()) for mask in masks])
         embedding = sam.image_encoder(sam.preprocess(sample.image[None].float()))[0]
         logits, estimates = propose(sam, embedding, points)

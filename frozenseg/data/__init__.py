@@ -1,1 +1,1 @@
-"""Images and their annotations: the built-in shapes world, data set readers, augmentation, loaders."""
+"""Images and their annotations: the shapes world, data set readers, augmentation, loaders."""

@@ -1,8 +1,8 @@
 """An open_clip model whose image encoder is a small ConvNeXt, as a folder.
 
-The folder holds ``open_clip_config.json`` (open_clip's ``model_cfg``, and under ``timm_convnext`` the sizes of the
-ConvNeXt, which timm does not know by name), ``open_clip_model.safetensors`` and ``bpe.txt.gz``, a prefix of the
-merge list of CLIP's own tokenizer.
+The folder holds ``open_clip_config.json`` (open_clip's ``model_cfg``, and under ``timm_convnext``
+the sizes of the ConvNeXt, which timm does not know by name), ``open_clip_model.safetensors`` and
+``bpe.txt.gz``, a prefix of the merge list of CLIP's own tokenizer.
 """
 
 import json
@@ -10,8 +10,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import timm.models.convnext
+from open_clip import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
 from timm.models import register_model
@@ -27,7 +27,7 @@ MERGES_NAME = "bpe.txt.gz"
 def register_convnext(
     name: str, depths: tuple[int, ...], dims: tuple[int, ...], **options: Any
 ) -> None:
-    """Makes timm build a ConvNeXt of these sizes for ``name``; ``options`` are timm's own for ``ConvNeXt``."""
+    """Makes timm build a ConvNeXt of these sizes for ``name``; ``options`` are timm's own."""
     sizes = {"depths": tuple(depths), "dims": tuple(dims), **options}
 
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -40,11 +40,11 @@ def register_convnext(
         register_model(build)
 
 
-def build_clip(config: dict[str, Any]) -> nn.Module:
+def build_clip(config: dict[str, Any]) -> CLIP:
     """The open_clip model that a folder's config describes, with random weights."""
     name = config["model_cfg"]["vision_cfg"]["timm_model_name"]
     register_convnext(name, **config["timm_convnext"])
-    return open_clip.CLIP(**config["model_cfg"])
+    return CLIP(**config["model_cfg"])
 
 
 def load_tokenizer(folder: Path, config: dict[str, Any]) -> SimpleTokenizer:
@@ -53,7 +53,7 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> SimpleTokenizer:
     return SimpleTokenizer(bpe_path=str(folder / MERGES_NAME), context_length=context_length)
 
 
-def load_clip_folder(path: str | Path) -> tuple[nn.Module, SimpleTokenizer]:
+def load_clip_folder(path: str | Path) -> tuple[CLIP, SimpleTokenizer]:
     """The folder's model, in float32 and eval mode, and its tokenizer.
 
     Raises:
@@ -63,7 +63,8 @@ def load_clip_folder(path: str | Path) -> tuple[nn.Module, SimpleTokenizer]:
     for name in (CONFIG_NAME, WEIGHTS_NAME, MERGES_NAME):
         if not (folder / name).is_file():
             raise UserError(
-                f"{folder} is no CLIP folder: {name} is missing; tools/pretrain_shapes_clip.py writes one"
+                f"{folder} is no CLIP folder: {name} is missing; "
+                "tools/pretrain_shapes_clip.py writes such a folder"
             )
     config = json.loads((folder / CONFIG_NAME).read_text())
     model = build_clip(config)

@@ -1,4 +1,4 @@
-"""A ``segment_anything`` Sam of any size, as two files: ``sam.json`` (its sizes) and ``sam.safetensors``."""
+"""A ``segment_anything`` Sam of any size, as ``sam.json`` (its sizes) and ``sam.safetensors``."""
 
 import json
 from functools import partial
@@ -24,8 +24,8 @@ WEIGHTS_NAME = "sam.safetensors"
 def sam_from_config(config: dict[str, Any]) -> Sam:
     """The Sam of these sizes, with random weights.
 
-    ``config`` has ``image_size``, ``patch_size`` and ``out_channels``, and under ``encoder``, ``transformer`` and
-    ``decoder`` what segment_anything's own constructors take.
+    ``config`` has ``image_size``, ``patch_size`` and ``out_channels``, and under ``encoder``,
+    ``transformer`` and ``decoder`` what segment_anything's own constructors take.
     """
     image_size, channels = config["image_size"], config["out_channels"]
     cells = image_size // config["patch_size"]
@@ -34,7 +34,7 @@ def sam_from_config(config: dict[str, Any]) -> Sam:
             img_size=image_size,
             patch_size=config["patch_size"],
             out_chans=channels,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),  # pyright: ignore[reportArgumentType]
             **config["encoder"],
         ),
         prompt_encoder=PromptEncoder(

@@ -20,7 +20,7 @@ class ShapesDataset:
             ``shapes_vocabulary(split)``.
         size: How many scenes; None for 10,000 ("train") or 200 ("val").
         seed: Another seed gives other scenes.
-        image_size: Side of the square images in pixels, up to 512. Things keep their size in pixels.
+        image_size: Side of the square images, up to 512. Things keep their size in pixels.
     """
 
     def __init__(

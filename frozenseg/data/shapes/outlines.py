@@ -1,7 +1,7 @@
 """The ten shapes as signed distances.
 
-Coordinates have y downwards and are in units of the shape's radius; a distance is negative inside, in the same
-unit, exact near the outline and a bound elsewhere.
+Coordinates have y downwards and are in units of the shape's radius; a distance is negative inside,
+in the same unit, exact near the outline and a bound elsewhere.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 
 def signed_distance(shape: str, x: Array, y: Array) -> Array:

@@ -1,7 +1,7 @@
-"""Paints scenes: two or three grounds divided by wavy lines, and things that may hide parts of each other.
+"""Paints scenes: grounds divided by wavy lines, and things that may hide parts of each other.
 
-All lengths are pixels. A pixel belongs to one ground or one thing; an object is placed only where whatever it
-covers keeps enough visible area, so every segment that a scene was given can still be seen.
+All lengths are pixels. A pixel belongs to one ground or one thing; a thing is placed only where
+whatever it covers keeps enough visible area, so every segment of a scene can be seen.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from frozenseg.data.shapes.outlines import signed_distance
 from frozenseg.data.shapes.textures import TILE, grain_tile, texture_tile
-from frozenseg.data.shapes.words import COLORS, Thing
+from frozenseg.data.shapes.words import ALL_THINGS, COLORS, STUFF, Thing
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 MIN_VISIBLE_PX = 220  # of every segment
 MIN_VISIBLE_SHARE = 0.5  # of a thing that others overlap
@@ -63,7 +63,7 @@ class Painter:
         self.image, self.labels = self._paint_grounds()
 
     def place(self, thing: Thing, *, attempts: int = 12) -> bool:
-        """Paints the thing somewhere that hides no other too much; False when no such place was found."""
+        """Paints the thing where it hides no other too much; False when no place was found."""
         for _ in range(attempts):
             radius = float(self.rng.uniform(*RADIUS_PX))
             margin = 0.6 * radius
@@ -141,7 +141,7 @@ class Painter:
     def _surface(self, thing: Thing, u: Array, v: Array, distance: Array) -> Array:
         """The thing's colour at each pixel: pattern, a darker rim and a little relief."""
         rng = self.rng
-        base = np.float32(COLORS[thing.color]) * np.float32(rng.uniform(0.92, 1.06))
+        base = np.array(COLORS[thing.color], dtype=np.float32) * np.float32(rng.uniform(0.92, 1.06))
         base = base + rng.uniform(-10, 10, 3).astype(np.float32)
         other = 0.22 * base + 0.78 * 255 if rng.random() < 0.5 else 0.3 * base
         amount = _pattern(thing.pattern, rng, u, v)[..., None]
@@ -161,7 +161,7 @@ class Painter:
         return image, labels
 
     def _divide(self) -> tuple[NDArray[np.int64], list[Array]]:
-        """Which ground each pixel belongs to, and how far (px) each ground reaches over those before it."""
+        """Each pixel's ground, and how far (px) each ground reaches over those before it."""
         while True:
             distance = self._site_distances()
             labels = np.zeros((self.size, self.size), dtype=np.int64)
@@ -175,7 +175,7 @@ class Painter:
                 return labels, edges
 
     def _site_distances(self) -> Array:
-        """Distance of each pixel, moved by slow waves, to one random site per ground; sky lies on top."""
+        """Distance of each pixel, moved by slow waves, to one random site per ground."""
         rng, size = self.rng, self.size
         y, x = self._y, self._x
         for length in (0.9, 0.35):
@@ -187,7 +187,7 @@ class Painter:
                 x + amplitude[1] * np.sin(rate[1] * y + phase[1]),
             )
         sites = rng.uniform(-0.2, 1.2, (len(self.stuff), 2)).astype(np.float32) * size
-        if "sky" in self.stuff:
+        if "sky" in self.stuff:  # belongs on top
             sky, top = self.stuff.index("sky"), int(sites[:, 0].argmin())
             sites[[sky, top]] = sites[[top, sky]]
         return np.hypot(y - sites[:, 0, None, None], x - sites[:, 1, None, None])
@@ -195,6 +195,16 @@ class Painter:
     def _ground(self, name: str) -> Array:
         gain = self.rng.uniform(0.9, 1.08) * self.rng.uniform(0.97, 1.03, 3)
         return _cut(texture_tile(name), self.rng, self.size) * gain.astype(np.float32)
+
+
+def random_scene(rng: np.random.Generator, size: int = 256) -> Scene:
+    """A scene of any things and grounds, seen and unseen."""
+    num_stuff, num_things = int(rng.integers(2, 4)), int(rng.integers(3, 8))
+    stuff = tuple(STUFF[i] for i in rng.choice(len(STUFF), num_stuff, replace=False))
+    painter = Painter(rng=rng, size=size, stuff=stuff)
+    for index in rng.integers(len(ALL_THINGS), size=num_things):
+        painter.place(ALL_THINGS[index])
+    return painter.finish()
 
 
 def _cut(tile: NDArray, rng: np.random.Generator, size: int) -> NDArray:

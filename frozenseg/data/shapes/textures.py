@@ -1,26 +1,26 @@
-"""The twelve grounds, each painted once as a large periodic tile from which scenes cut their windows."""
+"""The twelve grounds, each painted once as a large periodic tile that scenes cut from."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from frozenseg.data.shapes.words import STUFF
 
 TILE = 512  # side of a tile, pixels
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 
-@lru_cache(maxsize=None)
+@cache
 def texture_tile(name: str) -> NDArray[np.uint8]:
     """The (512, 512, 3) RGB tile of a ground; the same on every call, and periodic."""
     rng = np.random.default_rng((2025, STUFF.index(name)))
     return np.clip(_PAINTERS[name](rng), 0, 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=1)
+@cache
 def grain_tile() -> NDArray[np.float32]:
     """White noise of unit variance, (512, 512, 3), for the grain of photographs."""
     return np.random.default_rng(2026).standard_normal((TILE, TILE, 3), dtype=np.float32)
@@ -40,18 +40,24 @@ def _grid() -> tuple[Array, Array]:
     return y, x
 
 
+def _rgb(*color: int) -> Array:
+    return np.array(color, dtype=np.float32)
+
+
 def _mix(amount: Array, low: tuple[int, int, int], high: tuple[int, int, int]) -> Array:
     """The colour ``low`` where ``amount`` is 0, ``high`` where it is 1."""
     amount = np.clip(amount, 0, 1)[..., None]
-    return (1 - amount) * np.float32(low) + amount * np.float32(high)
+    return (1 - amount) * np.array(low, dtype=np.float32) + amount * np.array(
+        high, dtype=np.float32
+    )
 
 
 def _cells(rng: np.random.Generator, pitch: int) -> tuple[Array, NDArray[np.int64]]:
-    """A Voronoi pattern: how far each pixel is from its cell's border (px), and which cell it is in."""
+    """A Voronoi pattern: each pixel's distance to its cell's border (px), and its cell."""
     corners = np.stack(np.meshgrid(*[np.arange(0, TILE, pitch)] * 2), -1).reshape(-1, 2)
     points = (corners + rng.uniform(0.1, 0.9, corners.shape) * pitch) % TILE
     pixels = np.stack(_grid(), -1).reshape(-1, 2)
-    distance, nearest = cKDTree(points, boxsize=TILE).query(pixels, k=2)
+    distance, nearest = KDTree(points, boxsize=TILE).query(pixels, k=2)
     gap = (distance[:, 1] - distance[:, 0]) / 2
     return gap.reshape(TILE, TILE).astype(np.float32), nearest[:, 0].reshape(TILE, TILE)
 
@@ -92,7 +98,7 @@ def _brick(rng: np.random.Generator) -> Array:
     mortar = np.minimum(
         np.minimum(y % height, height - y % height), np.minimum(x % width, width - x % width)
     )
-    return np.where((mortar < 1.6)[..., None], np.float32((206, 198, 186)), faces)
+    return np.where((mortar < 1.6)[..., None], _rgb(206, 198, 186), faces)
 
 
 def _wood(rng: np.random.Generator) -> Array:
@@ -105,7 +111,7 @@ def _wood(rng: np.random.Generator) -> Array:
         0.5 + tint + 0.18 * rings + 0.08 * _noise(rng, 0.6, 12), (92, 56, 26), (190, 136, 82)
     )
     seam = np.minimum(y % plank, plank - y % plank) < 1.2
-    return np.where(seam[..., None], np.float32((50, 28, 12)), board)
+    return np.where(seam[..., None], _rgb(50, 28, 12), board)
 
 
 def _snow(rng: np.random.Generator) -> Array:
@@ -143,7 +149,7 @@ def _tiles(rng: np.random.Generator) -> Array:
         np.minimum(np.minimum(y % side, side - y % side), np.minimum(x % side, side - x % side))
         < 1.2
     )
-    return np.where(joint[..., None], np.float32((92, 110, 108)), tiles)
+    return np.where(joint[..., None], _rgb(92, 110, 108), tiles)
 
 
 def _carpet(rng: np.random.Generator) -> Array:

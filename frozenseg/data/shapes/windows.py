@@ -1,6 +1,8 @@
 """Small windows with a name: what the miniature CLIP learns from.
 
-A window looks like a piece of a scene, at the scenes' own scale, around the thing or the ground that it is named for.
+A window looks like a piece of a scene, at the scenes' own scale, around the thing or the ground it
+is named for. The thing about fills it: the mean feature of a window then is like the mean feature
+under a thing's mask.
 """
 
 import numpy as np
@@ -22,15 +24,16 @@ def render_window(
 
 
 def _thing_window(rng: np.random.Generator, thing: Thing, size: int) -> Painter | None:
-    """The thing near the middle, perhaps with others at the border; None if it found no room."""
+    """The thing, about as wide as the window; None if another at the border left no room."""
     num_stuff = 1 + int(rng.random() < 0.4)
     stuff = tuple(STUFF[i] for i in rng.choice(len(STUFF), num_stuff, replace=False))
     painter = Painter(rng=rng, size=size, stuff=stuff)
     behind, in_front = rng.random(2) < 0.35
     if behind:
         _place_at_border(painter, rng)
-    y, x = size * (0.5 + rng.uniform(-0.14, 0.14, 2))
-    if not painter.place_at(thing, center=(float(y), float(x)), radius=_radius(rng)):
+    y, x = size * (0.5 + rng.uniform(-0.1, 0.1, 2))
+    radius = float(np.clip(size * rng.uniform(0.33, 0.58), *RADIUS_PX))
+    if not painter.place_at(thing, center=(float(y), float(x)), radius=radius):
         return None
     if in_front:
         _place_at_border(painter, rng)
@@ -49,12 +52,9 @@ def _ground_window(rng: np.random.Generator, name: str, size: int) -> NDArray[np
 
 def _place_at_border(painter: Painter, rng: np.random.Generator) -> None:
     """Any thing, with its middle outside or just inside the window."""
-    direction, size, radius = rng.uniform(-np.pi, np.pi), painter.size, _radius(rng)
+    direction, size = rng.uniform(-np.pi, np.pi), painter.size
+    radius = float(rng.uniform(*RADIUS_PX))
     reach = 0.5 * size + rng.uniform(0.2, 0.7) * radius
     y, x = 0.5 * size + reach * np.sin(direction), 0.5 * size + reach * np.cos(direction)
     thing = ALL_THINGS[rng.integers(len(ALL_THINGS))]
     painter.place_at(thing, center=(float(y), float(x)), radius=radius)
-
-
-def _radius(rng: np.random.Generator) -> float:
-    return float(rng.uniform(*RADIUS_PX))

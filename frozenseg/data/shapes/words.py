@@ -1,8 +1,9 @@
 """What can be named in the shapes world, and which of it is seen in training.
 
-A thing is a shape, a colour and a pattern ("striped red star"; a plain one has no pattern word); stuff is a
-textured ground. Training scenes hold the seen classes only, validation scenes hold seen and unseen ones: new
-compositions of seen shapes, two shapes never seen (hexagon, arrow) and four grounds never seen.
+A thing is a shape, a colour and a pattern ("striped red star"; a plain one has no pattern word);
+stuff is a textured ground. Training scenes hold the seen classes only, validation scenes hold seen
+and unseen ones: new compositions of seen shapes, two shapes never seen (hexagon, arrow) and four
+grounds never seen.
 """
 
 from itertools import product
@@ -66,7 +67,7 @@ _LOOKS = tuple((list(COLORS)[i % 8], PATTERNS[i % 3]) for i in range(24))
 
 
 def _compositions(shapes: tuple[str, ...], steps: tuple[int, ...]) -> tuple[Thing, ...]:
-    """Each shape with the looks at ``steps`` beyond its own start, which moves by three from shape to shape."""
+    """Each shape with the looks at ``steps`` beyond its start, three more for each shape."""
     return tuple(
         Thing(shape, *_LOOKS[(3 * row + step) % 24])
         for row, shape in enumerate(shapes)
@@ -113,7 +114,7 @@ def shapes_vocabulary(split: Split) -> "Vocabulary":
 
 
 def _drawing_color(thing: Thing) -> tuple[int, int, int]:
-    """The thing's colour, a little lighter or darker by shape, so that neighbours can be told apart."""
+    """The thing's colour, lighter or darker by shape, so that neighbours can be told apart."""
     gain = 0.75 + 0.05 * SHAPES.index(thing.shape)
     red, green, blue = (min(255, round(gain * value)) for value in COLORS[thing.color])
     return red, green, blue
