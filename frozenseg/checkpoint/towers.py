@@ -23,6 +23,7 @@ from frozenseg.modeling import clip_folder, sam_folder
 from frozenseg.modeling.clip import ClipTower, ConvNeXtClip, ResNetClip, Tokenize
 from frozenseg.modeling.frozenseg import describe_differences
 from frozenseg.modeling.sam import SamTower
+from frozenseg.modeling.tiny_vit import build_sam_vit_t
 
 SHAPES = Path(__file__).resolve().parent.parent / "weights" / "shapes"
 RANDOM = "random"  # instead of weights: a tower as it is built, for sizes and speed
@@ -54,8 +55,11 @@ SAM_FILES = {
     ),
 }
 SAM_BUILDERS: dict[str, Callable[[], Sam]] = {
-    name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")
+    "vit_t": build_sam_vit_t,
+    **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")},
 }
+# the classifier of TinyViT's pre-training, which MobileSAM's file still holds
+UNUSED = ("image_encoder.norm_head.", "image_encoder.head.")
 
 
 def load_clip(name: str, pretrained: str) -> ClipTower:
@@ -198,7 +202,8 @@ def _from_hub(repository: str, own: Path) -> Path:
 
 
 def _load(model: nn.Module, path: Path, *, owner: str) -> None:
-    state = read_weights(path).tensors
+    tensors = read_weights(path).tensors
+    state = {name: value for name, value in tensors.items() if not name.startswith(UNUSED)}
     differences = describe_differences(model.state_dict(), state, limit=3)
     if differences:
         likely = _sam_variant(state)
