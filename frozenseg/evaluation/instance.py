@@ -59,7 +59,7 @@ class InstanceEvaluator:
         Raises:
             ValueError: a stuff class is predicted or annotated, or masks differ in size.
         """
-        _check_things(prediction, annotations, self.is_thing)
+        check_things(prediction, annotations, self.is_thing)
         judge_image(self._log, prediction, annotations, max_per_class=_MAX_DETECTIONS)
 
     def evaluate(self) -> dict[str, float]:
@@ -84,6 +84,15 @@ def things_of(panoptic: PanopticMap) -> list[InstanceAnnotation]:
         for segment in panoptic.segments
         if segment.is_thing
     ]
+
+
+def check_things(
+    prediction: Instances, annotations: Sequence[InstanceAnnotation], is_thing: np.ndarray
+) -> None:
+    """Raises a ValueError if a class that has no instances is predicted or annotated."""
+    for class_id in [*prediction.class_ids.tolist(), *(each.class_id for each in annotations)]:
+        if not (0 <= class_id < len(is_thing) and is_thing[class_id]):
+            raise ValueError(f"class id {class_id} is no thing of this vocabulary: leave it out")
 
 
 def new_log(num_classes: int) -> DetectionLog:
@@ -168,16 +177,6 @@ def _annotated(annotations: Sequence[InstanceAnnotation], size: Sequence[int]) -
         pixels=pixels,
         areas=np.where(np.isnan(areas), pixels, areas),
     )
-
-
-def _check_things(
-    prediction: Instances, annotations: Sequence[InstanceAnnotation], is_thing: np.ndarray
-) -> None:
-    for class_id in [*prediction.class_ids.tolist(), *(each.class_id for each in annotations)]:
-        if not (0 <= class_id < len(is_thing) and is_thing[class_id]):
-            raise ValueError(
-                f"class id {class_id} is no thing, so it has no instances: leave it out"
-            )
 
 
 def _check_sizes(prediction: Instances, annotations: Sequence[InstanceAnnotation]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from frozenseg.evaluation.evaluator import Classes, Row, State, add_counts, ratio
+from frozenseg.evaluation.overlap import pair_areas
 from frozenseg.structures import PanopticMap, Segment
 
 
@@ -120,9 +121,7 @@ def _shared_areas(prediction: PanopticMap, target: PanopticMap) -> tuple[np.ndar
         raise ValueError(
             f"prediction is {sizes[0]} but the annotation {sizes[1]}: predict at the latter's size"
         )
-    target_ids, predicted_ids, areas = _overlaps(
-        target.ids.numpy(force=True), prediction.ids.numpy(force=True)
-    )
+    target_ids, predicted_ids, areas = pair_areas(target.ids, prediction.ids)
     num_targets, num_predicted = len(target.segments), len(prediction.segments)
     rows = np.where(target_ids == 0, num_targets + 1, _positions(target_ids, target.segments))
     columns = np.where(
@@ -134,15 +133,6 @@ def _shared_areas(prediction: PanopticMap, target: PanopticMap) -> tuple[np.ndar
     table = np.zeros((num_targets + 2, num_predicted + 2), dtype=np.int64)
     np.add.at(table, (rows, columns), areas)
     return table[:-1, :num_predicted], table[-1, :num_predicted]
-
-
-def _overlaps(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of ids that occurs, and its pixels; counted run by run, which is far faster."""
-    pairs = (first.ravel().astype(np.int64) << 32) | second.ravel()
-    starts = np.flatnonzero(np.diff(pairs, prepend=-1))
-    found, which = np.unique(pairs[starts], return_inverse=True)
-    areas = np.bincount(which, weights=np.diff(starts, append=len(pairs)), minlength=len(found))
-    return found >> 32, found & 0xFFFFFFFF, areas.astype(np.int64)
 
 
 def _positions(ids: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:
