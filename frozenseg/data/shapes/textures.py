@@ -58,6 +58,7 @@ def _cells(rng: np.random.Generator, pitch: int) -> tuple[Array, NDArray[np.int6
     points = (corners + rng.uniform(0.1, 0.9, corners.shape) * pitch) % TILE
     pixels = np.stack(_grid(), -1).reshape(-1, 2)
     distance, nearest = KDTree(points, boxsize=TILE).query(pixels, k=2)
+    distance, nearest = np.asarray(distance), np.asarray(nearest)
     gap = (distance[:, 1] - distance[:, 0]) / 2
     return gap.reshape(TILE, TILE).astype(np.float32), nearest[:, 0].reshape(TILE, TILE)
 
