@@ -64,21 +64,21 @@ class Trainer:
         self._images = 0  # since the numbers were last written
         self._saved_at = start
 
-    def run(self) -> bool:
-        """Trains; whether the end was reached: a run that was asked to stop saves itself first.
+    def run(self, stop: StopRequest | None = None) -> bool:
+        """Trains; whether the end was reached: a run that is asked to stop saves itself first.
 
         Raises:
             Diverged: a loss or a gradient is not finite; the last checkpoint is sound.
         """
         self.step.model.train()
-        bar = ProgressBar(total=self.num_iterations, start=self.iteration, shown=is_main_process())
-        with StopRequest() as stop, bar:
+        shown = is_main_process()
+        with ProgressBar(total=self.num_iterations, start=self.iteration, shown=shown) as bar:
             while self.iteration < self.num_iterations:
                 self._update()
                 bar.advance()
                 if self._due(self.log_period):
                     bar.note(self._log())
-                stopping = self._agreed(stop.requested)
+                stopping = self._agreed(stop is not None and stop.requested)
                 if stopping or self._due(self.checkpoint_period):
                     self._save()
                 if stopping:

@@ -1,0 +1,183 @@
+"""One process per device: started here, by ``torchrun``, or just this one."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from multiprocessing.sharedctypes import Synchronized
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
+
+from frozenseg.engine.stop import REQUEUE_EXIT_CODE
+from frozenseg.errors import UserError
+
+TIMEOUT = timedelta(minutes=30)  # after which a process that waits for a hung one gives up
+AGREED = (0, REQUEUE_EXIT_CODE)  # statuses that all processes reach together
+
+
+class Group(NamedTuple):
+    """Which processes make up the run, as the command line says it."""
+
+    num_gpus: int = 1  # processes on each machine
+    num_machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"  # where the processes meet; auto: a free port of this machine
+    timeout: timedelta = TIMEOUT
+
+
+def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, device: str) -> int:
+    """Runs ``main(*args)`` in every process of the group; the exit status.
+
+    Signals that ask this process to stop are passed on to those that it starts. When one of them
+    fails, the others are ended.
+
+    Args:
+        device: "cuda" or "cpu", as ``MODEL.DEVICE`` says; processes exchange through NCCL or gloo.
+
+    Raises:
+        UserError: the group does not fit this machine.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return _join_and_run(main, args, device=device, timeout=group.timeout)
+    _check(group, device)
+    if group.num_gpus * group.num_machines == 1:
+        return main(*args)
+    if group.dist_url == "auto":
+        group = group._replace(dist_url=f"tcp://127.0.0.1:{_free_port()}")
+    status = mp.get_context("spawn").Value("i", 0)
+    children = start_processes(
+        _child,
+        (status, main, args, group, device),
+        nprocs=group.num_gpus,
+        join=False,
+        start_method="spawn",
+    )
+    assert children is not None, "start_processes without join returns its processes"
+    with _forwarded_signals(children.pids()) as forwarded:
+        try:
+            while not children.join():
+                pass
+        except ProcessExitedException as error:
+            # a process that is asked to stop while it still starts up dies of the signal
+            return REQUEUE_EXIT_CODE if forwarded else error.exit_code
+    return status.value
+
+
+def process_device(name: str) -> torch.device:
+    """This process's device; ``name`` is "auto", "cpu", "cuda", or one device such as "cuda:1".
+
+    Raises:
+        UserError: CUDA was asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"MODEL.DEVICE is {name} but PyTorch finds no CUDA device: set it to auto or cpu"
+        )
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def _child(
+    local_rank: int,
+    status: "Synchronized[int]",
+    main: Callable[..., int],
+    args: tuple[Any, ...],
+    group: Group,
+    device: str,
+) -> None:
+    rank = group.machine_rank * group.num_gpus + local_rank
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(local_rank),
+        "WORLD_SIZE": str(group.num_gpus * group.num_machines),
+    }
+    if device == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // group.num_gpus))
+    code = _join_and_run(main, args, device=device, timeout=group.timeout, url=group.dist_url)
+    if code not in AGREED:
+        sys.exit(code)
+    status.value = code
+
+
+def _join_and_run(
+    main: Callable[..., int],
+    args: tuple[Any, ...],
+    *,
+    device: str,
+    timeout: timedelta,
+    url: str = "env://",
+) -> int:
+    dist.init_process_group(
+        "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
+        init_method=url,
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=timeout,
+    )
+    try:
+        return main(*args)
+    finally:
+        dist.destroy_process_group()
+
+
+def _check(group: Group, device: str) -> None:
+    if group.num_gpus < 1 or group.num_machines < 1:
+        raise UserError(
+            f"--num-gpus and --num-machines must be at least 1, got {group.num_gpus} and "
+            f"{group.num_machines}"
+        )
+    if not 0 <= group.machine_rank < group.num_machines:
+        raise UserError(
+            f"--machine-rank must be 0 to {group.num_machines - 1} with --num-machines "
+            f"{group.num_machines}, got {group.machine_rank}"
+        )
+    if group.num_machines > 1 and group.dist_url == "auto":
+        raise UserError(
+            "several machines need to know where they meet: pass --dist-url tcp://FIRST_MACHINE:PORT"
+        )
+    available = torch.cuda.device_count()
+    if device != "cpu" and group.num_gpus > available:
+        raise UserError(
+            f"--num-gpus is {group.num_gpus} but this machine has {available}: use at most that "
+            "many, and --accumulate to keep the batch"
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def _forwarded_signals(pids: list[int]) -> Iterator[list[int]]:
+    """Passes requests to stop on to ``pids``, and lists them; Ctrl-C reaches them by itself."""
+    forwarded: list[int] = []
+
+    def forward(number: int, _frame: object) -> None:
+        forwarded.append(number)
+        for pid in pids:
+            with suppress(ProcessLookupError):  # it may have ended by itself
+                os.kill(pid, number)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, forward) for number in numbers}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield forwarded
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

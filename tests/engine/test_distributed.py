@@ -1,0 +1,220 @@
+"""Several processes on the CPU. Worker functions stand at the top: each process imports them."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+
+from frozenseg.engine.checkpoint import CheckpointFolder
+from frozenseg.engine.distributed import (
+    any_process,
+    average,
+    gather,
+    num_processes,
+    process_rank,
+    share_text,
+    share_weights,
+)
+from frozenseg.engine.launch import Group, launch
+from frozenseg.engine.metrics import JsonLines, read_json_lines
+from frozenseg.engine.schedule import multi_step
+from frozenseg.engine.snapshot import restore_snapshot
+from frozenseg.engine.step import TrainStep
+from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest
+from frozenseg.engine.train import Trainer
+from frozenseg.errors import UserError
+from tests.engine.conftest import CPU, pin_points, tiny_batches, tiny_step
+
+TWO = Group(num_gpus=2, timeout=timedelta(seconds=60))
+TOTAL_BATCH = 4
+
+
+def step_with_share(start: int = 0) -> tuple[TrainStep, dict]:
+    """The same model everywhere, and this process's share of a batch of four."""
+    torch.set_num_threads(1)
+    step = pin_points(tiny_step())
+    options = {
+        "batch_size": TOTAL_BATCH // num_processes(),
+        "rank": process_rank(),
+        "world_size": num_processes(),
+        "start": start,
+    }
+    return step, options
+
+
+def save_gradients(path: Path) -> int:
+    step, options = step_with_share()
+    losses = step([next(tiny_batches(**options))])
+    (mean,) = average([losses["total_loss"]])
+    gradients = {n: p.grad for n, p in step.model.named_parameters() if p.grad is not None}
+    if process_rank() == 0:
+        torch.save({"loss": mean, **gradients, **step.model.trainable_state()}, path)
+    return 0
+
+
+def exchange(folder: Path) -> int:
+    rank = process_rank()
+    weights = torch.full((2,), float(rank))
+    share_weights([weights])
+    assert weights.tolist() == [0.0, 0.0]
+    assert [part.tolist() for part in average([torch.tensor([2.0 * rank]), torch.ones(1, 2)])] == [
+        [1.0],
+        [[1.0, 1.0]],
+    ]
+    assert any_process(rank == 1, CPU)
+    assert not any_process(False, CPU)
+    assert share_text("found" if rank == 0 else None) == "found"
+    assert share_text(None) is None
+    rows = gather(torch.arange(3 * rank), CPU)
+    assert [row.tolist() for row in rows] == [[], [0, 1, 2]]
+    (folder / f"done-{rank}").touch()
+    return 0
+
+
+def train_share(folder: Path, first: int, last: int) -> int:
+    checkpoints = CheckpointFolder(folder / "checkpoints")
+    saved = checkpoints.newest()
+    step, options = step_with_share(start=saved.numbers["samples_seen"] if saved else 0)
+    step.criterion = tiny_step().criterion  # its random points differ between processes
+    torch.manual_seed(process_rank())
+    if saved:
+        restore_snapshot(step, saved)
+    writers = [JsonLines(folder / "log.jsonl", resume_at=first)] if process_rank() == 0 else []
+    Trainer(
+        step=step,
+        batches=tiny_batches(**options),
+        schedule=multi_step(steps=()),
+        num_iterations=last,
+        checkpoints=checkpoints,
+        writers=writers,
+        start=first,
+        samples_seen=first * TOTAL_BATCH,
+        log_period=1,
+    ).run()
+    return 0
+
+
+def train_until_told(folder: Path) -> int:
+    stop = StopRequest().__enter__()
+    step, options = step_with_share()
+
+    (folder / f"running-{process_rank()}").touch()
+    finished = Trainer(
+        step=step,
+        batches=tiny_batches(**options),
+        schedule=multi_step(steps=()),
+        num_iterations=100_000,
+        checkpoints=CheckpointFolder(folder / "checkpoints"),
+    ).run(stop)
+    return 0 if finished else REQUEUE_EXIT_CODE
+
+
+def fail_in_one(folder: Path) -> int:
+    if process_rank() == 1:
+        raise ArithmeticError("the second process is broken")
+    average([torch.ones(1)])
+    return 0
+
+
+def refuse(folder: Path) -> int:
+    return 2
+
+
+def run(main, *args, group: Group = TWO) -> int:
+    return launch(main, args, group=group, device="cpu")
+
+
+def all_that_two_do(folder: Path) -> int:
+    """What the tests below look at, in one start of two processes."""
+    for name in ("whole", "parts"):
+        (folder / name).mkdir(exist_ok=True)
+    exchange(folder)
+    save_gradients(folder / "two.pt")
+    train_share(folder / "whole", 0, 4)
+    train_share(folder / "parts", 0, 2)
+    train_share(folder / "parts", 2, 4)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which two processes have worked."""
+    folder = tmp_path_factory.mktemp("two")
+    assert run(all_that_two_do, folder) == 0
+    return folder
+
+
+def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(two: Path) -> None:
+    assert run(save_gradients, two / "one.pt", group=Group()) == 0
+    one, both = (torch.load(two / f"{name}.pt", weights_only=True) for name in ("one", "two"))
+    assert one.keys() == both.keys()
+    for name in one:
+        torch.testing.assert_close(both[name], one[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_processes_share_average_vote_and_gather(two: Path) -> None:
+    assert all((two / f"done-{rank}").exists() for rank in range(2))
+
+
+def test_a_resumed_run_of_two_processes_continues_exactly(two: Path) -> None:
+    losses = [
+        [record["total_loss"] for record in read_json_lines(two / name / "log.jsonl")]
+        for name in ("whole", "parts")
+    ]
+    assert len(losses[0]) == 4
+    assert losses[0] == losses[1]
+
+
+def test_alone_a_process_answers_itself() -> None:
+    assert (process_rank(), num_processes()) == (0, 1)
+    assert any_process(True, CPU)
+    assert not any_process(False, CPU)
+    assert share_text("a") == "a"
+    assert average([torch.ones(2)])[0].tolist() == [1.0, 1.0]
+    assert gather(torch.ones(2), CPU)[0].tolist() == [1.0, 1.0]
+
+
+def _start(folder: Path) -> None:
+    sys.exit(run(train_until_told, folder))
+
+
+def test_a_signal_to_the_parent_stops_all_at_the_same_iteration(tmp_path: Path) -> None:
+    parent = multiprocessing.get_context("spawn").Process(target=_start, args=(tmp_path,))
+    parent.start()
+    while parent.is_alive() and len(list(tmp_path.glob("running-*"))) < 2:
+        time.sleep(0.05)
+    os.kill(parent.pid, signal.SIGTERM)
+    parent.join(60)
+    assert parent.exitcode == REQUEUE_EXIT_CODE
+    saved = CheckpointFolder(tmp_path / "checkpoints").newest()
+    assert saved.numbers["samples_seen"] == TOTAL_BATCH * saved.iteration > 0
+
+
+def test_a_failure_in_one_process_ends_all(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="the second process is broken"):
+        run(fail_in_one, tmp_path)
+
+
+def test_the_exit_status_of_a_process_is_that_of_the_run(tmp_path: Path) -> None:
+    assert run(refuse, tmp_path) == 2
+    assert run(refuse, tmp_path, group=Group()) == 2
+
+
+@pytest.mark.parametrize(
+    ("group", "device", "sentence"),
+    [
+        (Group(num_gpus=0), "cpu", "at least 1"),
+        (Group(num_machines=2, machine_rank=2, dist_url="tcp://a:1"), "cpu", "0 to 1"),
+        (Group(num_machines=2), "cpu", "--dist-url"),
+        (Group(num_gpus=99), "cuda", "this machine has"),
+    ],
+)
+def test_a_group_that_does_not_fit_is_refused(group: Group, device: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        launch(refuse, (), group=group, device=device)
