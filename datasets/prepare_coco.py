@@ -1,0 +1,59 @@
+"""COCO: semantic label maps from the panoptic annotation.
+
+    python datasets/prepare_coco.py
+
+Reads, below coco/ in the data root, annotations/panoptic_SPLIT2017.json and
+panoptic_SPLIT2017/*.png. Writes panoptic_semseg_SPLIT2017/*.png: class 0..132 in the order of the
+JSON file's categories, 255 where there is no segment. Evaluation needs val, training none.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from frozenseg.data.datasets import panoptic_reader
+from frozenseg.data.preparation import Preparation, run_script, save_labels
+from frozenseg.data.readers.panoptic import PanopticReader
+from frozenseg.data.specs import dataset_spec
+from frozenseg.structures import PanopticMap
+
+VOID = 255
+
+
+def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
+    for split in splits:
+        spec = dataset_spec(f"openvocab_coco_2017_{split}_panoptic_with_sem_seg")
+        reader = panoptic_reader(spec, preparation.root)
+        assert reader is not None, "COCO has a panoptic annotation"
+        target = preparation.root / f"coco/panoptic_semseg_{split}2017"
+        jobs = [
+            (row, target / name)
+            for row, name in enumerate(reader.file_names)
+            if not preparation.is_done(target / name)
+        ]
+        preparation.run(convert, jobs, title=f"COCO {split}: semantic", shared=reader)
+
+
+def convert(reader: PanopticReader, job: tuple[int, Path]) -> None:
+    row, path = job
+    save_labels(semantic_of(reader.read(row)), path)
+
+
+def semantic_of(panoptic: PanopticMap) -> np.ndarray:
+    """(H, W) uint8 class ids; crowds are painted like any segment."""
+    ids = np.array([0, *(segment.id for segment in panoptic.segments)])
+    classes = np.array([VOID, *(segment.class_id for segment in panoptic.segments)], dtype=np.uint8)
+    order = np.argsort(ids)
+    return classes[order][np.searchsorted(ids[order], panoptic.ids.numpy())]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_script(
+        prepare, about=__doc__, splits=["train", "val"], default=["val"], arguments=arguments
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
