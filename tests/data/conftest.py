@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -368,3 +369,9 @@ def download(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def layouts() -> ModuleType:
+    """This module: its writers, and the values they write."""
+    return sys.modules[__name__]
