@@ -65,7 +65,7 @@ def cpu_kernel():
     return cpp_extension.CppExtension(
         "frozenseg.ops.ms_deform_attn._cpu",
         [str(OP / "csrc/cpu/ms_deform_attn.cpp")],
-        extra_compile_args=["-O3", "-std=c++20", *openmp],
+        extra_compile_args=["-O3", "-g0", "-std=c++20", *openmp],
         extra_link_args=openmp,
         optional=True,
     )
@@ -78,7 +78,7 @@ def cuda_kernel():
         [str(OP / "csrc/cuda/ms_deform_attn.cu")],
         include_dirs=pip_cuda_headers(),
         library_dirs=toolkit_libraries(),
-        extra_compile_args={"cxx": ["-O3"], "nvcc": ["-O3"]},
+        extra_compile_args={"cxx": ["-O3", "-g0"], "nvcc": ["-O3"]},
         optional=os.environ.get("FROZENSEG_BUILD_CUDA") != "1",
     )
 
