@@ -4,6 +4,7 @@ Reference outputs of the official implementation come with such descriptions, so
 compared with without anybody's weights.
 """
 
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -103,7 +104,9 @@ def reference_config(case: Case) -> CfgNode:
     clip = "FROZEN_SEG" if _has_sam(case) else "FC_CLIP"
     values = {
         f"MODEL.{clip}.EMBED_DIM": case["config"]["clip_model_config"]["embed_dim"],
-        f"MODEL.{clip}.ENSEMBLE_ON_VALID_MASK": "r50" in case["config"]["base_config_file"],
+        f"MODEL.{clip}.ENSEMBLE_ON_VALID_MASK": bool(
+            re.search(r"r(50|101)", case["config"]["base_config_file"])
+        ),
         **case["config"]["overrides"],
         **{
             key.replace("MODEL.CLIP", f"MODEL.{clip}"): resolved[name]

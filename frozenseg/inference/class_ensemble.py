@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from frozenseg.modeling.layers import precise
+
 
 class ClassEnsemble(NamedTuple):
     """How much CLIP's own classification weighs (eq. 3); both weights 0 leave the decoder alone."""
@@ -35,7 +37,7 @@ def ensemble_classes(
         valid: (...) bool, queries that CLIP may judge; the others keep the decoder's classes.
     """
     in_vocab, void = without_void(in_vocab_logits)
-    out_vocab = out_vocab_logits[..., :-1].float().log_softmax(dim=-1)
+    out_vocab = precise(out_vocab_logits[..., :-1]).log_softmax(dim=-1)
     weight = torch.where(seen, alpha, beta)
     if valid is not None:
         weight = weight * valid[..., None]
@@ -45,7 +47,7 @@ def ensemble_classes(
 
 def without_void(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities over the classes alone, and the probability of void (..., 1) among all."""
-    logits = logits.float()
+    logits = precise(logits)
     return F.log_softmax(logits[..., :-1], dim=-1), logits.softmax(dim=-1)[..., -1:]
 
 

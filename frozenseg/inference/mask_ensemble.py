@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from frozenseg.inference.semantic import class_maps
+from frozenseg.modeling.layers import precise
 
 
 class Proposals(NamedTuple):
@@ -37,7 +38,7 @@ def select_proposals(
         class_logits: (P, K + 1), CLIP's own, void last.
         seen: (K,) bool.
     """
-    probs = class_logits.float().softmax(dim=-1)
+    probs = precise(class_logits).softmax(dim=-1)
     unseen = probs[:, :-1].masked_fill(seen, 0)
     keep = unseen.amax(dim=-1) > threshold
     return Proposals(mask_logits[keep], probs[keep])

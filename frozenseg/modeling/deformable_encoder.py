@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from frozenseg.modeling.layers import FeedForward, tokens_of, xavier_matrices_
 from frozenseg.modeling.position_encoding import sine_positions
-from frozenseg.ops.ms_deform_attn import ms_deform_attn
+from frozenseg.ops.ms_deform_attn import ms_deform_attn, reread_single_level
 
 
 class DeformableAttention(nn.Module):
@@ -51,26 +51,28 @@ class DeformableAttention(nn.Module):
         self, query: Tensor, reference_points: Tensor, values: Tensor, sizes: Tensor
     ) -> Tensor:
         """(B, Q, C) queries at (Q, 2) places (x, y) in [0, 1], (B, T, C) tokens, (L, 2) sizes."""
-        batch, num_queries, _ = query.shape
-        heads, points = (batch, num_queries, self.num_heads), self.num_points
-        offsets = self.sampling_offsets(query).view(*heads, self.num_levels, points, 2)
-        weights = self.attention_weights(query).view(*heads, -1).softmax(dim=-1)
-        weights = weights.view(*heads, self.num_levels, points)
+        locations, weights = self.points(query, reference_points, sizes)
+        if len(sizes) < self.num_levels:
+            locations, weights = reread_single_level(locations, weights)
+        return self.gather(values, sizes, locations, weights)
+
+    def points(
+        self, query: Tensor, reference_points: Tensor, sizes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Where each query-head looks, (B, Q, M, L, P, 2) as (x, y), and how much it counts."""
+        offsets = self.sampling_offsets(query)
+        offsets = offsets.unflatten(-1, (self.num_heads, self.num_levels, self.num_points, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(dim=-1)
         # offsets are in cells of the map looked at; sizes are (height, width), places (x, y)
         scale = sizes.flip(-1)[:, None, :]
         locations = reference_points[None, :, None, None, None, :] + offsets / scale
-        if len(sizes) < self.num_levels:
-            locations, weights = _read_flat(locations, heads), _read_flat(weights, heads)
+        return locations, weights.unflatten(-1, (self.num_levels, self.num_points))
+
+    def gather(self, values: Tensor, sizes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        """(B, Q, C): what (B, T, C) tokens hold at these places."""
         level_start = F.pad(sizes.prod(dim=-1).cumsum(0)[:-1], (1, 0))
         values = self.value_proj(values).unflatten(-1, (self.num_heads, -1))
         return self.output_proj(ms_deform_attn(values, sizes, level_start, locations, weights))
-
-
-def _read_flat(values: Tensor, heads: tuple[int, int, int]) -> Tensor:
-    """(B, Q, M, L, P, ...) read along Q, M, L as if L were 1: (B, Q, M, 1, P, ...)."""
-    batch, num_queries, num_heads = heads
-    flat = values.flatten(1, 3)[:, : num_queries * num_heads]
-    return flat.reshape(batch, num_queries, num_heads, 1, *values.shape[4:])
 
 
 class DeformableEncoderLayer(nn.Module):

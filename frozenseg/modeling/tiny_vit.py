@@ -59,7 +59,7 @@ class TinyVit(nn.Module):
 
 
 def build_sam_vit_t() -> Sam:
-    """MobileSAM with random weights: its own image encoder, SAM's prompt encoder and mask decoder."""
+    """MobileSAM with random weights: its own image encoder, the rest as in SAM."""
     cells = IMAGE_SIZE // 16
     sam = Sam(
         image_encoder=TinyVit(),
@@ -103,7 +103,7 @@ class _PatchEmbed(nn.Module):
 
 
 class _InvertedBottleneck(nn.Module):
-    """Widens fourfold, convolves each channel on its own, narrows; activation after the residual."""
+    """Widens fourfold, convolves each channel alone, narrows; activation after the residual."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -1,0 +1,341 @@
+"""A whole model on recorded images: everything that has a name on the way to the results."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+from reference_checks.compare import Row, compare, split_stride, strided
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from frozenseg.checkpoint.reference import Case, build_reference, reference_vocabularies
+from frozenseg.inference.class_ensemble import ClassEnsemble
+from frozenseg.inference.mask_ensemble import ensemble_masks, masks_on_cells, select_proposals
+from frozenseg.inference.postprocess import Postprocess
+from frozenseg.inference.predictor import Predictor
+from frozenseg.modeling.build import clip_keys
+from frozenseg.modeling.clip import ResNetClip
+from frozenseg.modeling.frozenseg import FrozenSeg, Output
+from frozenseg.modeling.mask_pooling import binary_masks
+from frozenseg.structures import Instances, PanopticMap, Result
+from frozenseg.vocabulary.templates import VILD_TEMPLATES
+from frozenseg.vocabulary.text_classifier import build_text_classifier
+
+Arrays = Mapping[str, np.ndarray]
+Values = dict[str, Tensor]  # by recorded name, without the axis of images
+MakeResult = Callable[..., Result]
+
+# the first pattern that fits a name says how near ours must come
+TOLERANCES = (
+    (r"tokens_.*|category_overlapping_mask|inst_classes|.*masks_kept", 0.0),
+    (r"pred_masks.*", 1e-3),
+    (r"pred_logits.*|final_log_probs|.*_logits", 3e-4),
+    (r".*sem_seg.*", 2e-4),
+    (r".*", 1e-4),  # features, embeddings, scores
+)
+AREA_TOLERANCE = 1e-3  # of the largest one
+FLOAT32_DIGITS = 1e-5  # of the largest value: no more can be asked
+SAME_PIXELS = 0.999
+NOT_COMPARED = (
+    (r"(image|sam_masks)(_.+)?", "input"),
+    (r"(.+_)?variant_all_points_.+", "not the official function"),
+    (
+        r"(.+_)?(sam_region_embedding|sam_cls_logits|panoptic_mode_sem_seg|semantic_only_sem_seg)",
+        "official pooling displaces SAM's masks",
+    ),
+)
+
+
+class Scene(NamedTuple):
+    """One recorded image and what the description says of it."""
+
+    prefix: str  # of its arrays
+    image: str
+    sam_masks: str
+    output_size: tuple[int, int]
+    segments: Mapping[str, list[dict[str, Any]]]  # by overlap threshold
+    masks_kept: list[int] | None
+
+
+def check_model(case: Case, arrays: Arrays) -> list[Row]:
+    """Compares in float32; what then fails is looked at again in float64.
+
+    Masks are cut at zero in three places. A logit within rounding of zero can fall on the other
+    side than in the recorded run, and whatever depends on it then differs without a fault. So a
+    failure is forgiven if there is such a logit and float64, where there is hardly any rounding,
+    agrees.
+    """
+    model, cfg = build_reference(case)
+    single = Inspection(model, cfg, case, arrays)
+    rows = single.rows()
+    if all(row.verdict != "fail" for row in rows):
+        return rows
+    double = Inspection(model.double(), cfg, case, arrays)
+    flips = sum(_count_flips(single.outputs[p], double.outputs[p]) for p in single.outputs)
+    if not flips:
+        return rows
+    note = f"float64; in float32 {flips} mask cells within rounding of 0 flip"
+    return [
+        again._replace(note=note) if (row.verdict, again.verdict) == ("fail", "pass") else row
+        for row, again in zip(rows, double.rows(), strict=True)
+    ]
+
+
+def _count_flips(single: Output, double: Output) -> int:
+    """Cells that a mask covers in one precision only, at the sizes that masks are cut at."""
+    height, width = double.dense.shape[-2:]
+    sizes = [(height * factor, width * factor) for factor in (1, 2, 4, 8)]
+    return sum(
+        int((binary_masks(one.mask_logits, size) != binary_masks(two.mask_logits, size)).sum())
+        for one, two in zip(single.predictions, double.predictions, strict=True)
+        for size in sizes
+    )
+
+
+class Inspection:
+    """All values that a model, in the precision that it is in, gives for the scenes of a case."""
+
+    @torch.no_grad()
+    def __init__(self, model: FrozenSeg, cfg: CfgNode, case: Case, arrays: Arrays) -> None:
+        self.model, self.arrays = model, arrays
+        training, test = reference_vocabularies(case)
+        words = [word for synonyms in test.synonyms for word in synonyms]
+        encode = model.clip.encode_text
+        self.classifier = build_text_classifier(encode, test)
+        self.predictor = _predictor(model, cfg, self.classifier, training, test)
+        self.epsilon = case.get("sam_mask_pred_alpha", 0.2)
+        self.values: Values = {
+            "tokens_template0": model.clip.tokenize([VILD_TEMPLATES[0].format(w) for w in words]),
+            "text_raw_first14": encode([t.format(words[0]) for t in VILD_TEMPLATES]),
+            "text_classifier": self.classifier.embeddings,
+            "train_text_classifier": build_text_classifier(encode, training).embeddings,
+            "category_overlapping_mask": self.predictor.seen,
+        }
+        self.outputs: dict[str, Output] = {}
+        self.make_result: dict[str, MakeResult] = {}
+        scenes = list(_scenes(case))
+        self.missing = [scene.image for scene in scenes if scene.image not in arrays]
+        self.scenes = {scene.prefix: scene for scene in scenes if scene.image in arrays}
+        for scene in self.scenes.values():
+            own = self._values_of(scene)
+            self.values |= {scene.prefix + name: value for name, value in own.items()}
+
+    def rows(self) -> list[Row]:
+        """One per recorded array, and one per list of kept masks."""
+        rows = [Row(name, "fail", note="the input is missing") for name in self.missing]
+        rows += [self._row(name, recorded) for name, recorded in self.arrays.items()]
+        for scene in self.scenes.values():
+            name = f"{scene.prefix}variant_aligned_masks_kept"
+            if scene.masks_kept is not None and name in self.values:
+                rows.append(self._row(name, np.array(scene.masks_kept)))
+        return rows
+
+    def _row(self, name: str, recorded: np.ndarray) -> Row:
+        full, stride = split_stride(name)
+        prefix = next((p for p in self.scenes if p and full.startswith(p)), "")
+        base = full.removeprefix(prefix)
+        if match := re.fullmatch(r"panoptic_(\d[\d.]*)", base):
+            result = self.make_result[prefix](overlap_threshold=float(match[1]))
+            segments = self.scenes[prefix].segments.get(match[1])
+            return _panoptic_row(name, result.panoptic, recorded, segments)
+        if full not in self.values:
+            reasons = (reason for pattern, reason in NOT_COMPARED if re.fullmatch(pattern, base))
+            reason = next(reasons, None)
+            return Row(name, "not compared", note=reason) if reason else Row(name, "unknown")
+        ours = self.values[full]
+        if base in ("pred_logits", "pred_masks") and recorded.ndim < ours.ndim:
+            ours = ours[-1]
+        tolerance = next(value for pattern, value in TOLERANCES if re.fullmatch(pattern, base))
+        relative = FLOAT32_DIGITS if tolerance else 0.0
+        if base in ("inst_areas", "inst_row_sums", "inst_col_sums"):
+            relative = AREA_TOLERANCE
+        ours = strided(ours, stride)
+        return compare(name, ours, recorded, tolerance=tolerance, relative=relative)
+
+    def _values_of(self, scene: Scene) -> Values:
+        image = torch.from_numpy(self.arrays[scene.image]).float()
+        values, output = self._forward(image)
+        probs = self.predictor.class_probs(output)[0]
+        logits = output.predictions[-1].mask_logits
+
+        def make_result(**changes: Any) -> Result:
+            refine = changes.pop("refine", {})
+            return replace(self.predictor.postprocess, **changes)(
+                probs,
+                logits[0],
+                self.predictor.is_thing,
+                padded_size=output.padded_size,
+                image_size=output.image_sizes[0],
+                output_size=scene.output_size,
+                **refine,
+            )
+
+        self.outputs[scene.prefix], self.make_result[scene.prefix] = output, make_result
+        values |= {
+            "clip_region_embedding": self.model.clip.embed_regions(output.dense, logits)[0],
+            "clip_region_logits": self._classify(output, logits),
+            "final_log_probs": (probs + 1e-8).log(),
+            "sem_seg": make_result().semantic,
+            "sem_seg_semantic_only": make_result(panoptic=False, instance=False).semantic,
+            **_instance_values(make_result().instances, self.arrays, scene.prefix),
+        }
+        if scene.sam_masks in self.arrays:
+            values |= self._ensembled(
+                torch.from_numpy(self.arrays[scene.sam_masks]), output, make_result
+            )
+        return values
+
+    def _classify(self, output: Output, mask_logits: Tensor) -> Tensor:
+        return self.model.classify_regions(output.dense, mask_logits, self.classifier)[0]
+
+    def _ensembled(self, masks: Tensor, output: Output, make_result: MakeResult) -> Values:
+        size = tuple(output.dense.shape[-2:])
+        cells = masks_on_cells(masks, size)[None].to(output.dense)
+        logits = self._classify(output, cells)
+        seen = self.predictor.seen
+        proposals = select_proposals(masks.to(logits), logits, seen)
+        ensemble = partial(ensemble_masks, proposals=proposals, seen=seen, epsilon=self.epsilon)
+        refine = {"refine": {"refine": ensemble}}
+        kept = (logits.softmax(dim=-1)[:, :-1].masked_fill(seen, 0) > 0.5).any(dim=-1)
+        both = make_result(**refine).semantic
+        values = {
+            "masks_kept": kept,
+            "sam_region_embedding": self.model.clip.embed_regions(output.dense, cells)[0],
+            "sam_cls_logits": logits,
+            "sem_seg": both,
+            "panoptic_mode_sem_seg": both,
+            "semantic_only_sem_seg": make_result(panoptic=False, instance=False, **refine).semantic,
+        }
+        aligned = {f"variant_aligned_{name}": value for name, value in values.items()}
+        if any(side % 32 for side in size):
+            return aligned
+        del values["sem_seg"]  # which is the result without SAM's masks
+        return aligned | values  # the official padding has nothing to add here
+
+    def _forward(self, image: Tensor) -> tuple[Values, Output]:
+        """One forward pass, overheard at every place that has a recorded name."""
+        heard: dict[str, tuple[Any, Any]] = {}
+        with ExitStack() as hooks:
+            for name, module in _places(self.model).items():
+
+                def listen(_: nn.Module, given: Any, result: Any, name: str = name) -> None:
+                    heard[name] = given, result
+
+                hooks.callback(module.register_forward_hook(listen).remove)
+            output = self.model([image], self.classifier, every_layer=True)
+        clip, pixels = heard["clip"][1], heard["pixels"][1]
+        values = {f"clip_res{level + 2}": value for level, value in enumerate(clip.levels)}
+        values |= {f"multi_scale_{level}": value for level, value in enumerate(pixels.levels)}
+        values |= {
+            "clip_stem": heard["stem"][1],
+            "clip_vis_dense": clip.dense,
+            "mask_features": pixels.mask_features,
+        }
+        if self.model.sam is not None:
+            values["sam_input"], values["sam_embedding"] = heard["sam"][0][0], heard["sam"][1]
+        if pixels.sam is not None:
+            values["sam_fpn3"], values["sam_branch"] = heard["reduce"][1], pixels.sam
+        values = {name: value[0] for name, value in values.items()}
+        for name in ("class_logits", "mask_logits"):
+            heads = torch.stack([getattr(p, name)[0] for p in output.predictions])
+            recorded = {"class_logits": "pred_logits", "mask_logits": "pred_masks"}[name]
+            values |= {recorded: heads, f"{recorded}_last": heads[-1]}
+        return values, output
+
+
+def _places(model: FrozenSeg) -> dict[str, nn.Module]:
+    visual = model.clip.model.visual
+    stem = visual.avgpool if isinstance(model.clip, ResNetClip) else visual.trunk.stem
+    places = {"clip": model.clip, "stem": stem, "pixels": model.pixel_decoder}
+    if model.sam is not None:
+        places["sam"] = model.sam.model.image_encoder
+    if model.pixel_decoder.sam_branch is not None:
+        places["reduce"] = model.pixel_decoder.sam_branch.reduce
+    return places
+
+
+def _scenes(case: Case) -> Iterator[Scene]:
+    if "images" not in case:
+        size = tuple(case["input"]["output_height_width"])
+        yield Scene("", "image", "sam_masks", size, case.get("panoptic", {}), None)
+        return
+    for name, facts in case["images"].items():
+        yield Scene(
+            prefix=f"{name}_",
+            image=f"image_{name}",
+            sam_masks=f"sam_masks_{name}",
+            output_size=tuple(facts["output"]),
+            segments=facts.get("panoptic", {}),
+            masks_kept=facts.get("variant_aligned_masks_kept"),
+        )
+
+
+def _predictor(model: FrozenSeg, cfg: CfgNode, classifier, training, test) -> Predictor:
+    keys, thresholds = clip_keys(cfg), cfg.MODEL.MASK_FORMER.TEST
+    return Predictor(
+        model=model,
+        classifier=classifier,
+        is_thing=torch.tensor(test.is_thing),
+        seen=torch.tensor(test.seen_by(training)),
+        ensemble=ClassEnsemble(
+            alpha=keys.GEOMETRIC_ENSEMBLE_ALPHA,
+            beta=keys.GEOMETRIC_ENSEMBLE_BETA,
+            valid_only=keys.ENSEMBLE_ON_VALID_MASK,
+        ),
+        postprocess=Postprocess(
+            object_threshold=thresholds.OBJECT_MASK_THRESHOLD,
+            overlap_threshold=thresholds.OVERLAP_THRESHOLD,
+            num_instances=cfg.TEST.DETECTIONS_PER_IMAGE,
+        ),
+    )
+
+
+def _panoptic_row(
+    name: str, ours: PanopticMap, recorded: np.ndarray, segments: list[dict[str, Any]] | None
+) -> Row:
+    wanted = torch.from_numpy(np.asarray(recorded, np.int64))
+    if wanted.shape != ours.ids.shape:
+        return Row(
+            name, "fail", note=f"size {tuple(ours.ids.shape)}, recorded {tuple(wanted.shape)}"
+        )
+    same = (ours.ids == wanted).float().mean().item()
+    found = [(s.id, s.is_thing, s.class_id) for s in ours.segments]
+    listed = [(s["id"], s["isthing"], s["category_id"]) for s in segments or ()]
+    agree = segments is None or found == listed
+    note = f"{100 * same:.2f} % of pixels" + ("" if agree else f", segments {found}, not {listed}")
+    verdict = "pass" if same >= SAME_PIXELS and agree else "fail"
+    return Row(name, verdict, 1 - same, 1 - same, 1 - SAME_PIXELS, note)
+
+
+def _instance_values(ours: Instances, arrays: Arrays, prefix: str) -> Values:
+    """Ours in the order of the recorded ones: equal scores have no order of their own."""
+    rows, columns = (torch.arange(side) for side in ours.masks.shape[-2:])
+    values = {
+        "inst_scores": ours.scores,
+        "inst_classes": ours.class_ids,
+        "inst_areas": ours.masks.sum(dim=(1, 2)),
+        "inst_row_sums": (ours.masks.sum(dim=2) * rows).sum(dim=1),
+        "inst_col_sums": (ours.masks.sum(dim=1) * columns).sum(dim=1),
+    }
+    recorded = {
+        name: torch.from_numpy(np.asarray(arrays[prefix + name], np.float64))
+        for name in values
+        if prefix + name in arrays
+    }
+    if any(len(wanted) != len(ours.scores) for wanted in recorded.values()):
+        return values
+    scales = {"inst_scores": 1e-4, "inst_classes": 1e-3}  # what counts as one unit of difference
+    cost = sum(
+        (wanted[:, None] - values[name].double()).abs() / scales.get(name, 10.0)
+        for name, wanted in recorded.items()
+    )
+    if not isinstance(cost, Tensor):
+        return values
+    order = torch.from_numpy(linear_sum_assignment(cost.numpy())[1])
+    return {name: value[order] for name, value in values.items()}
