@@ -2,6 +2,15 @@
 
     python tools/pretrain_shapes_clip.py --out frozenseg/weights/shapes/clip
 
+It starts on windows, which is fast, and goes on with boxes on the feature maps of whole scenes: a
+small window has an artificial border in every cell, and what is learned there does not carry over to
+scenes (after 1,000 steps, 61 % of windows but 29 % of the things in scenes were named rightly).
+
+The tower that ships was trained in stages of the same schedule (``--resume``, the window stage at
+3,600 steps), on one busy core in 31 minutes; so the command gives a tower like it, not the same
+numbers. Measured on 200 validation scenes at 256 px, features pooled under the true masks, among all
+68 names: seen things 81.4 %, unseen things 66.9 %, seen stuff 98.8 %, unseen stuff 99.4 %.
+
 Every batch holds distinct names, so no caption is a negative of its own kind. All words of the
 world occur, seen and unseen in segmentation alike, as the real CLIP has met all words.
 """
@@ -104,7 +113,7 @@ console = Console()
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 2200,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 3100,
     window_steps: Annotated[int, typer.Option(help="So many of them on windows.")] = 1250,
     minutes: Annotated[float, typer.Option(help="End after this time at the latest.")] = 45.0,
     batch_size: Annotated[int, typer.Option(help="Windows per step.")] = 128,
