@@ -1,18 +1,18 @@
-"""Trains the miniature CLIP of the shapes world: named windows of scenes against their captions.
+"""Trains the miniature CLIP of the shapes world: named parts of scenes against their captions.
 
     python tools/pretrain_shapes_clip.py --out frozenseg/weights/shapes/clip
 
 It starts on windows, which is fast, and goes on with boxes on the feature maps of whole scenes: a
-small window has an artificial border in every cell, and what is learned there does not carry over to
-scenes (after 1,000 steps, 61 % of windows but 29 % of the things in scenes were named rightly).
+small window has an artificial border in every cell, and what is learned there does not carry over
+to scenes (after 1,000 steps, 61 % of windows but 29 % of the things in scenes were named rightly).
 
-The tower that ships was trained in stages of the same schedule (``--resume``, the window stage at
-3,600 steps), on one busy core in 31 minutes; so the command gives a tower like it, not the same
-numbers. Measured on 200 validation scenes at 256 px, features pooled under the true masks, among all
-68 names: seen things 81.4 %, unseen things 66.9 %, seen stuff 98.8 %, unseen stuff 99.4 %.
+A caption is never a negative of its own name. All words of the world occur, seen and unseen in
+segmentation alike, as the real CLIP has met all words.
 
-Every batch holds distinct names, so no caption is a negative of its own kind. All words of the
-world occur, seen and unseen in segmentation alike, as the real CLIP has met all words.
+The tower that ships was trained in stages of the same schedule (``--resume``, the window stage as
+of 3,600 steps), on one busy core in 31 minutes; so the command gives a tower like it, not the same
+numbers. Measured on 200 validation scenes at 256 px, features pooled under the true masks, among
+all 68 names: seen things 81.4 %, unseen things 66.9 %, seen stuff 98.8 %, unseen stuff 99.4 %.
 """
 
 import copy
