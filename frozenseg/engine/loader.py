@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from frozenseg.data.loading import Attempts, as_list, without_bad
 from frozenseg.engine.sampler import InfiniteSampler, Visit
 from frozenseg.engine.step import Batch
 from frozenseg.structures import Sample, Target
@@ -23,13 +24,13 @@ class _Item(NamedTuple):
     name: str
 
 
-class AugmentedSamples(Dataset[_Item]):
+class AugmentedSamples:
     """Samples as training sees them; random choices follow from ``seed`` and a visit's place."""
 
     def __init__(self, samples: Sequence[Sample], *, augment: Augment, seed: int) -> None:
         self.samples, self.augment, self.seed = samples, augment, seed
 
-    def __getitem__(self, visit: Visit) -> _Item:
+    def __call__(self, visit: Visit) -> _Item:
         sample = self.samples[visit.index]
         generator = np.random.default_rng((self.seed, visit.position))
         image, target = self.augment(sample, generator)
@@ -47,27 +48,35 @@ def training_batches(
     start: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
+    skip_bad: bool = False,
 ) -> Iterator[Batch]:
     """One process's batches, from position ``start`` of the stream that all processes share.
 
     Content and order depend on ``seed`` and ``start``, not on the number of workers or processes. A
-    worker that dies or hangs raises a RuntimeError.
+    worker that dies or hangs raises a RuntimeError. A sample that cannot be read raises a UserError
+    that names the file, or is left out of its batch and logged if ``skip_bad``.
     """
     loader = DataLoader(
-        AugmentedSamples(samples, augment=augment, seed=seed),
+        Attempts(AugmentedSamples(samples, augment=augment, seed=seed)),
         batch_size=batch_size,
         sampler=InfiniteSampler(
             len(samples), seed=seed, rank=rank, world_size=world_size, start=start
         ),
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=as_list,
         pin_memory=pin_memory,
         timeout=WORKER_TIMEOUT if num_workers else 0,
         generator=torch.Generator().manual_seed(
             seed
         ),  # its own, so that the training's is not moved
     )
-    return iter(loader)
+    return _good_batches(loader, skip_bad=skip_bad)
+
+
+def _good_batches(loader: DataLoader, *, skip_bad: bool) -> Iterator[Batch]:
+    for items in loader:
+        if good := without_bad(items, skip_bad=skip_bad):
+            yield collate(good)
 
 
 def collate(items: Sequence[_Item]) -> Batch:
