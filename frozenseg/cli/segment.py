@@ -150,15 +150,20 @@ def refuse_to_overwrite(paths: list[Path], folder: Path, stems: dict[Path, str])
 
 
 def segments_table(found: "Segmentation", *, title: str) -> Table:
-    """What was found in one image."""
-    table = Table(title=title, title_justify="left", caption=_uncovered(found))
+    """What was found in one image; of instances, those that the picture shows."""
+    from frozenseg.visualization.draw import SHOWN_SCORE
+
+    shown = [
+        each for each in found.segments if found.task != "instance" or each.score >= SHOWN_SCORE
+    ]
+    table = Table(title=title, title_justify="left", caption=_remark(found, len(shown)))
     table.add_column("name")
     table.add_column("kind")
     table.add_column("score", justify="right")
     table.add_column("pixels", justify="right")
     table.add_column("share", justify="right")
     num_pixels = found.image.shape[0] * found.image.shape[1]
-    for each in found.segments:
+    for each in shown:
         table.add_row(
             escape(each.name),
             "thing" if each.is_thing else "stuff",
@@ -174,11 +179,12 @@ def shown_score(score: float) -> str:
     return "-" if score != score else f"{score:.2f}"
 
 
-def _uncovered(found: "Segmentation") -> str | None:
-    if found.panoptic is None:
-        return None
-    share = (found.panoptic.ids == 0).float().mean().item()
-    return f"{share:.1%} of the image belongs to no segment"
+def _remark(found: "Segmentation", num_shown: int) -> str | None:
+    if found.panoptic is not None:
+        share = (found.panoptic.ids == 0).float().mean().item()
+        return f"{share:.1%} of the image belongs to no segment"
+    hidden = len(found.segments) - num_shown
+    return f"{hidden} weaker ones are in the JSON file only" if hidden else None
 
 
 def _record(path: Path, found: "Segmentation", written: dict[str, Path]) -> dict[str, object]:

@@ -16,21 +16,21 @@ def vocabulary_of(words: str | None, vocabulary: str | None, stuff: str | None) 
         UserError: both or none is given, or what is given holds no class, a word twice, or is not
             there.
     """
-    from frozenseg.vocabulary import builtin_vocabulary, parse_vocabulary, read_vocabulary
-
     if words is not None and vocabulary is not None:
         raise UserError("--words and --vocabulary exclude each other: give one of them")
+    if words is vocabulary is stuff is None:
+        raise UserError(
+            'there is no word to segment by: give --words "cat, kitten; grass" or --vocabulary FILE'
+        )
+    from frozenseg.vocabulary import builtin_vocabulary, parse_vocabulary, read_vocabulary
+
     if vocabulary is not None:
         path = Path(vocabulary).expanduser()
         found = read_vocabulary(path) if path.is_file() else builtin_vocabulary(vocabulary)
     elif words is not None:
         found = parse_vocabulary(_classes(words))
-    elif stuff is not None:
-        return _as_stuff(parse_vocabulary(_classes(stuff)))
     else:
-        raise UserError(
-            'there is no word to segment by: give --words "cat, kitten; grass" or --vocabulary FILE'
-        )
+        return _as_stuff(parse_vocabulary(_classes(stuff or "")))
     return found if stuff is None else _with_stuff(found, parse_vocabulary(_classes(stuff)))
 
 

@@ -16,6 +16,7 @@ Colors = NDArray[np.floating]  # (H, W, 3), 0..255
 
 SHORT_SIDE_PX = 768  # smaller images are enlarged to this, so that names can be read
 LONG_SIDE_PX = 2048  # but no further than to this
+SHOWN_SCORE = 0.5  # instances below it are not drawn
 _TINT = 0.6
 _SMALLEST_NAMED = 0.001  # of the image: smaller segments are drawn without their name
 
@@ -60,7 +61,7 @@ def draw_instances(
     names: Sequence[str],
     *,
     colors: Sequence[Color] | None = None,
-    min_score: float = 0.5,
+    min_score: float = SHOWN_SCORE,
 ) -> Image.Image:
     """The image dimmed but for instances scored at least ``min_score``, better ones in front."""
     ids = np.zeros(np.shape(image)[:2], dtype=np.int64)

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
 import frozenseg
 from frozenseg.cli.main import app
+from frozenseg.config import load_config
 from frozenseg.data.images import read_image
 from frozenseg.data.shapes import shapes_vocabulary
 from frozenseg.inference.panoptic import panoptic_map
 from frozenseg.inference.segmentation import Segmentation
+from frozenseg.modeling.build import build_model
 from frozenseg.structures import Instances, boxes_of
 from frozenseg.structures import Result as Outputs
 from frozenseg.vocabulary import Vocabulary, parse_vocabulary
@@ -37,6 +40,7 @@ class HalvesSegmenter:
     """Finds the first class on the left and the last one on the right of every image."""
 
     training = shapes_vocabulary("train")
+    score = 0.75
 
     def __call__(self, image, vocabulary, *, task: str = "panoptic") -> Segmentation:
         return self.batch([image], vocabulary, task=task)[0]
@@ -51,7 +55,7 @@ class HalvesSegmenter:
         masks[0, :, : image.shape[2] // 2] = 1
         masks[1] = 1 - masks[0]
         classes = torch.zeros(2, num_classes + 1)
-        classes[0, 0] = classes[1, num_classes - 1] = 0.75
+        classes[0, 0] = classes[1, num_classes - 1] = self.score
         maps = torch.einsum("qk,qhw->khw", classes[:, :-1], masks)
         is_thing = torch.tensor(vocabulary.is_thing)
         result = {
@@ -59,7 +63,10 @@ class HalvesSegmenter:
             "semantic": Outputs(semantic=maps),
             "instance": Outputs(
                 instances=Instances(
-                    torch.tensor([0]), torch.tensor([0.75]), masks[:1] > 0, boxes_of(masks[:1] > 0)
+                    torch.tensor([0]),
+                    torch.tensor([self.score]),
+                    masks[:1] > 0,
+                    boxes_of(masks[:1] > 0),
                 )
             ),
         }[task]
@@ -89,4 +96,16 @@ def picture(tmp_path: Path) -> Path:
     """A readable image."""
     path = tmp_path / "scene.png"
     Image.fromarray(np.full((24, 32, 3), 90, dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def foreign_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the miniature model but for one, which has another shape."""
+    model = build_model(load_config(frozenseg.BUILTIN_MODELS["shapes"]))
+    state = {name: value.contiguous() for name, value in model.trainable_state().items()}
+    name = "transformer_decoder.query_features.weight"
+    state[name] = torch.zeros(11, state[name].shape[1])
+    path = tmp_path_factory.mktemp("weights") / "foreign.safetensors"
+    save_file(state, path)
     return path

@@ -61,6 +61,13 @@ def test_missing_tower(run, picture, tmp_path):
     refused(run("segment", picture, "-w", "cat", "--model", config), "clip.safetensors")
 
 
+def test_weights_of_another_architecture_are_refused_by_name_and_shape(
+    run, picture, foreign_weights
+):
+    done = run("segment", picture, "-w", "cat", "--weights", foreign_weights)
+    refused(done, "foreign.safetensors", "query_features.weight", "(11, 64)", "(30, 64)")
+
+
 @pytest.mark.parametrize(
     ("error", "part"),
     [

@@ -56,6 +56,15 @@ class TestResults:
         assert done.exit_code == 0, done.output
         assert files(tmp_path / "out") == expected
 
+    def test_weak_instances_are_stored_but_not_printed(
+        self, run, picture, tmp_path, halves, monkeypatch
+    ):
+        monkeypatch.setattr(halves, "score", 0.375)
+        done = run("segment", picture, "-w", "cat", "--task", "instance", "-o", tmp_path / "out")
+        assert "cat" not in done.stdout and "1 weaker" in done.stdout
+        record = json.loads((tmp_path / "out" / "scene.json").read_text())
+        assert record["segments_info"][0]["score"] == 0.375
+
     def test_folder_stands_for_its_images(self, run, picture, tmp_path):
         folder = tmp_path / "photos"
         folder.mkdir()
