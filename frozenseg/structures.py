@@ -84,6 +84,7 @@ class Sample:
     semantic: Tensor | None = None
     instances: tuple[InstanceAnnotation, ...] | None = None
     federated: FederatedLabels | None = None
+    instance_ids: Tensor | None = None  # (H, W) int32, Cityscapes' own encoding of its objects
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def assemble(
         panoptic=panoptic if wants_map else None,
         semantic=semantic_reader(spec, root) if "semantic" in tasks else None,
         instances=instances,
+        instance_ids=spec.instance_ids if "instance" in tasks else None,
         skip_bad=skip_bad,
     )
 

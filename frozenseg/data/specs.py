@@ -25,6 +25,7 @@ class DatasetSpec:
         vocabulary: the built-in class list.
         images: path of one picture, with ``{}`` for its stem.
         panoptic, semantic, instances: the annotations that there are.
+        instance_ids: path of one map of Cityscapes' object numbers, with ``{}`` for the stem.
         tasks: what is evaluated, or trained. ``instance`` without an instance file means the things
             of the panoptic annotation.
         num_images: known total.
@@ -44,6 +45,7 @@ class DatasetSpec:
     panoptic: PanopticFiles | None = None
     semantic: LabelMaps | None = None
     instances: InstanceFile | None = None
+    instance_ids: str | None = None
     tasks: tuple[Task, ...]
     num_images: int
     short_side: int = 800
@@ -144,6 +146,7 @@ SPECS = (
             stem_of=stem_of_city,
         ),
         semantic=LabelMaps(path="cityscapes/gtFine/val/{}_gtFine_labelIds.png", own_ids=33),
+        instance_ids="cityscapes/gtFine/val/{}_gtFine_instanceIds.png",
         tasks=("panoptic", "instance", "semantic"),
         num_images=500,
         short_side=1024,

@@ -99,6 +99,7 @@ class ClassRow:
     dataset_id: int  # the value in the annotation files
     name: str  # official, with official commas
     color: Color | None
+    frequency: str = ""  # LVIS: r, c or f, rare, common or frequent in its training images
 
 
 @cache
@@ -108,9 +109,9 @@ def class_table(name: str) -> tuple[ClassRow, ...]:
     return tuple(_class_row(*line.split("\t")) for line in lines)
 
 
-def _class_row(dataset_id: str, name: str, color: str) -> ClassRow:
+def _class_row(dataset_id: str, name: str, color: str, frequency: str = "") -> ClassRow:
     red, green, blue = (int(part) for part in color.split(",")) if color else (0, 0, 0)
-    return ClassRow(int(dataset_id), name, (red, green, blue) if color else None)
+    return ClassRow(int(dataset_id), name, (red, green, blue) if color else None, frequency)
 
 
 def parse_vocabulary(

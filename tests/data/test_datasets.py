@@ -109,7 +109,8 @@ def test_cityscapes_with_its_makers_own_panoptic_conversion(download: Download) 
         11: [(2, True, True, 2)],  # a group counts as crowd
     }
     assert sample.semantic.tolist() == [[0, 0, 0, 10], [13, 13, 13, 255], [11, 11, 255, 255]]
-    assert sample.instances is None  # the things of the panoptic map
+    assert sample.instances is None  # the things of the panoptic map, or exactly:
+    assert sample.instance_ids.tolist()[1] == [26000, 26001, 26001, 4]
 
 
 def test_mapillary_vistas(download: Download) -> None:

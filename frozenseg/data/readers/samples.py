@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from frozenseg.data.images import read_image
+from frozenseg.data.images import read_image, read_label_map
 from frozenseg.data.readers.files import missing_files
 from frozenseg.data.readers.instances import InstanceReader
 from frozenseg.data.readers.label_maps import LabelMapReader
@@ -31,6 +33,7 @@ class DatasetSamples(Sequence[Sample]):
         stems: of the pictures, in the same order.
         panoptic, semantic, instances: where the annotations come from. A panoptic reader's images
             are in the same order; an instance reader is asked by image id.
+        instance_ids: path of one map of Cityscapes' object numbers, with ``{}`` for the stem.
         skip_bad: leave out images of which a file is missing, and list them in ``skipped``.
 
     Raises:
@@ -47,11 +50,13 @@ class DatasetSamples(Sequence[Sample]):
         panoptic: PanopticReader | None = None,
         semantic: LabelMapReader | None = None,
         instances: InstanceReader | None = None,
+        instance_ids: str | None = None,
         skip_bad: bool = False,
     ) -> None:
         self.root, self.images = root, images
         self.ids, self.stems = ids, stems
         self.panoptic, self.semantic, self.instances = panoptic, semantic, instances
+        self.instance_ids = instance_ids
         missing = dict.fromkeys(missing_files(self._files(range(len(ids)))))
         self.skipped = tuple(BadFile(path, "missing") for path in missing)
         if missing and not skip_bad:
@@ -96,6 +101,7 @@ class DatasetSamples(Sequence[Sample]):
             semantic=semantic,
             instances=instances,
             federated=federated,
+            instance_ids=self._read_instance_ids(row, size, path),
         )
 
     def image_file(self, index: int) -> Path:
@@ -103,6 +109,14 @@ class DatasetSamples(Sequence[Sample]):
 
     def image_id(self, index: int) -> int | str:
         return self.ids[self._rows[index]]
+
+    def _read_instance_ids(self, row: int, size: tuple[int, int], image: Path) -> Tensor | None:
+        if self.instance_ids is None:
+            return None
+        path = self.root / self.instance_ids.format(self.stems[row])
+        values = torch.from_numpy(read_label_map(path).astype(np.int32))
+        _check_size(values, path, size, image)
+        return values
 
     def _image_file(self, row: int) -> Path:
         return self.root / self.images.format(self.stems[row])
@@ -114,6 +128,8 @@ class DatasetSamples(Sequence[Sample]):
                 yield self.panoptic.map_file(row)
             if self.semantic is not None:
                 yield self.semantic.map_file(self.stems[row])
+            if self.instance_ids is not None:
+                yield self.root / self.instance_ids.format(self.stems[row])
 
 
 def _check_size(labels: Tensor, map_file: Path, size: tuple[int, int], image_file: Path) -> None:
