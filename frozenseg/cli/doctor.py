@@ -157,9 +157,7 @@ def detectron2() -> Iterator[Finding]:
     if find_spec("detectron2") is None:
         yield Finding("Detectron2", State.note, "not installed: the native engine does everything")
     else:
-        import detectron2  # pyright: ignore[reportMissingImports]
-
-        yield Finding("Detectron2", State.well, detectron2.__version__)
+        yield Finding("Detectron2", State.well, metadata.version("detectron2"))
 
 
 CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
