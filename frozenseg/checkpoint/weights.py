@@ -52,24 +52,41 @@ def load_state(
     model: FrozenSeg, weights: WeightsFile, *, source: str, towers: Towers = "compare"
 ) -> None:
     """The same for weights at hand; ``source`` is what messages call them."""
-    state, notes = weights
+    trained, in_towers = split_state(weights.tensors, source=source)
+    _check_sizes(model, trained, source)
+    model.load_trainable_state(trained, source=source)
+    for key, tower in _towers(model).items():
+        own = in_towers.get(key, {})
+        if towers == "use":
+            _use(tower, own, key, source)
+        elif towers == "compare":
+            _compare(tower, own, weights.notes.get(key), key, source)
+    logger.info("%s: %d trained weights", source, len(trained))
+
+
+def split_state(
+    state: Mapping[str, Tensor], *, source: str
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """Under our names: the trained weights, and those of each tower (``clip``, ``sam``).
+
+    Raises:
+        UserError: official weights that this model does not know.
+    """
     if is_official(state):
         state, unknown = from_official(state)
         if unknown:
             raise UserError(
                 f"{source} holds weights that this model does not know: {_few(unknown)}"
             )
-    trained = {name: value for name, value in state.items() if not _owner(name)}
-    _check_sizes(model, trained, source)
-    _lay_out_sam_branch(model, trained)
-    model.load_trainable_state(trained, source=source)
-    for key, tower in _towers(model).items():
-        own = {n.removeprefix(f"{key}.model."): v for n, v in state.items() if _owner(n) == key}
-        if towers == "use":
-            _use(tower, own, key, source)
-        elif towers == "compare":
-            _compare(tower, own, notes.get(key), key, source)
-    logger.info("%s: %d trained weights", source, len(trained))
+    trained: dict[str, Tensor] = {}
+    towers: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        owner, _, rest = name.partition(".model.")
+        if owner in ("clip", "sam"):
+            towers.setdefault(owner, {})[rest] = value
+        else:
+            trained[name] = value
+    return trained, towers
 
 
 def save_weights(
@@ -80,10 +97,16 @@ def save_weights(
     Args:
         about: more to note beside them.
     """
-    notes = {"format": FORMAT, **tower_notes(model), **(about or {})}
-    state = {name: value.contiguous() for name, value in model.trainable_state().items()}
-    with written_whole(Path(path)) as part:
-        save_file(state, part, notes)
+    write_trained(
+        model.trainable_state(), Path(path), notes={**tower_notes(model), **(about or {})}
+    )
+
+
+def write_trained(state: Mapping[str, Tensor], path: Path, *, notes: Mapping[str, str]) -> None:
+    """The same for weights at hand, and what is known of their towers."""
+    with written_whole(path) as part:
+        tensors = {name: value.contiguous() for name, value in state.items()}
+        save_file(tensors, part, {"format": FORMAT, **notes})
 
 
 def tower_notes(model: FrozenSeg) -> dict[str, str]:
@@ -126,21 +149,6 @@ def official_state(
 
 def _towers(model: FrozenSeg) -> dict[str, FrozenTower]:
     return {"clip": model.clip} | ({} if model.sam is None else {"sam": model.sam})
-
-
-def _owner(name: str) -> str:
-    """The tower that a weight of ours belongs to; empty if it is trained."""
-    first = name.split(".", 1)[0]
-    return first if first in ("clip", "sam") else ""
-
-
-def _lay_out_sam_branch(model: FrozenSeg, trained: Mapping[str, Tensor]) -> None:
-    embedding = trained.get("pixel_decoder.sam_branch.encoder.level_embedding")
-    if embedding is None or model.pixel_decoder.sam_branch is None:
-        return
-    encoder = model.pixel_decoder.sam_branch.encoder
-    if len(embedding) != encoder.num_levels:
-        encoder.lay_out_for(len(embedding))
 
 
 def _check_sizes(model: FrozenSeg, trained: Mapping[str, Tensor], source: str) -> None:

@@ -119,7 +119,7 @@ def check_same_towers(saved: Mapping[str, str], present: Mapping[str, str], *, s
         UserError: a tower differs; both are named.
     """
     for name, fingerprint in present.items():
-        known = saved.get(name)
+        known = None if name.endswith("_name") else saved.get(name)
         if known is not None and known != fingerprint:
             raise UserError(
                 f"{source} was trained with another {name} tower ({known}) than the configured one "

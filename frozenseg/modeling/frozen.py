@@ -1,6 +1,7 @@
 """What the two towers have in common: they never train."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
@@ -47,12 +48,17 @@ class FrozenTower(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the weights, by which caches and checkpoints know their tower."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(
-                tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data
-                if tensor.dim()
-                else repr(tensor.item()).encode()
-            )
-        return digest.hexdigest()[:16]
+        return fingerprint_of(self.model.state_dict())
+
+
+def fingerprint_of(state: Mapping[str, Tensor]) -> str:
+    """The same for a tower's weights alone."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data
+            if tensor.dim()
+            else repr(tensor.item()).encode()
+        )
+    return digest.hexdigest()[:16]
