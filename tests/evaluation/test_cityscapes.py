@@ -74,6 +74,14 @@ def test_small_objects_need_not_be_found():
     assert math.isnan(metrics["cityscapes/AP"])
 
 
+def test_an_empty_mask_is_no_false_alarm():
+    masks = torch.stack([torch.zeros(SIZE, dtype=torch.bool), MAN])
+    prediction = instances([PERSON, PERSON], [0.9, 0.8], masks)
+    assert evaluate(prediction, instance_ids(man=(24000, MAN)))["cityscapes/AP"] == pytest.approx(
+        100
+    )
+
+
 def test_the_panoptic_annotation_says_the_same_as_the_instance_ids():
     ids = instance_ids(man=(24000, MAN), group=(24, OTHER), void=(4, box(0, 60, 60, 96)))
     panoptic = PanopticMap(

@@ -65,6 +65,12 @@ def test_where_annotation_is_incomplete_nothing_is_a_false_alarm():
     assert evaluate(prediction, annotations, not_exhaustive={0})["lvis/AP"] == pytest.approx(100)
 
 
+def test_an_object_without_area_says_nothing_about_its_class():
+    prediction = instances([0, 1], [0.9, 0.8], BOTH)
+    annotations = [InstanceAnnotation(1, CUP), InstanceAnnotation(0, CUP, area=0.0)]
+    assert evaluate(prediction, annotations)["lvis/AP"] == pytest.approx(100)
+
+
 def test_frequencies_are_averaged_apart():
     prediction = instances([0, 3], [0.9, 0.8], torch.stack([CUP, CUP]))
     metrics = evaluate(prediction, [InstanceAnnotation(0, CUP), InstanceAnnotation(3, ELSEWHERE)])
