@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# models that need no configuration file of the user's
-BUILTIN_MODELS = {"shapes": "shapes/frozenseg.yaml"}
+# models that ship with the package: configuration, trained weights
+BUILTIN_MODELS = {
+    "shapes": (
+        "shapes/frozenseg.yaml",
+        Path(__file__).parent / "weights" / "shapes" / "head.safetensors",
+    )
+}
 
 
 def load(
@@ -36,6 +41,8 @@ def load(
     from frozenseg.config import load_config
     from frozenseg.inference.build import build_segmenter
 
+    config, shipped = BUILTIN_MODELS.get(str(model), (model, None))
+    weights = weights or shipped
     overrides = [] if weights is None else ["MODEL.WEIGHTS", str(weights)]
     overrides += [] if device is None else ["MODEL.DEVICE", device]
-    return build_segmenter(load_config(BUILTIN_MODELS.get(str(model), model), overrides))
+    return build_segmenter(load_config(config, overrides))

@@ -13,7 +13,11 @@ from fvcore.common.config import CfgNode
 
 from frozenseg.errors import UserError
 
-CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
+PACKAGE = Path(__file__).resolve().parent
+# a wheel carries the files inside the package, a checkout beside it
+CONFIG_ROOT = next(
+    folder for folder in (PACKAGE / "configs", PACKAGE.parent / "configs") if folder.is_dir()
+)
 
 # set by official files; the model has no part that they could change
 ACCEPTED_UNUSED = (
