@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 from typer.core import TyperGroup
 
 import frozenseg
+from frozenseg.cli import datasets, vocabulary
 from frozenseg.cli.console import errors, say_error
 from frozenseg.cli.demo import demo
 from frozenseg.cli.doctor import doctor
@@ -73,6 +74,8 @@ def options(
 app.command()(segment)
 app.command()(demo)
 app.command()(doctor)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(vocabulary.app, name="vocabulary")
 
 
 def main() -> None:

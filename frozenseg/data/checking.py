@@ -67,7 +67,8 @@ def check_dataset(name: str, *, root: Path | None = None) -> DatasetCheck:
         ]
     if spec.semantic is not None:
         labels = len(_matching(root, spec.semantic.path))
-        findings.append(_finding(spec, "semantic", "label maps", root / spec.semantic.path, labels))
+        path = _folder(root, spec.semantic.path)
+        findings.append(_finding(spec, "semantic", "label maps", path, labels))
     if spec.instances is not None:
         entries = len(instances) if instances else 0
         path = root / spec.instances.json
@@ -105,7 +106,7 @@ def _images(spec: DatasetSpec, root: Path, stems: Sequence[str] | None) -> Findi
         found = len(_matching(root, spec.images))
     else:
         found = len(stems) - len(missing_files(root / spec.images.format(stem) for stem in stems))
-    return _finding(spec, "images", "pictures", root / spec.images, found)
+    return _finding(spec, "images", "pictures", _folder(root, spec.images), found)
 
 
 def _finding(spec: DatasetSpec, part: Part, what: str, path: Path, found: int) -> Finding:

@@ -1,0 +1,97 @@
+"""``frozenseg datasets``: what is on disk, what is missing, what a sample looks like."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from frozenseg.cli.console import console, errors
+from frozenseg.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, help="List, check and show the data sets on disk.")
+
+Name = Annotated[str, typer.Argument(help="A registered name; `frozenseg datasets list` has all.")]
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", help="The folder of all data sets.", envvar="DETECTRON2_DATASETS"),
+]
+
+
+@app.command("list")
+def list_datasets(root: Root = None) -> None:
+    """Name every data set, and say which of them are on disk.
+
+    Example: frozenseg datasets list
+    """
+    from frozenseg.data.catalog import SHAPES, dataset_samples
+    from frozenseg.data.checking import is_present
+    from frozenseg.data.specs import SPECS, data_root
+
+    root = data_root() if root is None else root
+    table = Table("", "name", "data set", "classes", "pictures", "tasks", box=None, padding=(0, 1))
+    for name in SHAPES:
+        pictures = f"{len(dataset_samples(name)):,}"
+        row = (name, "shapes world, drawn on demand", "", pictures, "panoptic semantic")
+        table.add_row("[green]built in[/]", *row)
+    for spec in SPECS:
+        mark = "[green]on disk[/]" if is_present(spec, root=root) else "[dim]absent[/]"
+        pictures = f"{spec.num_images:,}"
+        table.add_row(mark, spec.name, spec.title, spec.vocabulary, pictures, " ".join(spec.tasks))
+    console.print(table)
+    console.print(f"looked in {root} (DETECTRON2_DATASETS); see datasets/README.md", style="dim")
+
+
+@app.command()
+def check(name: Name, root: Root = None) -> None:
+    """Count pictures and annotations, read a sample, and say what to do about what is missing.
+
+    The exit status is 1 if something is. Example: frozenseg datasets check bdd10k_val_sem_seg
+    """
+    from frozenseg.data.checking import check_dataset
+
+    with errors.status(f"checking {name}"):
+        result = check_dataset(name, root=root)
+    table = Table("", "what", "found", "of", "where", "to do", box=None, padding=(0, 1))
+    for finding in result.findings:
+        mark = "[green]ok[/]" if finding.ok else "[bold red]missing[/]"
+        if finding.found > finding.expected:
+            mark = "[yellow]too many[/]"
+        counts = (f"{finding.found:,}", f"{finding.expected:,}")
+        place, advice = escape(str(finding.path)), escape(finding.advice)
+        table.add_row(mark, finding.what, *counts, place, advice)
+    console.print(table)
+    if result.problem:
+        console.print(f"[red]no sample can be read:[/] {escape(result.problem)}", soft_wrap=True)
+    if not result.ok:
+        raise typer.Exit(1)
+    console.print("[green]complete; a sample was read[/]")
+
+
+@app.command()
+def show(
+    name: Name,
+    index: Annotated[int, typer.Option("--index", "-i", help="Which sample, from 0.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path(
+        "sample.png"
+    ),
+    root: Root = None,
+) -> None:
+    """Draw a sample with its annotation.
+
+    Example: frozenseg datasets show shapes_val --index 3 --output scene.png
+    """
+    from frozenseg.data.catalog import dataset_samples, dataset_vocabulary
+    from frozenseg.files import written_whole
+    from frozenseg.visualization.sample import draw_sample
+
+    with errors.status(f"opening {name}"):
+        samples = dataset_samples(name, root=root, skip_bad=True)
+    if not 0 <= index < len(samples):
+        raise UserError(f"{name} has samples 0 to {len(samples) - 1}: give another --index")
+    sample = samples[index]
+    picture = draw_sample(sample, dataset_vocabulary(name))
+    with written_whole(output) as part:
+        picture.save(part)
+    console.print(f"{output}: {sample.file_name}", highlight=False, soft_wrap=True)

@@ -1,0 +1,73 @@
+"""``frozenseg datasets``: what it says, and its exit status."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SEMANTIC = "bdd10k_val_sem_seg"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One BDD100K picture with its label map, where the environment says."""
+    base = tmp_path / "bdd100k"
+    for path, values in (
+        ("images/10k/val/a.jpg", np.zeros((8, 12, 3), np.uint8)),
+        ("labels/sem_seg/masks/val/a.png", np.full((8, 12), 10, np.uint8)),
+    ):
+        (base / path).parent.mkdir(parents=True)
+        Image.fromarray(values).save(base / path)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def line_of(text: str, word: str) -> str:
+    (line,) = [line for line in text.splitlines() if word in line]
+    return line
+
+
+def test_list_says_what_is_on_disk(run, root) -> None:
+    done = run("datasets", "list")
+    assert done.exit_code == 0
+    assert "on disk" in line_of(done.stdout, f" {SEMANTIC} ")
+    assert "absent" in line_of(done.stdout, "openvocab_lvis_v1_val")
+    assert "built in" in line_of(done.stdout, "shapes_val")
+
+
+def test_check_counts_and_fails_where_something_is_missing(run, root) -> None:
+    done = run("datasets", "check", SEMANTIC)
+    assert done.exit_code == 1
+    assert "1,000" in line_of(done.stdout, "pictures")
+    assert "get it from https://dl.cv.ethz.ch" in line_of(done.stdout, "label maps")
+
+
+def test_show_draws_a_sample(run, root, tmp_path) -> None:
+    done = run("datasets", "show", SEMANTIC, "--output", tmp_path / "out.png")
+    assert done.exit_code == 0, done.output
+    assert "a.jpg" in done.stdout
+    picture = Image.open(tmp_path / "out.png")
+    assert picture.width > 2 * picture.height  # two panels, each wider than high
+
+
+def test_show_draws_the_shapes_world_too(run, tmp_path) -> None:
+    assert run("datasets", "show", "shapes_val", "-o", tmp_path / "a.png").exit_code == 0
+    assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "bdd10k_val"], "did you mean bdd10k_val_sem_seg"),
+        (["show", SEMANTIC, "--index", "1"], "has samples 0 to 0"),
+        (["show", "openvocab_lvis_v1_val"], "no annotation file"),
+        (["show", "openvocab_pascal21_sem_seg_val"], "prepare_pascal_voc.py"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_status_2(run, root, arguments, message) -> None:
+    done = run("datasets", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
