@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from frozenseg.evaluation.average_precision import (
     IOU_THRESHOLDS,
@@ -16,18 +15,9 @@ from frozenseg.evaluation.average_precision import (
 )
 from frozenseg.evaluation.evaluator import Classes, Row, State, ratio
 from frozenseg.evaluation.overlap import count_pixels, pack_masks, shared_pixels
-from frozenseg.structures import Instances, PanopticMap
+from frozenseg.structures import InstanceAnnotation, Instances, PanopticMap
 
 _MAX_DETECTIONS = 100  # per image and class
-
-
-class InstanceAnnotation(NamedTuple):
-    """One annotated object."""
-
-    class_id: int
-    mask: Tensor  # (H, W) bool
-    is_crowd: bool = False
-    area: float | None = None  # for the size bins, as the annotation states it; None: its pixels
 
 
 class InstanceEvaluator:
