@@ -6,10 +6,13 @@
 >>> result.draw().save("result.png")
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fvcore.common.config import CfgNode
+
     from frozenseg.inference.segmenter import Segmenter
 
 __version__ = "0.1.0"
@@ -38,11 +41,23 @@ def load(
     Raises:
         UserError: no such model, weights of another architecture, a tower that is not there.
     """
-    from frozenseg.config import load_config
     from frozenseg.inference.build import build_segmenter
+
+    return build_segmenter(model_config(model, weights=weights, device=device))
+
+
+def model_config(
+    model: str | Path,
+    *,
+    weights: str | Path | None = None,
+    device: str | None = None,
+    overrides: Sequence[str] = (),
+) -> "CfgNode":
+    """The configuration behind ``load``, with further ``KEY VALUE`` pairs."""
+    from frozenseg.config import load_config
 
     config, shipped = BUILTIN_MODELS.get(str(model), (model, None))
     weights = weights or shipped
-    overrides = [] if weights is None else ["MODEL.WEIGHTS", str(weights)]
-    overrides += [] if device is None else ["MODEL.DEVICE", device]
-    return build_segmenter(load_config(config, overrides))
+    chosen = [] if weights is None else ["MODEL.WEIGHTS", str(weights)]
+    chosen += [] if device is None else ["MODEL.DEVICE", device]
+    return load_config(config, [*chosen, *overrides])

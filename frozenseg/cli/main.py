@@ -16,7 +16,9 @@ from frozenseg.cli import datasets, vocabulary
 from frozenseg.cli.console import errors, say_error
 from frozenseg.cli.demo import demo
 from frozenseg.cli.doctor import doctor
+from frozenseg.cli.evaluate import evaluate
 from frozenseg.cli.segment import segment
+from frozenseg.cli.train import train
 from frozenseg.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -73,6 +75,8 @@ def options(
 
 app.command()(segment)
 app.command()(demo)
+app.command()(evaluate)
+app.command()(train)
 app.command()(doctor)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(vocabulary.app, name="vocabulary")

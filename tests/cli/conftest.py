@@ -13,7 +13,6 @@ from typer.testing import CliRunner, Result
 
 import frozenseg
 from frozenseg.cli.main import app
-from frozenseg.config import load_config
 from frozenseg.data.images import read_image
 from frozenseg.data.shapes import shapes_vocabulary
 from frozenseg.inference.panoptic import panoptic_map
@@ -102,7 +101,7 @@ def picture(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def foreign_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the miniature model but for one, which has another shape."""
-    model = build_model(load_config(frozenseg.BUILTIN_MODELS["shapes"]))
+    model = build_model(frozenseg.model_config("shapes"))
     state = {name: value.contiguous() for name, value in model.trainable_state().items()}
     name = "transformer_decoder.query_features.weight"
     state[name] = torch.zeros(11, state[name].shape[1])

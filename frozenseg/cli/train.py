@@ -1,0 +1,45 @@
+"""``frozenseg train``: the native engine from a configuration, as ``train_net.py`` runs it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML file, one below configs/, or 'shapes', the miniature model.",
+            show_default=False,
+        ),
+    ],
+    opts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Keys and values that override the file's.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint.")
+    ] = False,
+    num_gpus: Annotated[
+        int, typer.Option(help="Processes on this machine, one device each.", min=1)
+    ] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="OUTPUT_DIR of the run.", show_default=False),
+    ] = None,
+) -> None:
+    """Train, then evaluate. Ctrl-C saves a checkpoint first; --resume goes on from it.
+
+    Example: frozenseg train shapes -o output/mine SOLVER.MAX_ITER 2000
+    """
+    from frozenseg import BUILTIN_MODELS
+    from frozenseg.config import load_config
+    from frozenseg.engine.launch import Group, launch
+    from frozenseg.engine.run import RunOptions, run
+
+    overrides = [*(opts or []), *([] if output is None else ["OUTPUT_DIR", str(output)])]
+    file, _ = BUILTIN_MODELS.get(config, (config, None))
+    cfg = load_config(file, overrides)
+    group, options = Group(num_gpus=num_gpus), RunOptions(resume=resume)
+    raise typer.Exit(launch(run, (cfg, options), group=group, device=cfg.MODEL.DEVICE))
