@@ -1,16 +1,23 @@
 """How pictures are scaled, flipped and cropped, for training and for tests.
 
-The recipe is that of Mask2Former on COCO panoptic: flip, large-scale jitter, fixed crop. Random
-choices come from the generator that is handed in, always the same number of them.
+The recipe is that of Mask2Former on COCO panoptic: flip, large-scale jitter, fixed crop.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-PADDING_VALUE = 128  # of every channel, beside a picture that is smaller than the crop
-NO_SEGMENT = -1  # in id maps, beside the picture
+
+class Box(NamedTuple):
+    """A part of a picture, pixels; right and bottom are exclusive."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
 
 
 def resize_for_test(image: Tensor, short_side: int, long_side: int) -> Tensor:
@@ -26,23 +33,30 @@ def resize_for_test(image: Tensor, short_side: int, long_side: int) -> Tensor:
     return resize_image(image, (int(size[0] + 0.5), int(size[1] + 0.5)))
 
 
-def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8 to ``size`` (height, width), at least 1 x 1, by Pillow's bilinear filter."""
-    height, width = max(size[0], 1), max(size[1], 1)
-    if (height, width) == tuple(image.shape[-2:]):
-        return image
+def resize_image(image: Tensor, size: tuple[int, int], part: Box | None = None) -> Tensor:
+    """(3, H, W) uint8 to ``size`` (height, width), at least 1 x 1, by Pillow's bilinear filter.
+
+    Of the resized picture, only ``part`` is returned.
+    """
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-    resized = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
+    resized = _resize(picture, size, Image.Resampling.BILINEAR, part)
     return torch.from_numpy(resized).permute(2, 0, 1).contiguous()
 
 
-def resize_ids(ids: Tensor, size: tuple[int, int]) -> Tensor:
-    """(H, W) int32 ids to ``size``, each pixel one of the nearest."""
-    height, width = max(size[0], 1), max(size[1], 1)
-    if (height, width) == tuple(ids.shape):
-        return ids
-    picture = Image.fromarray(ids.numpy().astype(np.int32, copy=False))
-    return torch.from_numpy(np.array(picture.resize((width, height), Image.Resampling.NEAREST)))
+def resize_labels(labels: Tensor, size: tuple[int, int], part: Box | None = None) -> Tensor:
+    """(H, W) uint8 or int32 labels to ``size``, each pixel that of the nearest one."""
+    picture = Image.fromarray(labels.numpy())
+    return torch.from_numpy(_resize(picture, size, Image.Resampling.NEAREST, part))
+
+
+def _resize(
+    picture: Image.Image, size: tuple[int, int], resample: Image.Resampling, part: Box | None
+) -> np.ndarray:
+    # The whole picture is resized: Pillow's own resizing of a part rounds differently.
+    picture = picture.resize((max(size[1], 1), max(size[0], 1)), resample)
+    if part is not None:
+        picture = picture.crop((part.left, part.top, part.right, part.bottom))
+    return np.array(picture)
 
 
 def jittered_size(size: tuple[int, int], *, crop_size: int, scale: float) -> tuple[int, int]:
@@ -51,18 +65,20 @@ def jittered_size(size: tuple[int, int], *, crop_size: int, scale: float) -> tup
     return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
 
 
-def crop_offset(size: tuple[int, int], *, crop_size: int, fraction: float) -> tuple[int, int]:
-    """Where the crop begins (y, x); one number in [0, 1] moves both, as official training does."""
-    y, x = (round(max(side - crop_size, 0) * fraction) for side in size)
-    return y, x
+def crop_box(size: tuple[int, int], *, crop_size: int, fraction: float) -> Box:
+    """The crop of a picture of ``size``, or all of a side that is smaller.
+
+    One number in [0, 1] moves the crop along both axes, as in official training.
+    """
+    top, left = (round(max(side - crop_size, 0) * fraction) for side in size)
+    return Box(top, left, min(top + crop_size, size[0]), min(left + crop_size, size[1]))
 
 
-def crop_and_pad(values: Tensor, offset: tuple[int, int], *, crop_size: int, fill: int) -> Tensor:
-    """A square of the last two axes from ``offset`` on, filled up on the right and below."""
-    y, x = offset
-    crop = values[..., y : y + crop_size, x : x + crop_size]
-    if crop.shape[-2:] == (crop_size, crop_size):
-        return crop
-    square = values.new_full((*values.shape[:-2], crop_size, crop_size), fill)
-    square[..., : crop.shape[-2], : crop.shape[-1]] = crop
+def pad_to_square(values: Tensor, side: int, *, fill: int) -> Tensor:
+    """Fills the last two axes up to ``side``, on the right and at the bottom."""
+    height, width = values.shape[-2:]
+    if (height, width) == (side, side):
+        return values
+    square = values.new_full((*values.shape[:-2], side, side), fill)
+    square[..., :height, :width] = values
     return square

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from frozenseg.data.augmentation import (
-    NO_SEGMENT,
-    PADDING_VALUE,
-    crop_and_pad,
-    crop_offset,
+    crop_box,
     jittered_size,
-    resize_ids,
+    pad_to_square,
     resize_image,
+    resize_labels,
 )
 from frozenseg.structures import PanopticMap, Sample, Target
+
+PADDING_VALUE = 128  # of every channel, beside a picture that is smaller than the crop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,30 +40,47 @@ class TrainingMapper:
         """A (3, S, S) uint8 picture and its target; the generator's state decides everything."""
         if sample.panoptic is None:
             raise ValueError(f"{sample.file_name} has no panoptic annotation to train on")
-        image, ids = sample.image, sample.panoptic.ids
-        if generator.random() < self.flip:
-            image, ids = image.flip(-1), ids.flip(-1)
+        flips = generator.random() < self.flip
         scale = generator.uniform(self.min_scale, self.max_scale)
         fraction = generator.random()
-        height, width = ids.shape
+        image, (class_ids, rows) = sample.image, target_rows(sample.panoptic)
+        if flips:
+            image, rows = image.flip(-1), rows.flip(-1)
+        height, width = rows.shape
         size = jittered_size((height, width), crop_size=self.crop_size, scale=scale)
-        offset = crop_offset(size, crop_size=self.crop_size, fraction=fraction)
-        image = crop_and_pad(
-            resize_image(image, size), offset, crop_size=self.crop_size, fill=PADDING_VALUE
-        )
-        ids = crop_and_pad(resize_ids(ids, size), offset, crop_size=self.crop_size, fill=NO_SEGMENT)
-        target = target_of(PanopticMap(ids, sample.panoptic.segments))
-        return image.contiguous(), target if self.keep_cropped_away else _without_empty(target)
+        part = crop_box(size, crop_size=self.crop_size, fraction=fraction)
+        image = pad_to_square(resize_image(image, size, part), self.crop_size, fill=PADDING_VALUE)
+        rows = pad_to_square(resize_labels(rows, size, part), self.crop_size, fill=len(class_ids))
+        target = Target(class_ids, _masks_of(rows, len(class_ids)))
+        return image, target if self.keep_cropped_away else _without_empty(target)
 
 
 def target_of(panoptic: PanopticMap) -> Target:
     """One target per segment, things and stuff alike; crowds are dropped, their pixels no one's."""
+    class_ids, rows = target_rows(panoptic)
+    return Target(class_ids, _masks_of(rows, len(class_ids)))
+
+
+def target_rows(panoptic: PanopticMap) -> tuple[Tensor, Tensor]:
+    """Class ids (N,) of the targets, and an (H, W) map of which target a pixel belongs to.
+
+    N stands for none. The map has bytes where they suffice: it is resized and compared faster.
+    """
     kept = [segment for segment in panoptic.segments if not segment.is_crowd]
-    segment_ids = torch.tensor([segment.id for segment in kept], dtype=panoptic.ids.dtype)
-    return Target(
-        class_ids=torch.tensor([segment.class_id for segment in kept], dtype=torch.int64),
-        masks=panoptic.ids[None] == segment_ids[:, None, None],
-    )
+    dtype = np.uint8 if len(kept) < 255 else np.int32
+    ids = np.array([segment.id for segment in kept], dtype=np.int64)
+    order = np.argsort(ids)
+    values = panoptic.ids.numpy()
+    places = np.searchsorted(ids[order], values)
+    found = np.append(ids[order], -1)[places] == values
+    rows = np.where(found, np.append(order, len(kept))[places], len(kept)).astype(dtype)
+    class_ids = torch.tensor([segment.class_id for segment in kept], dtype=torch.int64)
+    return class_ids, torch.from_numpy(rows)
+
+
+def _masks_of(rows: Tensor, num_targets: int) -> Tensor:
+    """(N, H, W) bool."""
+    return rows[None] == torch.arange(num_targets, dtype=rows.dtype)[:, None, None]
 
 
 def _without_empty(target: Target) -> Target:

@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frozenseg.data.augmentation import (
-    crop_and_pad,
-    crop_offset,
+    Box,
+    crop_box,
     jittered_size,
+    pad_to_square,
     resize_for_test,
-    resize_ids,
     resize_image,
+    resize_labels,
 )
 
 SIDES = st.integers(1, 400)
@@ -52,14 +53,14 @@ def test_resizing_blends_pictures_and_picks_ids() -> None:
     image = torch.tensor([[[0, 200]]], dtype=torch.uint8).expand(3, 1, 2)
     assert resize_image(image, (1, 1)).flatten().tolist() == [100, 100, 100]
     ids = torch.tensor([[7, -1], [1000, 16777215]], dtype=torch.int32)
-    enlarged = resize_ids(ids, (4, 4))
+    enlarged = resize_labels(ids, (4, 4))
     assert enlarged.tolist() == ids.repeat_interleave(2, 0).repeat_interleave(2, 1).tolist()
     assert enlarged.dtype == torch.int32
 
 
 def test_resizing_to_nothing_leaves_a_pixel() -> None:
     assert resize_image(torch.zeros(3, 4, 4, dtype=torch.uint8), (0, 3)).shape == (3, 1, 3)
-    assert resize_ids(torch.zeros(4, 4, dtype=torch.int32), (2, 0)).shape == (2, 1)
+    assert resize_labels(torch.zeros(4, 4, dtype=torch.int32), (2, 0)).shape == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -77,15 +78,23 @@ def test_jitter_fits_the_picture_into_a_scaled_square(size, scale, expected) -> 
 
 
 def test_one_number_moves_the_crop_along_both_axes() -> None:
-    assert crop_offset((200, 100), crop_size=64, fraction=0.0) == (0, 0)
-    assert crop_offset((200, 100), crop_size=64, fraction=0.5) == (68, 18)
-    assert crop_offset((200, 100), crop_size=64, fraction=1.0) == (136, 36)
-    assert crop_offset((40, 100), crop_size=64, fraction=1.0) == (0, 36)
+    assert crop_box((200, 100), crop_size=64, fraction=0.0) == Box(0, 0, 64, 64)
+    assert crop_box((200, 100), crop_size=64, fraction=0.5) == Box(68, 18, 132, 82)
+    assert crop_box((200, 100), crop_size=64, fraction=1.0) == Box(136, 36, 200, 100)
+    assert crop_box((40, 100), crop_size=64, fraction=1.0) == Box(0, 36, 40, 100)
 
 
-def test_a_crop_is_filled_up_on_the_right_and_below() -> None:
+def test_a_part_of_the_resized_picture_is_what_the_whole_has_there() -> None:
+    image = torch.randint(0, 256, (3, 31, 47), dtype=torch.uint8)
+    whole = resize_image(image, (50, 90))
+    assert torch.equal(resize_image(image, (50, 90), Box(3, 10, 40, 90)), whole[:, 3:40, 10:90])
+    labels = torch.randint(0, 99, (31, 47), dtype=torch.int32)
+    whole = resize_labels(labels, (50, 90))
+    assert torch.equal(resize_labels(labels, (50, 90), Box(3, 10, 40, 90)), whole[3:40, 10:90])
+
+
+def test_a_square_is_filled_up_on_the_right_and_below() -> None:
     values = torch.arange(6).reshape(1, 2, 3)
-    assert crop_and_pad(values, (0, 1), crop_size=3, fill=-1).tolist() == [
-        [[1, 2, -1], [4, 5, -1], [-1, -1, -1]]
-    ]
-    assert crop_and_pad(values, (0, 1), crop_size=2, fill=-1).tolist() == [[[1, 2], [4, 5]]]
+    filled = [[[0, 1, 2, -1], [3, 4, 5, -1], [-1, -1, -1, -1], [-1, -1, -1, -1]]]
+    assert pad_to_square(values, 4, fill=-1).tolist() == filled
+    assert pad_to_square(values[:, :, :2], 2, fill=-1).tolist() == [[[0, 1], [3, 4]]]

@@ -148,3 +148,14 @@ def test_a_sample_without_panoptic_annotation_is_refused() -> None:
 def test_target_masks_of_void_pixels_are_all_false() -> None:
     target = target_of(SQUARE.panoptic)
     assert not target.masks[:, 2:, 2:].any()
+
+
+def test_hundreds_of_segments_are_told_apart() -> None:
+    ids = torch.randperm(400, generator=torch.Generator().manual_seed(0)).reshape(20, 20) * 40_000
+    numbers = [int(value) for value in ids.flatten() if value]
+    sample = sample_of(ids.tolist(), classes={number: number % 133 for number in numbers})
+    _, target = plain(crop_size=20)(sample, rng())
+    assert len(target.class_ids) == 399
+    assert target.masks.flatten(1).sum(1).eq(1).all()
+    expected = ids[None] == torch.tensor(numbers)[:, None, None]
+    assert torch.equal(target.masks, expected)

@@ -150,8 +150,9 @@ def ids_of_colors(colors: np.ndarray, *, path: Path) -> np.ndarray:
     """(H, W) int32 segment ids of an (H, W, 3) colour map: red + 256 green + 65536 blue."""
     if colors.ndim != 3 or colors.shape[2] < 3 or colors.dtype != np.uint8:
         raise UserError(f"{path} is no colour image: a segment map is an RGB PNG of 8 bits")
-    red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
-    return red + 256 * green + 65536 * blue
+    bytes_of_ids = np.zeros((*colors.shape[:2], 4), dtype=np.uint8)  # lowest first
+    bytes_of_ids[..., :3] = colors[..., :3]
+    return bytes_of_ids.view("<i4")[..., 0].astype(np.int32, copy=False)
 
 
 def colors_of_ids(ids: np.ndarray) -> np.ndarray:
