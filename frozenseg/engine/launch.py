@@ -102,6 +102,7 @@ def _child(
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(local_rank),
+        "LOCAL_WORLD_SIZE": str(group.num_gpus),
         "WORLD_SIZE": str(group.num_gpus * group.num_machines),
     }
     if device == "cpu":

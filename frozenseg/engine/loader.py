@@ -1,7 +1,7 @@
 """The endless stream of training batches."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,13 @@ WORKER_TIMEOUT = 600  # seconds after which a batch that does not come is an err
 Augment = Callable[[Sample, np.random.Generator], tuple[Tensor, Target]]
 
 
+class Samples(Protocol):
+    """A data set by index."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
 class _Item(NamedTuple):
     image: Tensor
     target: Target
@@ -27,7 +34,7 @@ class _Item(NamedTuple):
 class AugmentedSamples:
     """Samples as training sees them; random choices follow from ``seed`` and a visit's place."""
 
-    def __init__(self, samples: Sequence[Sample], *, augment: Augment, seed: int) -> None:
+    def __init__(self, samples: Samples, *, augment: Augment, seed: int) -> None:
         self.samples, self.augment, self.seed = samples, augment, seed
 
     def __call__(self, visit: Visit) -> _Item:
@@ -38,7 +45,7 @@ class AugmentedSamples:
 
 
 def training_batches(
-    samples: Sequence[Sample],
+    samples: Samples,
     *,
     augment: Augment,
     batch_size: int,

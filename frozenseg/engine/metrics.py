@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,7 +53,10 @@ class DeviceMean:
 
 
 class JsonLines:
-    """One JSON object a line. A resumed run drops the lines that it is about to write again."""
+    """One JSON object a line, null where a number is undefined.
+
+    A resumed run drops the lines that it is about to write again.
+    """
 
     def __init__(self, path: Path, *, resume_at: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +65,8 @@ class JsonLines:
         self._file = path.open("a", encoding="utf8")
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+        known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"iteration": iteration, **known}) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -110,7 +115,7 @@ def write_all(writers: Sequence[Writer], iteration: int, values: Mapping[str, fl
         writer.write(iteration, values)
 
 
-def read_json_lines(path: Path) -> list[dict[str, float]]:
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics file; a last line that was cut short by a kill is left out."""
     records = []
     for line in path.read_text(encoding="utf8").splitlines():

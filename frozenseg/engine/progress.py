@@ -1,6 +1,5 @@
 """How far, how fast, how long still: a live bar on a terminal, plain log lines elsewhere."""
 
-import logging
 import resource
 import sys
 import time
@@ -12,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-logger = logging.getLogger(__name__)
+console = Console(stderr=True)  # one for the bar and the log, so that they do not overwrite
 
 
 class StepClock:
@@ -54,7 +53,6 @@ class ProgressBar:
     def __init__(
         self, *, total: int, start: int = 0, shown: bool = True, what: str = "training"
     ) -> None:
-        console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("[progress.description]{task.description}"),
             BarColumn(),

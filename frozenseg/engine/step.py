@@ -1,7 +1,7 @@
 """One update of the trained weights: forward, backward, average over processes, clip, apply."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 from frozenseg.engine.distributed import average_gradients
 from frozenseg.engine.faults import Diverged, explain_gradients, explain_losses
 from frozenseg.engine.optimizer import ClippedAdamW
+from frozenseg.losses import Criterion
 from frozenseg.modeling.frozenseg import FrozenSeg
-from frozenseg.structures import Prediction, Target
+from frozenseg.structures import Target
 from frozenseg.vocabulary.text_classifier import TextClassifier
 
 MAX_LOSS = 1e5  # training starts near 100; beyond this it has exploded
@@ -41,7 +42,6 @@ class TrainStep:
 
     Args:
         model: called with images and the classifier; its ``predictions`` go to the criterion.
-        criterion: predictions and targets to weighted losses.
         autocast: the type of mixed precision, or ``None``; float16 scales its loss.
     """
 
@@ -50,7 +50,7 @@ class TrainStep:
         *,
         model: FrozenSeg,
         classifier: TextClassifier,
-        criterion: Callable[[Sequence[Prediction], Sequence[Target]], Losses],
+        criterion: Criterion,
         optimizer: ClippedAdamW,
         device: torch.device,
         autocast: torch.dtype | None = None,
@@ -69,8 +69,9 @@ class TrainStep:
                 images.
         """
         parts = []
+        mean_targets = sum(_count_targets(batch) for batch in batches) / len(batches)
         for turn, batch in enumerate(batches):
-            losses, total = self._forward(batch)
+            losses, total = self._forward(batch, mean_targets)
             if turn == 0:
                 # the matcher has just made the host wait, so that this look costs nothing
                 self.confirm()
@@ -95,12 +96,12 @@ class TrainStep:
             return  # expected now and then: the loss scale was too large, the update was left out
         raise Diverged(explain_gradients(self.model, self._names))
 
-    def _forward(self, batch: Batch) -> tuple[Losses, Tensor]:
+    def _forward(self, batch: Batch, num_targets: float) -> tuple[Losses, Tensor]:
         moved = batch.to(self.device)
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             predictions = self.model(moved.images, self.classifier).predictions
         try:
-            losses = self.criterion(predictions, moved.targets)
+            losses = self.criterion(predictions, moved.targets, num_targets=num_targets)
         except FloatingPointError as error:
             raise Diverged(f"{error}. Images: {', '.join(batch.names)}") from error
         total = torch.stack(list(losses.values())).sum()
@@ -114,3 +115,7 @@ class TrainStep:
         self.scaler.unscale_(self.optimizer)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+
+def _count_targets(batch: Batch) -> int:
+    return sum(len(target.class_ids) for target in batch.targets)

@@ -63,7 +63,11 @@ class Criterion:
         self.draw = draw
 
     def __call__(
-        self, predictions: Sequence[Prediction], targets: Sequence[Target]
+        self,
+        predictions: Sequence[Prediction],
+        targets: Sequence[Target],
+        *,
+        num_targets: float | None = None,
     ) -> dict[str, Tensor]:
         """Losses by Detectron2's names, weighted; their sum is what training minimises.
 
@@ -73,6 +77,8 @@ class Criterion:
         Args:
             predictions: index 0 from the learned queries, the last one final.
             targets: one per image; all masks of one size, of whatever scale to the mask logits.
+            num_targets: this process's part in the divisor of the mask terms, by default its number
+                of targets; for a batch that is seen in parts, the mean of the parts.
 
         Raises:
             ValueError: targets disagree with each other or with the batch.
@@ -90,15 +96,16 @@ class Criterion:
                 points[1:] + points[:1]
             )  # the final one draws first: reference values depend on it
             pairs = self._match(supervised, packed, [drawn.shared for drawn in points])
-            num_targets = _targets_per_process(len(packed.class_ids), device)
+            count = len(packed.class_ids) if num_targets is None else num_targets
+            divisor = _average_over_processes(count, device)
             losses: dict[str, Tensor] = {}
             for layer, prediction in enumerate(supervised):
                 suffix = f"_{layer}" if layer < len(supervised) - 1 else ""
                 mask, dice = self._mask_losses(prediction, packed, pairs[layer], points[layer])
                 classes = self._class_loss(prediction, packed, pairs[layer])
                 losses[f"loss_ce{suffix}"] = self.class_weight * classes
-                losses[f"loss_mask{suffix}"] = self.mask_weight * mask / num_targets
-                losses[f"loss_dice{suffix}"] = self.dice_weight * dice / num_targets
+                losses[f"loss_mask{suffix}"] = self.mask_weight * mask / divisor
+                losses[f"loss_dice{suffix}"] = self.dice_weight * dice / divisor
         return losses
 
     def _draw_points(self, prediction: Prediction, targets: PackedTargets) -> _Points:
@@ -161,8 +168,8 @@ def _flat_rows(match: Match, num_queries: int, counts: Sequence[int]) -> np.ndar
     )
 
 
-def _targets_per_process(num_targets: int, device: torch.device) -> float | Tensor:
-    """The normaliser of the mask terms: the average over processes, at least 1."""
+def _average_over_processes(num_targets: float, device: torch.device) -> float | Tensor:
+    """The divisor of the mask terms, at least 1."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return max(float(num_targets), 1.0)
     total = torch.tensor(float(num_targets), device=device)

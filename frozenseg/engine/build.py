@@ -1,0 +1,175 @@
+"""Where a configuration becomes the parts of a training or an evaluation."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from frozenseg.config import ConfigError
+from frozenseg.data.augmentation import resize_for_test
+from frozenseg.data.catalog import dataset_vocabulary
+from frozenseg.data.mapper import TrainingMapper
+from frozenseg.data.specs import Task
+from frozenseg.engine.evaluate import Judge
+from frozenseg.engine.optimizer import ClippedAdamW, build_optimizer
+from frozenseg.engine.schedule import Schedule, cosine, multi_step, warmed_up
+from frozenseg.evaluation import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
+from frozenseg.losses import Criterion, HungarianMatcher
+from frozenseg.structures import Result, Sample
+
+UNASKED = "a judge of this task was built without asking model and data set for it"
+
+
+def build_criterion(cfg: CfgNode) -> Criterion:
+    """The training loss; matching and losses weigh their terms alike."""
+    keys = cfg.MODEL.MASK_FORMER
+    weights = {
+        "class_weight": keys.CLASS_WEIGHT,
+        "mask_weight": keys.MASK_WEIGHT,
+        "dice_weight": keys.DICE_WEIGHT,
+    }
+    return Criterion(
+        matcher=HungarianMatcher(**weights, num_points=keys.TRAIN_NUM_POINTS),
+        **weights,
+        no_object_weight=keys.NO_OBJECT_WEIGHT,
+        num_points=keys.TRAIN_NUM_POINTS,
+        oversample_ratio=keys.OVERSAMPLE_RATIO,
+        importance_ratio=keys.IMPORTANCE_SAMPLE_RATIO,
+        deep_supervision=keys.DEEP_SUPERVISION,
+    )
+
+
+def build_adamw(cfg: CfgNode, model: nn.Module) -> ClippedAdamW:
+    """The optimizer over the model's trainable parameters."""
+    solver, clip = cfg.SOLVER, cfg.SOLVER.CLIP_GRADIENTS
+    _expect("SOLVER.OPTIMIZER", solver.OPTIMIZER, ("ADAMW",))
+    _expect("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", clip.CLIP_TYPE, ("full_model",))
+    return build_optimizer(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay=solver.WEIGHT_DECAY,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        weight_decay_embed=solver.WEIGHT_DECAY_EMBED,
+        backbone_multiplier=solver.BACKBONE_MULTIPLIER,
+        clip_norm=clip.CLIP_VALUE if clip.ENABLED else None,
+        norm_type=clip.NORM_TYPE,
+    )
+
+
+def build_schedule(cfg: CfgNode) -> Schedule:
+    """The learning rate's factor at each iteration."""
+    solver = cfg.SOLVER
+    schedules = {
+        "WarmupMultiStepLR": multi_step(steps=solver.STEPS, gamma=solver.GAMMA),
+        "WarmupCosineLR": cosine(num_iterations=solver.MAX_ITER),
+    }
+    _expect("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, tuple(schedules))
+    return warmed_up(
+        schedules[solver.LR_SCHEDULER_NAME],
+        num_iterations=solver.WARMUP_ITERS,
+        start_factor=solver.WARMUP_FACTOR,
+    )
+
+
+def build_mapper(cfg: CfgNode) -> TrainingMapper:
+    """What training does to a sample."""
+    keys = cfg.INPUT
+    _expect("INPUT.DATASET_MAPPER_NAME", keys.DATASET_MAPPER_NAME, ("coco_panoptic_lsj",))
+    _expect("INPUT.RANDOM_FLIP", keys.RANDOM_FLIP, ("horizontal", "none"))
+    return TrainingMapper(
+        crop_size=keys.IMAGE_SIZE,
+        min_scale=keys.MIN_SCALE,
+        max_scale=keys.MAX_SCALE,
+        flip=0.5 if keys.RANDOM_FLIP == "horizontal" else 0.0,
+    )
+
+
+def autocast_type(cfg: CfgNode) -> torch.dtype | None:
+    """Of mixed precision; None where it is off."""
+    if not cfg.SOLVER.AMP.ENABLED:
+        return None
+    _expect("SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE, ("bfloat16", "float16"))
+    return getattr(torch, cfg.SOLVER.AMP.DTYPE)
+
+
+class ImagePreparation:
+    """A sample's image at the size that the model is tested at."""
+
+    def __init__(self, *, short_side: int, long_side: int) -> None:
+        self.short_side, self.long_side = short_side, long_side
+
+    def __call__(self, sample: Sample) -> Tensor:
+        return resize_for_test(sample.image, self.short_side, self.long_side)
+
+
+def build_preparation(cfg: CfgNode) -> ImagePreparation:
+    """What evaluation does to a sample's image."""
+    return ImagePreparation(short_side=cfg.INPUT.MIN_SIZE_TEST, long_side=cfg.INPUT.MAX_SIZE_TEST)
+
+
+def evaluated_tasks(cfg: CfgNode, offered: Sequence[Task]) -> tuple[Task, ...]:
+    """Of the tasks that a data set offers, those that the configuration asks for."""
+    test = cfg.MODEL.MASK_FORMER.TEST
+    asked = {
+        "panoptic": test.PANOPTIC_ON,
+        "semantic": test.SEMANTIC_ON,
+        "instance": test.INSTANCE_ON,
+    }
+    return tuple(task for task in offered if asked[task])
+
+
+def build_judges(
+    cfg: CfgNode, name: str, tasks: Sequence[Task], *, ignore_label: int = 255
+) -> list[Judge]:
+    """What a data set is evaluated by, each also for seen and unseen classes apart."""
+    words = dataset_vocabulary(name)
+    about: dict[str, Any] = {
+        "seen": words.seen_by(dataset_vocabulary(cfg.DATASETS.TRAIN[0])),
+        "names": words.names,
+    }
+    judges = {
+        "panoptic": Judge(
+            "panoptic",
+            partial(PanopticEvaluator, is_thing=words.is_thing, **about),
+            _feed_panoptic,
+        ),
+        "semantic": Judge(
+            "semantic",
+            partial(SemanticEvaluator, num_classes=len(words), ignore_label=ignore_label, **about),
+            _feed_semantic,
+        ),
+        "instance": Judge(
+            "instance",
+            partial(InstanceEvaluator, is_thing=words.is_thing, **about),
+            _feed_instances,
+        ),
+    }
+    return [judges[task] for task in tasks]
+
+
+def _feed_panoptic(evaluator: PanopticEvaluator, result: Result, sample: Sample) -> None:
+    assert result.panoptic is not None and sample.panoptic is not None, UNASKED
+    evaluator.process(result.panoptic, sample.panoptic)
+
+
+def _feed_semantic(evaluator: SemanticEvaluator, result: Result, sample: Sample) -> None:
+    assert result.semantic is not None and sample.semantic is not None, UNASKED
+    evaluator.process(result.semantic.argmax(dim=0), sample.semantic)
+
+
+def _feed_instances(evaluator: InstanceEvaluator, result: Result, sample: Sample) -> None:
+    assert result.instances is not None, UNASKED
+    if sample.instances is not None:
+        evaluator.process_annotations(result.instances, sample.instances)
+    else:
+        assert sample.panoptic is not None, UNASKED
+        evaluator.process(result.instances, sample.panoptic)
+
+
+def _expect(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        choices = " or ".join(str(choice) for choice in allowed)
+        raise ConfigError(f"{name} is {value}: set it to {choices}")

@@ -1,0 +1,133 @@
+"""A whole run: training with its evaluation, or evaluation alone."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from fvcore.common.config import CfgNode
+from rich.console import Console
+
+from frozenseg.checkpoint.weights import load_weights
+from frozenseg.engine.checkpoint import CheckpointFolder, publish_weights
+from frozenseg.engine.distributed import is_main_process, process_rank, wait_for_all
+from frozenseg.engine.evaluate import Report
+from frozenseg.engine.evaluation import evaluate_datasets, flat_metrics
+from frozenseg.engine.faults import Diverged
+from frozenseg.engine.launch import process_device
+from frozenseg.engine.metrics import write_all
+from frozenseg.engine.run_folder import CONFIG, describe_run, differences, set_up_logging
+from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest
+from frozenseg.engine.train import Trainer
+from frozenseg.engine.training import build_trainer
+from frozenseg.evaluation import metrics_table
+from frozenseg.modeling.build import build_model
+from frozenseg.modeling.frozenseg import FrozenSeg
+
+logger = logging.getLogger(__name__)
+
+FINAL_WEIGHTS = "model_final.safetensors"
+DIVERGED_EXIT_CODE = 1
+
+
+class RunOptions(NamedTuple):
+    """What the command line says besides the configuration."""
+
+    resume: bool = False
+    eval_only: bool = False
+    accumulate: int = 1
+    wandb_project: str | None = None
+
+
+def run(cfg: CfgNode, options: RunOptions) -> int:
+    """Does everything in this process, one of those of the run; the exit status.
+
+    Raises:
+        UserError: something that the user can mend.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    set_up_logging(folder, rank=process_rank())
+    logger.info("engine: native, output: %s", folder)
+    if options.eval_only:
+        return _evaluate_alone(cfg, folder, resume=options.resume)
+    with ExitStack() as writers:
+        with StopRequest() as stop:
+            trainer = _prepare(cfg, folder, options)
+            for writer in trainer.writers:
+                writers.callback(writer.close)
+            status = _train(trainer, stop)
+        if status == 0:
+            _finish(cfg, trainer, folder, resume=options.resume)
+    return status
+
+
+def _train(trainer: Trainer, stop: StopRequest) -> int:
+    try:
+        finished = trainer.run(stop)
+    except Diverged as fault:
+        logger.error("%s", fault)
+        return DIVERGED_EXIT_CODE
+    if finished:
+        return 0
+    logger.info("stopped after iteration %d: --resume goes on", trainer.iteration)
+    return REQUEUE_EXIT_CODE
+
+
+def _finish(cfg: CfgNode, trainer: Trainer, folder: Path, *, resume: bool) -> None:
+    """Gives the last weights their final name and evaluates them."""
+    if is_main_process():
+        publish_weights(trainer.checkpoints.paths()[0], folder / FINAL_WEIGHTS)
+    reports = _evaluate(cfg, trainer.step.model, folder / "inference", resume=resume)
+    if reports and is_main_process():
+        write_all(trainer.writers, trainer.iteration, flat_metrics(reports))
+
+
+def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Trainer:
+    def evaluate(model: FrozenSeg, iteration: int) -> Mapping[str, float]:
+        return flat_metrics(evaluate_datasets(cfg, model, folder / f"inference-{iteration:07d}"))
+
+    trainer = build_trainer(
+        cfg,
+        device=process_device(cfg.MODEL.DEVICE),
+        resume=options.resume,
+        accumulate=options.accumulate,
+        wandb_project=options.wandb_project,
+        evaluate=evaluate if cfg.DATASETS.TEST else None,
+    )
+    if is_main_process():
+        _note_changes(cfg, folder / CONFIG, resumed=trainer.iteration > 0)
+        describe_run(folder, cfg)
+        count = sum(value.numel() for value in trainer.step.model.trainable_state().values())
+        logger.info("%.2f M trained parameters", count / 1e6)
+    return trainer
+
+
+def _evaluate_alone(cfg: CfgNode, folder: Path, *, resume: bool) -> int:
+    """Evaluates ``MODEL.WEIGHTS``, or without it the newest checkpoint of the run."""
+    weights = cfg.MODEL.WEIGHTS
+    if not weights:
+        paths = CheckpointFolder(folder / "checkpoints").paths()
+        weights = str(paths[0]) if paths else ""
+    model = build_model(cfg)
+    load_weights(model, weights)
+    logger.info("weights: %s", weights)
+    _evaluate(cfg, model, folder / "inference", resume=resume)
+    return 0
+
+
+def _evaluate(cfg: CfgNode, model: FrozenSeg, folder: Path, *, resume: bool) -> dict[str, Report]:
+    reports = evaluate_datasets(cfg, model, folder, resume=resume)
+    if is_main_process():
+        for name, report in reports.items():
+            Console().print(metrics_table(report.metrics, title=name))
+            logger.info("written to %s", folder / name)
+    wait_for_all()
+    return reports
+
+
+def _note_changes(cfg: CfgNode, before: Path, *, resumed: bool) -> None:
+    if resumed and before.exists():
+        for key, old, new in differences(yaml.safe_load(before.read_text()), cfg):
+            logger.info("changed since the run began: %s was %s, is %s", key, old, new)

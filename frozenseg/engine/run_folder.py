@@ -1,0 +1,126 @@
+"""What a run leaves about itself: its configuration, the machine, the code; its log."""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from fvcore.common.config import CfgNode
+from rich.logging import RichHandler
+
+from frozenseg.engine.progress import console
+from frozenseg.files import written_whole
+
+PACKAGES = ("frozenseg", "numpy", "open_clip_torch", "timm", "torch", "torchvision")
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "DETECTRON2_DATASETS", "OMP_NUM_THREADS", "SLURM_JOB_ID")
+CONFIG = "config.yaml"
+CODE = Path(__file__).resolve().parents[2]
+
+
+def describe_run(folder: Path, cfg: CfgNode) -> None:
+    """Writes ``config.yaml``, ``environment.json`` and, for a changed checkout, ``code.diff``."""
+    commit, diff = git_state(CODE)
+    with written_whole(folder / CONFIG) as part:
+        part.write_text(cfg.dump(), encoding="utf8")
+    with written_whole(folder / "environment.json") as part:
+        part.write_text(json.dumps({**environment(), "commit": commit}, indent=2) + "\n")
+    if diff:
+        with written_whole(folder / "code.diff") as part:
+            part.write_text(diff, encoding="utf8")
+
+
+def environment() -> dict[str, object]:
+    """The command, the machine and the versions that a result may depend on."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "command": sys.argv,
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "cuda": torch.version.cuda,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }
+
+
+def git_state(folder: Path) -> tuple[str | None, str]:
+    """The commit of a checkout and what was changed since; nothing where there is none."""
+    if not (folder / ".git").exists():
+        return None, ""
+    return _git(folder, "rev-parse", "HEAD").strip() or None, _git(folder, "diff", "HEAD")
+
+
+def config_digest(cfg: CfgNode) -> str:
+    """A short name of everything that a configuration says, but for where results go."""
+    values = {key: value for key, value in flat(cfg).items() if key != "OUTPUT_DIR"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def flat(values: Mapping, prefix: str = "") -> dict[str, object]:
+    """Nested mappings as one with dotted keys; tuples become lists, as in a file."""
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def differences(before: Mapping, after: Mapping) -> Iterator[tuple[str, object, object]]:
+    """Keys whose values differ, with both; None where a key is missing."""
+    old, new = flat(before), flat(after)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield key, old.get(key), new.get(key)
+
+
+def set_up_logging(folder: Path, *, rank: int = 0) -> None:
+    """Logs to the console and to ``log.txt``; further processes to ``log.txt.rank1`` and so on.
+
+    On the console, further processes say no more than warnings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(folder / ("log.txt" if rank == 0 else f"log.txt.rank{rank}"))
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    shown: logging.Handler
+    if console.is_terminal:
+        shown = RichHandler(console=console, show_path=False)
+    else:
+        shown = logging.StreamHandler()
+        shown.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%m/%d %H:%M:%S"))
+    shown.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    logger = logging.getLogger("frozenseg")
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
+        old.close()
+    logger.addHandler(file)
+    logger.addHandler(shown)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):  # no git, or a checkout of someone else's
+        return ""

@@ -1,0 +1,118 @@
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from frozenseg.engine.evaluate import BLOCKS, Judge, Report, evaluate
+from frozenseg.structures import Result, Sample
+
+
+class Brightness:
+    """Remembers which images it saw and how bright their results were."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+
+    def process(self, result: Result, sample: Sample) -> None:
+        self.seen.append((int(sample.image_id), float(result.semantic.mean())))
+
+    def evaluate(self) -> dict[str, float]:
+        return {"brightness/mean": float(np.mean([value for _, value in self.seen]))}
+
+    def per_class(self) -> list:
+        return [{"image": image} for image, _ in self.seen]
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {"seen": np.array(self.seen)}
+
+    def merge(self, other: Mapping[str, np.ndarray]) -> None:
+        self.seen += [(int(image), float(value)) for image, value in other["seen"]]
+
+
+class Grey:
+    """Sample ``i`` is an image of value ``i``."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Sample:
+        self.read.append(index)
+        image = torch.full((3, 4, 6), index, dtype=torch.uint8)
+        return Sample(image=image, image_id=index, file_name="")
+
+
+JUDGES = [
+    Judge("brightness", Brightness, lambda judge, result, sample: judge.process(result, sample))
+]
+
+
+def predict(images: list[Tensor], sizes: list[tuple[int, int]]) -> list[Result]:
+    assert all(size == (4, 6) for size in sizes)
+    return [Result(semantic=image.float()) for image in images]
+
+
+def run(samples: Grey, folder: Path, **changes: object) -> Report:
+    settings: dict = {
+        "prepare": lambda sample: sample.image + 100,
+        "predict": predict,
+        "judges": JUDGES,
+        "folder": folder,
+        "key": "same",
+        "batch_size": 2,
+        "block_size": 5,
+    }
+    return evaluate(samples, **(settings | changes))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_every_sample_is_judged_once_as_prepared(tmp_path: Path, num_workers: int) -> None:
+    report = run(Grey(13), tmp_path, num_workers=num_workers)
+    assert report.metrics == {"brightness/mean": 106.0}
+    assert [row["image"] for row in report.per_class["brightness"]] == list(range(13))
+    assert not (tmp_path / BLOCKS).exists()
+
+
+def interrupted(folder: Path) -> None:
+    def dies_at_twelve(images: list[Tensor], sizes: list) -> list[Result]:
+        if int(images[0].max()) == 112:
+            raise KeyboardInterrupt
+        return predict(images, sizes)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Grey(13), folder, predict=dies_at_twelve)
+
+
+def test_an_interrupted_evaluation_goes_on_after_its_finished_blocks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupted(tmp_path)
+    samples = Grey(13)
+    with caplog.at_level(logging.INFO):
+        report = run(samples, tmp_path, resume=True)
+    assert samples.read == [10, 11, 12]
+    assert "2 finished blocks are taken over" in caplog.text
+    assert report == run(Grey(13), tmp_path / "whole")
+
+
+@pytest.mark.parametrize("changes", [{"resume": False}, {"resume": True, "key": "other weights"}])
+def test_blocks_of_anything_else_are_not_taken_over(tmp_path: Path, changes: dict) -> None:
+    interrupted(tmp_path)
+    samples = Grey(13)
+    run(samples, tmp_path, **changes)
+    assert samples.read == list(range(13))
+
+
+def test_a_block_cut_short_is_never_seen(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    names = sorted(path.name for path in (tmp_path / BLOCKS).iterdir())
+    assert names == ["000000.npz", "000001.npz", "key.json"]
+    assert json.loads((tmp_path / BLOCKS / "key.json").read_text()) == "same"
