@@ -1,0 +1,45 @@
+"""One set of keys and defaults for both engines."""
+
+from detectron2.config import CfgNode, get_cfg
+from fvcore.common.config import CfgNode as PlainNode
+
+from frozenseg.config import default_config
+from frozenseg.detectron2.checkpoint import PREFIX
+from frozenseg.inference.build import choose_device
+
+
+def add_frozenseg_config(cfg: CfgNode) -> None:
+    """Adds this project's keys to Detectron2's; a key of both takes this project's default."""
+    _take_over(cfg, default_config())
+    _resolve_device(cfg)
+
+
+def detectron2_config(cfg: PlainNode) -> CfgNode:
+    """What ``frozenseg.config.load_config`` read, with Detectron2's own keys besides; frozen.
+
+    Files are better read there than by Detectron2's ``merge_from_file``: a mistake is named with
+    the nearest known key, and ``MODEL.WEIGHTS`` may have any format (see ``WeightsHandler``).
+    """
+    complete = get_cfg()
+    _take_over(complete, cfg)
+    _resolve_device(complete)
+    weights = cfg.MODEL.WEIGHTS
+    if weights and not weights.startswith(PREFIX) and "://" not in weights:
+        complete.MODEL.WEIGHTS = PREFIX + weights
+    complete.freeze()
+    return complete
+
+
+def _take_over(cfg: CfgNode, values: PlainNode) -> None:
+    for key, value in values.items():
+        if not isinstance(value, PlainNode):
+            cfg[key] = value
+            continue
+        if key not in cfg:
+            cfg[key] = CfgNode()
+        _take_over(cfg[key], value)
+
+
+def _resolve_device(cfg: CfgNode) -> None:
+    """Detectron2 hands the name to PyTorch, which knows no "auto"."""
+    cfg.MODEL.DEVICE = str(choose_device(cfg.MODEL.DEVICE))

@@ -1,0 +1,103 @@
+"""Every data set of this project in ``DatasetCatalog`` and ``MetadataCatalog``."""
+
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from frozenseg.data.catalog import SHAPES, dataset_samples, dataset_vocabulary
+from frozenseg.data.images import read_image, read_label_map
+from frozenseg.data.readers.panoptic import ids_of_colors
+from frozenseg.data.readers.samples import DatasetSamples
+from frozenseg.data.specs import SPECS
+from frozenseg.errors import UserError
+from frozenseg.structures import PanopticMap, Sample, Segment
+from frozenseg.visualization.palette import class_color
+
+Record = dict[str, Any]
+
+
+samples_of = cache(dataset_samples)  # opened once per process
+
+
+def records_of(name: str) -> list[Record]:
+    """One light record per image; the picture and its annotation are read when it is mapped."""
+    samples = samples_of(name)
+    return [
+        {**_file(samples, index), "dataset": name, "index": index} for index in range(len(samples))
+    ]
+
+
+def sample_of(record: Record) -> Sample:
+    """The picture and annotation of a record, ours or one of Detectron2's panoptic data sets.
+
+    Raises:
+        UserError: it has no panoptic annotation.
+    """
+    if "dataset" in record:
+        return samples_of(record["dataset"])[record["index"]]
+    if "pan_seg_file_name" not in record:
+        raise UserError(
+            f"{record['file_name']} has no pan_seg_file_name: take a data set with panoptic "
+            "annotation, such as coco_2017_train_panoptic"
+        )
+    path = Path(record["pan_seg_file_name"])
+    segments = tuple(
+        Segment(
+            id=info["id"],
+            class_id=info["category_id"],
+            is_thing=bool(info.get("isthing", True)),
+            is_crowd=bool(info.get("iscrowd", False)),
+            area=info.get("area", 0),
+        )
+        for info in record["segments_info"]
+    )
+    ids = torch.from_numpy(ids_of_colors(read_label_map(path), path=path))
+    return Sample(
+        image=read_image(record["file_name"]),
+        image_id=record["image_id"],
+        file_name=record["file_name"],
+        panoptic=PanopticMap(ids, segments),
+    )
+
+
+def _file(samples: Sequence[Sample], index: int) -> Record:
+    if isinstance(samples, DatasetSamples):
+        return {
+            "file_name": str(samples.image_file(index)),
+            "image_id": samples.image_id(index),
+        }
+    return {"file_name": f"shapes/{index}", "image_id": index}  # drawn on demand: there is no file
+
+
+def register(name: str) -> None:
+    """Makes a data set known under its name.
+
+    Class lists hold all classes, things and stuff: the contiguous ids of results index them.
+    """
+    DatasetCatalog.register(name, partial(records_of, name))
+    vocabulary = dataset_vocabulary(name)
+    names = list(vocabulary.names)
+    colors = list(vocabulary.colors or map(class_color, range(len(vocabulary))))
+    MetadataCatalog.get(name).set(
+        thing_classes=names,
+        stuff_classes=names,
+        thing_colors=colors,
+        stuff_colors=colors,
+        thing_dataset_id_to_contiguous_id={
+            index: index for index, is_thing in enumerate(vocabulary.is_thing) if is_thing
+        },
+        stuff_dataset_id_to_contiguous_id={index: index for index in range(len(vocabulary))},
+        evaluator_type="frozenseg",
+    )
+
+
+def register_all() -> None:
+    for name in (*SHAPES, *(spec.name for spec in SPECS)):
+        register(name)
+
+
+register_all()

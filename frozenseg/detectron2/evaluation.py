@@ -1,0 +1,66 @@
+"""This project's evaluators in the place of Detectron2's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+
+from frozenseg.detectron2.records import Entry, result_of
+from frozenseg.engine.build import build_judges, evaluated_tasks
+from frozenseg.engine.evaluate import Judge
+from frozenseg.engine.evaluation import offered_tasks
+from frozenseg.evaluation import write_report
+
+
+class JudgesAdapter(DatasetEvaluator):
+    """This project's evaluators of one data set, fed with what a Detectron2 model returns.
+
+    Args:
+        folder: where ``metrics.json`` and a table of classes per task are written; None: nowhere.
+    """
+
+    def __init__(self, judges: Sequence[Judge], *, folder: Path | None = None) -> None:
+        self.judges, self.folder = judges, folder
+        self.reset()
+
+    def reset(self) -> None:
+        self.evaluators = {judge.task: judge.make() for judge in self.judges}
+
+    def process(self, inputs: list[Entry], outputs: list[Entry]) -> None:
+        """Inputs bring their annotation as ``sample``, which ``TestMapper`` puts there."""
+        for entry, output in zip(inputs, outputs, strict=True):
+            result = result_of(output)
+            for judge in self.judges:
+                judge.feed(self.evaluators[judge.task], result, entry["sample"])
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """``{"panoptic": {"PQ": ...}}`` over all processes, in the main one."""
+        states = comm.gather({task: each.state_dict() for task, each in self.evaluators.items()})
+        if not comm.is_main_process():
+            return None
+        metrics: dict[str, float] = {}
+        for task, evaluator in self.evaluators.items():
+            for state in states[1:]:
+                evaluator.merge(state[task])
+            metrics |= evaluator.evaluate()
+        if self.folder is not None:
+            rows = {task: evaluator.per_class() for task, evaluator in self.evaluators.items()}
+            write_report(self.folder, metrics, rows)
+        return _by_task(metrics)
+
+
+def build_evaluator(cfg: CfgNode, name: str) -> JudgesAdapter:
+    """What a registered data set is evaluated by; it reports below ``OUTPUT_DIR``."""
+    offered, ignore_label = offered_tasks(name)
+    judges = build_judges(cfg, name, evaluated_tasks(cfg, offered), ignore_label=ignore_label)
+    return JudgesAdapter(judges, folder=Path(cfg.OUTPUT_DIR) / "inference" / name)
+
+
+def _by_task(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
+    results: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        task, measure = name.split("/", 1)
+        results.setdefault(task, {})[measure] = value
+    return results

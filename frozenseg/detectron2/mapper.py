@@ -1,0 +1,78 @@
+"""From records to what the model takes, as callables for Detectron2's data loaders."""
+
+import numpy as np
+from detectron2.config import CfgNode
+from torch.utils.data import Dataset
+
+from frozenseg.data.catalog import dataset_vocabulary
+from frozenseg.data.mapper import TrainingMapper
+from frozenseg.detectron2.datasets import Record, sample_of
+from frozenseg.detectron2.records import Entry, instances_of
+from frozenseg.engine.build import ImagePreparation, build_mapper, build_preparation
+from frozenseg.engine.sampler import Visit
+
+
+class TrainMapper:
+    """Adds ``image`` and ``instances`` to a record: flip, large-scale jitter, crop.
+
+    Without a generator, NumPy's global one decides, which Detectron2 seeds in every worker.
+    """
+
+    def __init__(self, augment: TrainingMapper) -> None:
+        self.augment = augment
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "TrainMapper":
+        return cls(build_mapper(cfg))
+
+    def __call__(self, record: Record, generator: np.random.Generator | None = None) -> Entry:
+        sample = sample_of(record)
+        generator = generator or np.random.default_rng(np.random.randint(2**31))
+        image, target = self.augment(sample, generator)
+        height, width = sample.image.shape[-2:]
+        return {
+            **record,
+            "image": image,
+            "height": height,
+            "width": width,
+            "instances": instances_of(target),
+        }
+
+
+class TestMapper:
+    """Adds the scaled ``image``, the data set's words and, for evaluators, the whole sample."""
+
+    __test__ = False  # no test case, whatever its name
+
+    def __init__(self, prepare: ImagePreparation) -> None:
+        self.prepare = prepare
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "TestMapper":
+        return cls(build_preparation(cfg))
+
+    def __call__(self, record: Record) -> Entry:
+        sample = sample_of(record)
+        height, width = sample.image.shape[-2:]
+        return {
+            **record,
+            "image": self.prepare(sample),
+            "height": height,
+            "width": width,
+            "sample": sample,
+            "vocabulary": dataset_vocabulary(record["dataset"]),
+        }
+
+
+class VisitedRecords(Dataset[Entry]):
+    """Records as training sees them; as in the native engine, a visit's place decides its draws."""
+
+    def __init__(self, records: list[Record], *, mapper: TrainMapper, seed: int) -> None:
+        self.records, self.mapper, self.seed = records, mapper, seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, visit: Visit) -> Entry:
+        generator = np.random.default_rng((self.seed, visit.position))
+        return self.mapper(self.records[visit.index], generator)

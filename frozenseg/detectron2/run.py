@@ -1,0 +1,66 @@
+"""What ``train_net.py --engine detectron2`` does in each process."""
+
+import logging
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from fvcore.common.config import CfgNode
+
+from frozenseg.detectron2.checkpoint import PREFIX
+from frozenseg.detectron2.config import detectron2_config
+from frozenseg.detectron2.trainer import Trainer
+from frozenseg.engine.checkpoint import CheckpointFolder
+from frozenseg.engine.distributed import is_distributed
+from frozenseg.engine.launch import process_device
+from frozenseg.engine.run_folder import describe_run, set_up_logging
+from frozenseg.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> int:
+    """Trains, or evaluates; the exit status, as the native engine has it.
+
+    Whoever starts several processes says in ``LOCAL_WORLD_SIZE`` how many share a machine.
+
+    Raises:
+        UserError: something that the user can mend.
+    """
+    if is_distributed():
+        comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    folder = Path(cfg.OUTPUT_DIR)
+    set_up_logging(folder, rank=comm.get_rank())
+    logger.info("engine: detectron2, output: %s", folder)
+    complete = detectron2_config(cfg).clone()
+    complete.defrost()
+    complete.MODEL.DEVICE = str(process_device(cfg.MODEL.DEVICE))
+    if eval_only and not cfg.MODEL.WEIGHTS:
+        complete.MODEL.WEIGHTS = _newest_checkpoint(folder)
+    complete.freeze()
+    default_setup(complete, Namespace(eval_only=eval_only, resume=resume))
+    if eval_only:
+        Trainer.test(complete, Trainer.build_model(complete))
+        return 0
+    trainer = Trainer(complete)
+    trainer.resume_or_load(resume)
+    if comm.is_main_process():
+        describe_run(folder, cfg)  # this project's keys alone, for either engine
+    try:
+        trainer.train()
+    except SystemExit as asked_to_stop:
+        logger.info("stopped after iteration %d: --resume goes on", trainer.iter + 1)
+        return int(asked_to_stop.code or 0)
+    return 0
+
+
+def _newest_checkpoint(folder: Path) -> str:
+    paths = CheckpointFolder(folder / "checkpoints").paths()
+    if not paths:
+        raise UserError(
+            f"MODEL.WEIGHTS is empty and {folder} has no checkpoint: set it to trained weights, "
+            "ours or an official .pth"
+        )
+    return PREFIX + str(paths[0])

@@ -1,0 +1,171 @@
+"""The recipe in Detectron2's training loop."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.data.build import build_batch_data_loader
+from detectron2.engine import DefaultTrainer, HookBase, hooks
+from detectron2.utils import comm
+from torch.optim.lr_scheduler import LambdaLR
+
+from frozenseg.checkpoint.weights import load_weights, tower_notes
+from frozenseg.config import ConfigError
+from frozenseg.detectron2.checkpoint import SaveAndStop, TrainingParts, weights_path
+from frozenseg.detectron2.evaluation import JudgesAdapter, build_evaluator
+from frozenseg.detectron2.mapper import TestMapper, TrainMapper, VisitedRecords
+from frozenseg.detectron2.model import FrozenSeg
+from frozenseg.detectron2.records import Entry
+from frozenseg.engine.build import autocast_type, build_adamw, build_schedule
+from frozenseg.engine.checkpoint import CheckpointFolder, check_same_towers, publish_weights
+from frozenseg.engine.optimizer import ClippedAdamW
+from frozenseg.engine.random_state import seed_everything
+from frozenseg.engine.run import FINAL_WEIGHTS
+from frozenseg.engine.sampler import InfiniteSampler
+from frozenseg.engine.snapshot import restore_snapshot, take_snapshot
+from frozenseg.engine.training import choose_seed, only_training_set, saved_state, share_of_batch
+
+
+class UnscalingScaler(torch.amp.GradScaler):
+    """Takes the loss scale off the gradient before the optimizer clips it."""
+
+    def step(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> float | None:
+        self.unscale_(optimizer)
+        return super().step(optimizer, *args, **kwargs)
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's default trainer with this project's optimizer, schedule, data and checkpoints.
+
+    Batches, losses and updates are those of the native engine, and so are the checkpoints below
+    ``OUTPUT_DIR``: either engine goes on from the other's.
+
+    Raises:
+        UserError: the configuration or the data set do not allow it.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        precision = autocast_type(cfg)
+        if precision is not None and not torch.cuda.is_available():
+            raise ConfigError(
+                "SOLVER.AMP.ENABLED is True but Detectron2 has mixed precision on CUDA alone: set "
+                "it to False, or choose --engine native"
+            )
+        share_of_batch(cfg.SOLVER.IMS_PER_BATCH, accumulate=1)
+        self.configured_seed = cfg.SEED
+        seed = choose_seed(cfg.SEED, None)
+        seed_everything(seed)
+        super().__init__(_with_seed(cfg, seed))
+        seed_everything(seed + 1 + comm.get_rank())  # points are drawn anew in each process
+        self.scaler = UnscalingScaler("cuda", enabled=precision is torch.float16)
+        if precision is not None:
+            self._trainer.precision, self._trainer.grad_scaler = precision, self.scaler
+        self.checkpoints = CheckpointFolder(Path(cfg.OUTPUT_DIR) / "checkpoints")
+        self.samples_before = 0  # seen in the part of the run that a checkpoint holds
+
+    @property
+    def parts(self) -> TrainingParts:
+        """What checkpoints are taken of."""
+        model: FrozenSeg = getattr(self.model, "module", self.model)
+        return TrainingParts(model.network, self.optimizer, self.scaler, model.device)
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Goes on from the newest sound checkpoint; ``build_model`` has loaded ``MODEL.WEIGHTS``.
+
+        Raises:
+            UserError: there are checkpoints of another run; or this one's belong to other towers.
+        """
+        saved = saved_state(self.checkpoints, resume=resume)
+        if saved is None:
+            return
+        source = str(self.checkpoints.folder)
+        check_same_towers(saved.about, tower_notes(self.parts.model), source=source)
+        restore_snapshot(self.parts, saved)
+        self.cfg = _with_seed(self.cfg, choose_seed(self.configured_seed, saved))
+        self.start_iter = self.iter = saved.iteration
+        self.samples_before = saved.numbers["samples_seen"]
+        self.scheduler = self.build_lr_scheduler(self.cfg, self.optimizer, start=saved.iteration)
+        self._trainer.reset_data_loader(
+            lambda: self.build_train_loader(self.cfg, start=self.samples_before)
+        )
+
+    def save(self, iteration: int) -> None:
+        """Writes a checkpoint after this many updates; every process must come here."""
+        seen = (iteration - self.start_iter) * self.cfg.SOLVER.IMS_PER_BATCH
+        snapshot = take_snapshot(
+            self.parts,
+            iteration=iteration,
+            samples_seen=self.samples_before + seen,
+            about={**tower_notes(self.parts.model), "seed": str(self.cfg.SEED)},
+        )
+        if comm.is_main_process():
+            path = self.checkpoints.save(snapshot)
+            if iteration == self.max_iter:
+                publish_weights(path, Path(self.cfg.OUTPUT_DIR) / FINAL_WEIGHTS)
+        comm.synchronize()
+
+    def build_hooks(self) -> list[HookBase]:
+        kept = [
+            hook
+            for hook in super().build_hooks()
+            if not isinstance(hook, hooks.PeriodicCheckpointer)
+        ]
+        evaluation = next(i for i, hook in enumerate(kept) if isinstance(hook, hooks.EvalHook))
+        kept.insert(evaluation, SaveAndStop(period=self.cfg.SOLVER.CHECKPOINT_PERIOD))
+        return kept
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> FrozenSeg:
+        """The model with ``MODEL.WEIGHTS``, if set: before anything holds on to its parameters."""
+        model = super().build_model(cfg)
+        if cfg.MODEL.WEIGHTS:
+            load_weights(model.network, weights_path(cfg.MODEL.WEIGHTS))
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: FrozenSeg) -> ClippedAdamW:
+        return build_adamw(cfg, model.network)
+
+    @classmethod
+    def build_lr_scheduler(
+        cls, cfg: CfgNode, optimizer: torch.optim.Optimizer, *, start: int = 0
+    ) -> LambdaLR:
+        return LambdaLR(optimizer, build_schedule(cfg), last_epoch=start - 1)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, *, start: int = 0) -> Iterable[list[Entry]]:
+        """This process's batches from position ``start`` of the stream that all processes share."""
+        records = get_detection_dataset_dicts(only_training_set(cfg), filter_empty=False)
+        seed = choose_seed(cfg.SEED, None)
+        return build_batch_data_loader(
+            VisitedRecords(records, mapper=TrainMapper.from_config(cfg), seed=seed),
+            InfiniteSampler(
+                len(records),
+                seed=seed,
+                rank=comm.get_rank(),
+                world_size=comm.get_world_size(),
+                start=start,
+            ),
+            cfg.SOLVER.IMS_PER_BATCH,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            seed=seed,  # of a generator of its own, so that the training's is not moved
+        )
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[Entry]]:
+        return build_detection_test_loader(cfg, dataset_name, mapper=TestMapper.from_config(cfg))
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> JudgesAdapter:
+        return build_evaluator(cfg, dataset_name)
+
+
+def _with_seed(cfg: CfgNode, seed: int) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SEED = seed
+    cfg.freeze()
+    return cfg

@@ -1,0 +1,238 @@
+"""Same run, either engine: losses, groups, rates; a checkpoint of one resumes in the other."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor
+
+pytest.importorskip("detectron2", reason="needs Detectron2")
+
+from detectron2.data import DatasetCatalog
+from detectron2.engine import HookBase
+
+from frozenseg.checkpoint.weights import load_weights, save_weights
+from frozenseg.detectron2 import Trainer, detectron2_config, run
+from frozenseg.detectron2.datasets import records_of
+from frozenseg.detectron2.trainer import UnscalingScaler
+from frozenseg.engine.build import build_adamw, build_schedule
+from frozenseg.engine.checkpoint import CheckpointFolder
+from frozenseg.engine.optimizer import ClippedAdamW, set_learning_rate
+from frozenseg.engine.stop import REQUEUE_EXIT_CODE
+from frozenseg.engine.training import build_trainer
+from frozenseg.errors import UserError
+from frozenseg.modeling.build import build_model
+from tests.detectron2.conftest import Configure
+
+pytestmark = pytest.mark.detectron2
+
+Losses = dict[str, float]
+Engine = Callable[..., list[Losses]]
+SHORT = {"SOLVER.MAX_ITER": 6, "SOLVER.STEPS": (5,)}
+
+
+@pytest.fixture
+def silent(configure: Configure) -> Configure:
+    """Configurations without an evaluation at the end."""
+    return lambda **changes: configure(**{"DATASETS.TEST": ()} | changes)
+
+
+class Memory:
+    """A writer of the native engine that keeps the losses."""
+
+    def __init__(self) -> None:
+        self.losses: list[Losses] = []
+
+    def write(self, iteration: int, values: Mapping[str, float]) -> None:
+        self.losses.append({name: value for name, value in values.items() if "loss" in name})
+
+    def close(self) -> None: ...
+
+
+class Notes(HookBase):
+    """A hook of Detectron2 that keeps the losses, and asks the run to stop if told to."""
+
+    def __init__(self, *, stop_in: int | None) -> None:
+        self.losses: list[Losses] = []
+        self.stop_in = stop_in
+
+    def before_step(self) -> None:
+        if self.trainer.iter + 1 == self.stop_in:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def after_step(self) -> None:
+        latest = self.trainer.storage.latest().items()
+        self.losses.append({name: value for name, (value, _) in latest if "loss" in name})
+
+
+def native(cfg: CfgNode, *, resume: bool = False) -> list[Losses]:
+    memory = Memory()
+    trainer = build_trainer(cfg, device=torch.device("cpu"), resume=resume)
+    trainer.writers, trainer.log_period = [memory], 1
+    trainer.run()
+    return memory.losses
+
+
+def with_detectron2(
+    cfg: CfgNode, *, resume: bool = False, stop_in: int | None = None
+) -> list[Losses]:
+    trainer = Trainer(detectron2_config(cfg))
+    notes = Notes(stop_in=stop_in)
+    trainer.register_hooks([notes])
+    trainer.resume_or_load(resume)
+    trainer.train()
+    return notes.losses
+
+
+def assert_agree(first: list[Losses], second: list[Losses], *, count: int) -> None:
+    assert len(first) == len(second) == count
+    for ours, theirs in zip(first, second, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )
+
+
+def test_the_first_20_losses_of_both_engines_agree(silent: Configure, tmp_path: Path) -> None:
+    ours = native(silent(OUTPUT_DIR=str(tmp_path / "native")))
+    theirs = with_detectron2(silent(OUTPUT_DIR=str(tmp_path / "detectron2")))
+    assert_agree(theirs, ours, count=20)
+    assert ours[-1]["total_loss"] < ours[0]["total_loss"]  # it is a training that they agree on
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"), [(native, with_detectron2), (with_detectron2, native)]
+)
+def test_a_checkpoint_of_one_engine_resumes_in_the_other(
+    silent: Configure, tmp_path: Path, begins: Engine, goes_on: Engine
+) -> None:
+    short = SHORT | {"SOLVER.CHECKPOINT_PERIOD": 3}
+    whole = begins(silent(**short, OUTPUT_DIR=str(tmp_path / "whole")))
+    cut = silent(**short, OUTPUT_DIR=str(tmp_path / "cut"))
+    begins(cut)
+    last, middle = CheckpointFolder(tmp_path / "cut" / "checkpoints").paths()
+    assert (last.name, middle.name) == ("0000006", "0000003")
+    shutil.rmtree(last)
+    rest = goes_on(cut, resume=True)
+    assert_agree(whole[3:], rest, count=3)
+
+
+def test_parameter_groups_are_those_of_the_native_engine(silent: Configure) -> None:
+    cfg = silent()
+    trainer = Trainer(detectron2_config(cfg))
+    ours, theirs = build_adamw(cfg, trainer.model.network), trainer.optimizer
+    assert isinstance(theirs, ClippedAdamW)
+    assert theirs.clip_norm == cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE
+    for first, second in zip(ours.param_groups, theirs.param_groups, strict=True):
+        assert all(a is b for a, b in zip(first["params"], second["params"], strict=True))
+        assert first["weight_decay"] == second["weight_decay"]
+        assert first["initial_lr"] == second["initial_lr"]
+
+
+@pytest.mark.parametrize("start", [0, 3, 14])
+def test_learning_rates_are_those_of_the_native_engine(silent: Configure, start: int) -> None:
+    cfg = silent()
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    ours, theirs = (ClippedAdamW([{"params": [parameter], "lr": 0.5}]) for _ in range(2))
+    for optimizer in (ours, theirs):
+        optimizer.param_groups[0]["initial_lr"] = 0.5
+    scheduler = Trainer.build_lr_scheduler(detectron2_config(cfg), theirs, start=start)
+    for iteration in range(start, 20):
+        set_learning_rate(ours, build_schedule(cfg)(iteration))
+        assert ours.param_groups[0]["lr"] == theirs.param_groups[0]["lr"]
+        theirs.step()
+        scheduler.step()
+
+
+def test_a_run_that_is_asked_to_stop_saves_itself_and_says_so(silent: Configure) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    cfg = silent(**SHORT)
+    with pytest.raises(SystemExit) as ended:
+        with_detectron2(cfg, stop_in=2)
+    assert ended.value.code == REQUEUE_EXIT_CODE
+    assert CheckpointFolder(Path(cfg.OUTPUT_DIR) / "checkpoints").newest().iteration == 2
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_begins_with_the_weights_that_are_set(silent: Configure, tmp_path: Path) -> None:
+    model = build_model(silent())
+    save_weights(model, tmp_path / "start.safetensors")
+    cfg = detectron2_config(silent(**{"MODEL.WEIGHTS": str(tmp_path / "start.safetensors")}))
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_iter == 0
+    assert same(trainer.parts.model.trainable_state(), model.trainable_state())
+
+
+def test_another_runs_checkpoints_are_not_overwritten(silent: Configure) -> None:
+    cfg = silent(**{"SOLVER.MAX_ITER": 1, "SOLVER.STEPS": ()})
+    with_detectron2(cfg)
+    with pytest.raises(UserError, match="checkpoints of another run"):
+        with_detectron2(cfg)
+
+
+def test_a_seed_that_was_not_fixed_is_kept_when_resuming(silent: Configure) -> None:
+    cfg = silent(SEED=-1, **SHORT, **{"SOLVER.CHECKPOINT_PERIOD": 3})
+    whole = with_detectron2(cfg)
+    last, _ = CheckpointFolder(Path(cfg.OUTPUT_DIR) / "checkpoints").paths()
+    shutil.rmtree(last)
+    assert_agree(with_detectron2(cfg, resume=True), whole[3:], count=3)
+
+
+def test_a_checkpoint_of_other_towers_is_refused(silent: Configure) -> None:
+    cfg = detectron2_config(silent(**{"SOLVER.MAX_ITER": 1, "SOLVER.STEPS": ()}))
+    Trainer(cfg).train()
+    other = Trainer(cfg)
+    torch.nn.init.normal_(next(other.parts.model.sam.parameters()))
+    with pytest.raises(UserError, match="another sam tower"):
+        other.resume_or_load(resume=True)
+
+
+def test_run_trains_evaluates_and_evaluates_again(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = records_of("shapes_val")[:2]
+    monkeypatch.setitem(DatasetCatalog.data, "shapes_val", lambda: records)
+    cfg = configure(**{"SOLVER.MAX_ITER": 1, "SOLVER.STEPS": ()})
+    assert run(cfg) == 0
+    folder = Path(cfg.OUTPUT_DIR)
+    report = folder / "inference" / "shapes_val" / "metrics.json"
+    first = json.loads(report.read_text())
+    final = {"MODEL.WEIGHTS": str(folder / "model_final.safetensors")}
+    load_weights(build_model(cfg), final["MODEL.WEIGHTS"])
+    for again in (cfg, configure(**final)):
+        report.unlink()
+        assert run(again, eval_only=True) == 0
+        assert json.loads(report.read_text()) == first
+    text = (folder / "log.txt").read_text()
+    assert "engine: detectron2" in text.splitlines()[0]
+
+
+def test_evaluation_without_weights_is_refused(configure: Configure) -> None:
+    with pytest.raises(UserError, match=r"MODEL\.WEIGHTS is empty"):
+        run(configure(), eval_only=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA has mixed precision")
+def test_mixed_precision_without_cuda_is_refused_with_what_to_do(silent: Configure) -> None:
+    cfg = detectron2_config(silent(**{"SOLVER.AMP.ENABLED": True}))
+    with pytest.raises(UserError, match="choose --engine native"):
+        Trainer(cfg)
+
+
+def test_the_loss_scale_is_off_before_the_gradient_is_clipped() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = ClippedAdamW([{"params": [parameter], "lr": 0.1}], clip_norm=1.0)
+    scaler = UnscalingScaler("cpu", init_scale=1024.0)
+    scaler.scale(parameter.sum() * 3).backward()
+    scaler.step(optimizer)
+    assert optimizer.grad_norm == 3.0
