@@ -34,12 +34,10 @@ def train(
     Example: frozenseg train shapes -o output/mine SOLVER.MAX_ITER 2000
     """
     from frozenseg import BUILTIN_MODELS
-    from frozenseg.config import load_config
-    from frozenseg.engine.launch import Group, launch
-    from frozenseg.engine.run import RunOptions, run
+    from frozenseg.engine.command import main
 
-    overrides = [*(opts or []), *([] if output is None else ["OUTPUT_DIR", str(output)])]
     file, _ = BUILTIN_MODELS.get(config, (config, None))
-    cfg = load_config(file, overrides)
-    group, options = Group(num_gpus=num_gpus), RunOptions(resume=resume)
-    raise typer.Exit(launch(run, (cfg, options), group=group, device=cfg.MODEL.DEVICE))
+    arguments = ["--engine", "native", "--config-file", file, "--num-gpus", str(num_gpus)]
+    arguments += ["--resume"] if resume else []
+    arguments += [] if output is None else ["--output", str(output)]
+    raise typer.Exit(main([*arguments, *(opts or [])]))
