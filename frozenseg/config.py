@@ -60,6 +60,8 @@ def default_config() -> CfgNode:
     cfg.DATASETS = CfgNode()
     cfg.DATASETS.TRAIN = ()
     cfg.DATASETS.TEST = ()
+    cfg.DATASETS.TRAIN_VOCABULARY = ""  # a file with other words for the training classes
+    cfg.DATASETS.TEST_VOCABULARY = ()  # the same for each of TEST; "" or nothing: the built-in words
     cfg.DATALOADER = CfgNode()
     cfg.DATALOADER.NUM_WORKERS = 4
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = (

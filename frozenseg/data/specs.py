@@ -12,6 +12,7 @@ from frozenseg.data.readers.panoptic import PanopticFiles, stem_of_city
 from frozenseg.errors import UserError
 
 Task = Literal["panoptic", "semantic", "instance"]
+Scoring = Literal["coco", "cityscapes", "lvis"]
 Part = Literal["images", "panoptic", "semantic", "instances"]
 
 
@@ -28,6 +29,7 @@ class DatasetSpec:
         instance_ids: path of one map of Cityscapes' object numbers, with ``{}`` for the stem.
         tasks: what is evaluated, or trained. ``instance`` without an instance file means the things
             of the panoptic annotation.
+        scoring: whose rules instances are scored by; Cityscapes scores label maps its own way too.
         num_images: known total.
         short_side, long_side: of the picture at test, pixels.
         object_threshold: least score of a panoptic segment.
@@ -47,6 +49,7 @@ class DatasetSpec:
     instances: InstanceFile | None = None
     instance_ids: str | None = None
     tasks: tuple[Task, ...]
+    scoring: Scoring = "coco"
     num_images: int
     short_side: int = 800
     long_side: int = 1333
@@ -148,6 +151,7 @@ SPECS = (
         semantic=LabelMaps(path="cityscapes/gtFine/val/{}_gtFine_labelIds.png", own_ids=33),
         instance_ids="cityscapes/gtFine/val/{}_gtFine_instanceIds.png",
         tasks=("panoptic", "instance", "semantic"),
+        scoring="cityscapes",
         num_images=500,
         short_side=1024,
         long_side=2560,
@@ -253,6 +257,7 @@ SPECS = (
         images="coco/{}.jpg",
         instances=InstanceFile(json="lvis/lvis_v1_val.json", stem_of=stem_of_url),
         tasks=("instance",),
+        scoring="lvis",
         num_images=19_809,
         trained_on_things=True,
         page="https://www.lvisdataset.org/dataset",

@@ -9,7 +9,8 @@ import torch
 from fvcore.common.config import CfgNode
 
 from frozenseg.checkpoint.weights import load_weights, tower_notes
-from frozenseg.data.catalog import dataset_samples, dataset_vocabulary
+from frozenseg.data.build import build_training_vocabulary, only_training_set
+from frozenseg.data.catalog import dataset_samples
 from frozenseg.engine.build import (
     autocast_type,
     build_adamw,
@@ -128,7 +129,7 @@ def build_training_classifier(
         wait_for_all()  # the main process embeds the words, the others find them in the cache
     classifier = build_text_classifier(
         model.clip.encode_text,
-        dataset_vocabulary(only_training_set(cfg)),
+        build_training_vocabulary(cfg),
         cache_dir=cache_folder() / "text",
         tower_fingerprint=model.clip.fingerprint,
     )
@@ -186,15 +187,6 @@ def choose_seed(configured: int, saved: Checkpoint | None) -> int:
     assert chosen is not None, "the main process has a seed to share"
     logger.info("SEED is %d: using %s", configured, chosen)
     return int(chosen)
-
-
-def only_training_set(cfg: CfgNode) -> str:
-    names = cfg.DATASETS.TRAIN
-    if len(names) != 1:
-        raise UserError(
-            f"DATASETS.TRAIN names {len(names)} data sets: name one, whose vocabulary is learned"
-        )
-    return names[0]
 
 
 def _build_writers(
