@@ -1,6 +1,7 @@
 """Checkpoints that either engine goes on from, and weights in any format for Detectron2's tools."""
 
 from collections import OrderedDict
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -65,8 +66,9 @@ class WeightsHandler(PathHandler):
     long as this process.
     """
 
-    def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="frozenseg-")
+    @cached_property
+    def _folder(self) -> TemporaryDirectory:
+        return TemporaryDirectory(prefix="frozenseg-")
 
     def _get_supported_prefixes(self) -> list[str]:
         return [PREFIX]

@@ -8,9 +8,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from frozenseg.detectron2.records import Entry, result_of
-from frozenseg.engine.build import build_judges, evaluated_tasks
 from frozenseg.engine.evaluate import Judge
-from frozenseg.engine.evaluation import offered_tasks
+from frozenseg.engine.judges import build_judges
 from frozenseg.evaluation import write_report
 
 
@@ -26,14 +25,14 @@ class JudgesAdapter(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self.evaluators = {judge.task: judge.make() for judge in self.judges}
+        self.evaluators = {judge.name: judge.make() for judge in self.judges}
 
     def process(self, inputs: list[Entry], outputs: list[Entry]) -> None:
         """Inputs bring their annotation as ``sample``, which ``TestMapper`` puts there."""
         for entry, output in zip(inputs, outputs, strict=True):
             result = result_of(output)
             for judge in self.judges:
-                judge.feed(self.evaluators[judge.task], result, entry["sample"])
+                judge.feed(self.evaluators[judge.name], result, entry["sample"])
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """``{"panoptic": {"PQ": ...}}`` over all processes, in the main one."""
@@ -53,9 +52,7 @@ class JudgesAdapter(DatasetEvaluator):
 
 def build_evaluator(cfg: CfgNode, name: str) -> JudgesAdapter:
     """What a registered data set is evaluated by; it reports below ``OUTPUT_DIR``."""
-    offered, ignore_label = offered_tasks(name)
-    judges = build_judges(cfg, name, evaluated_tasks(cfg, offered), ignore_label=ignore_label)
-    return JudgesAdapter(judges, folder=Path(cfg.OUTPUT_DIR) / "inference" / name)
+    return JudgesAdapter(build_judges(cfg, name), folder=Path(cfg.OUTPUT_DIR) / "inference" / name)
 
 
 def _by_task(metrics: dict[str, float]) -> dict[str, dict[str, float]]:

@@ -67,11 +67,11 @@ class TestMapper:
 class VisitedRecords(Dataset[Entry]):
     """Records as training sees them; as in the native engine, a visit's place decides its draws."""
 
-    def __init__(self, records: list[Record], *, mapper: TrainMapper, seed: int) -> None:
+    def __init__(self, records: Dataset[Record], *, mapper: TrainMapper, seed: int) -> None:
         self.records, self.mapper, self.seed = records, mapper, seed
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.records)  # type: ignore[arg-type] (every data set by index has a length)
 
     def __getitem__(self, visit: Visit) -> Entry:
         generator = np.random.default_rng((self.seed, visit.position))

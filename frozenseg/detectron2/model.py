@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
-from torch import Tensor, device, nn
+from torch import Tensor, autocast, device, nn
 
 from frozenseg.checkpoint.reading import WeightsFile
 from frozenseg.checkpoint.weights import load_state
@@ -60,13 +60,7 @@ class FrozenSeg(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        for key, known in PART_NAMES.items():
-            section, name = key.split(".")
-            if cfg.MODEL[section][name] not in known:
-                raise ConfigError(
-                    f"MODEL.{key} is {cfg.MODEL[section][name]!r}: {cfg.MODEL.META_ARCHITECTURE} "
-                    f"is built of {' or '.join(known)}"
-                )
+        check_part_names(cfg)
         return {
             "segmenter": build_segmenter(cfg, model=build_model(cfg)),
             "criterion": build_criterion(cfg),
@@ -113,12 +107,14 @@ class FrozenSeg(nn.Module):
     def _classifier(self) -> TextClassifier:
         """The training classes' embeddings, made when they are first needed, on that device."""
         if self._training_classifier is None:
-            self._training_classifier = build_text_classifier(
-                self.network.clip.encode_text,
-                self.segmenter.training,
-                cache_dir=self.segmenter.cache_dir,
-                tower_fingerprint=self.network.clip.fingerprint,
-            ).to(self.device)
+            with autocast(self.device.type, enabled=False):  # the trainer may have it on
+                classifier = build_text_classifier(
+                    self.network.clip.encode_text,
+                    self.segmenter.training,
+                    cache_dir=self.segmenter.cache_dir,
+                    tower_fingerprint=self.network.clip.fingerprint,
+                )
+            self._training_classifier = classifier.to(self.device)
         return self._training_classifier
 
     def state_dict(
@@ -150,6 +146,21 @@ class FrozenSeg(nn.Module):
 @META_ARCH_REGISTRY.register()
 class FCCLIP(FrozenSeg):
     """The same without SAM."""
+
+
+def check_part_names(cfg: CfgNode) -> None:
+    """Names that ask for another architecture must not be passed over.
+
+    Raises:
+        ConfigError: one does; the key is named.
+    """
+    for key, known in PART_NAMES.items():
+        section, name = key.split(".")
+        if cfg.MODEL[section][name] not in known:
+            raise ConfigError(
+                f"MODEL.{key} is {cfg.MODEL[section][name]!r}: {cfg.MODEL.META_ARCHITECTURE} is "
+                f"built of {' or '.join(known)}"
+            )
 
 
 def parsed(words: VocabularyLike) -> Vocabulary:

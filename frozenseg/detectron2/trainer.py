@@ -6,7 +6,11 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.data import (
+    DatasetFromList,
+    build_detection_test_loader,
+    get_detection_dataset_dicts,
+)
 from detectron2.data.build import build_batch_data_loader
 from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.utils import comm
@@ -141,7 +145,11 @@ class Trainer(DefaultTrainer):
         records = get_detection_dataset_dicts(only_training_set(cfg), filter_empty=False)
         seed = choose_seed(cfg.SEED, None)
         return build_batch_data_loader(
-            VisitedRecords(records, mapper=TrainMapper.from_config(cfg), seed=seed),
+            VisitedRecords(
+                DatasetFromList(records, copy=False),  # packed, so that workers share it
+                mapper=TrainMapper.from_config(cfg),
+                seed=seed,
+            ),
             InfiniteSampler(
                 len(records),
                 seed=seed,

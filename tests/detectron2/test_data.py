@@ -1,10 +1,12 @@
 """Data sets, mappers and the configuration as Detectron2 sees them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 pytest.importorskip("detectron2", reason="needs Detectron2")
@@ -27,11 +29,21 @@ from frozenseg.detectron2 import (
     detectron2_config,
 )
 from frozenseg.detectron2.datasets import sample_of
+from frozenseg.detectron2.model import check_part_names
+from frozenseg.engine.build import build_schedule
 from frozenseg.errors import UserError
 from frozenseg.structures import Segment
 from tests.detectron2.conftest import Configure
 
 pytestmark = pytest.mark.detectron2
+FACTS = json.loads((Path(__file__).parents[1] / "golden" / "official_config_keys.json").read_text())
+BASES = ("Base-COCO-PanopticSegmentation.yaml", "maskformer2_R50_bs16_50ep.yaml")
+OFFICIAL = [
+    (project, name)
+    for project in ("frozenseg", "fcclip")
+    for name in FACTS[project]
+    if name not in BASES
+]
 
 
 def test_every_key_of_the_project_is_there_with_its_default() -> None:
@@ -52,6 +64,27 @@ def test_the_projects_files_load_by_detectron2s_own_reader() -> None:
     root = Path(__file__).resolve().parents[2]
     cfg.merge_from_file(str(root / "configs" / "shapes" / "frozenseg.yaml"))
     assert cfg.DATASETS.TRAIN == ("shapes_train",)
+
+
+@pytest.mark.parametrize(("project", "name"), OFFICIAL)
+def test_official_files_load_by_detectron2s_own_reader(
+    tmp_path: Path, project: str, name: str
+) -> None:
+    content: dict = {}
+    for key, value in FACTS[project][name]["keys"].items():
+        *sections, leaf = key.split(".")
+        node = content
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = value
+    (tmp_path / name).write_text(yaml.safe_dump(content))
+    cfg = get_cfg()
+    add_frozenseg_config(cfg)
+    cfg.merge_from_file(str(tmp_path / name))
+    assert cfg.SOLVER.BASE_LR == 1e-4
+    check_part_names(cfg)
+    assert build_schedule(cfg)(cfg.SOLVER.STEPS[-1]) == pytest.approx(0.01)
+    assert cfg.DATASETS.TEST[0] in DatasetCatalog
 
 
 def test_a_configuration_of_the_project_keeps_its_values(configure: Configure) -> None:

@@ -24,6 +24,7 @@ from frozenseg.detectron2.records import instances_of
 from frozenseg.errors import UserError
 from frozenseg.inference.build import build_segmenter
 from frozenseg.structures import Sample, Target
+from frozenseg.vocabulary.text_classifier import build_text_classifier
 from tests.detectron2.conftest import Configure
 
 pytestmark = pytest.mark.detectron2
@@ -105,6 +106,16 @@ def test_training_gives_every_layers_weighted_losses(model: FrozenSeg) -> None:
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []  # what Detectron2's distributed training relies on
     assert not model.network.clip.training
+
+
+def test_words_are_embedded_in_full_precision_whatever_the_trainer_does(model: FrozenSeg) -> None:
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        model([{"image": torch.zeros(3, 64, 64), "instances": instances_of(two_squares())}])
+    expected = build_text_classifier(
+        model.network.clip.encode_text, shapes_vocabulary("train"), cache_dir=None
+    )
+    assert torch.equal(model._classifier().embeddings, expected.embeddings)
 
 
 def test_masks_of_smaller_images_count_as_padded(model: FrozenSeg) -> None:
