@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,30 +64,37 @@ def _read_safetensors(path: Path) -> WeightsFile:
 
 
 def _read_torch(path: Path) -> Any:
+    mapped = zipfile.is_zipfile(path)
     try:
-        with torch.serialization.safe_globals(_NUMPY_GLOBALS):
-            mapped = zipfile.is_zipfile(path)
+        with torch.serialization.safe_globals(_NUMPY_GLOBALS), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what it would say, the errors below say
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(_refusal(path, str(error))) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        if "TorchScript" in str(error):
-            raise UserError(
-                f"{path} is a TorchScript archive, which holds code beside weights: it is not "
-                "read; take the weights alone (the .safetensors file of the same model)"
-            ) from error
-        raise UserError(_damaged(path, str(error))) from error
 
 
 def _refusal(path: Path, reason: str) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", reason)
-    if not found:
-        return _damaged(path, "it is no file of torch.save")
+    code = re.search(r"GLOBAL ([\w.]+)", reason)
+    if "TorchScript" in reason:
+        what = "it is a TorchScript archive, which holds code beside weights"
+    elif code:
+        what = f"to read it Python would have to run code that it names ({code[1]})"
+    elif _is_plain_pickle(path):
+        what = "it is a plain pickle, which can name any code to be run"
+    else:
+        return _damaged(path, reason)
     return (
-        f"{path} is refused: to read it Python would have to run code that it names ({found[1]}), "
-        "and that code could do anything; if you trust its origin, load it there and save the "
-        "weights alone, as safetensors or with torch.save(model.state_dict(), path)"
+        f"{path} is refused: {what}; take the same weights as safetensors if there are any, or, if "
+        "you trust its origin, load it there and save the weights alone with "
+        "torch.save(model.state_dict(), path)"
     )
+
+
+def _is_plain_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        first = file.read(1)
+        file.seek(-len(first), 2)
+        return first == pickle.PROTO and file.read(1) == pickle.STOP
 
 
 def _damaged(path: Path, reason: str) -> str:

@@ -1,0 +1,45 @@
+"""``frozenseg convert``: published weights into ours, and ours into the official layout."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frozenseg.cli.console import console
+
+
+class Layout(StrEnum):
+    own = "own"
+    official = "official"
+
+
+def convert(
+    weights: Annotated[Path, typer.Argument(help="An official .pth, or ours.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+    config: Annotated[
+        str, typer.Option(help="The configuration that the weights are of.")
+    ] = "frozenseg_convnext_large.yaml",
+    to: Annotated[
+        Layout,
+        typer.Option(
+            help="own: safetensors without towers. official: a .pth for the official code."
+        ),
+    ] = Layout.own,
+    with_towers: Annotated[
+        bool, typer.Option(help="Store the frozen towers in an official file.")
+    ] = True,
+) -> None:
+    """Convert weights between the official layout and ours, every one of them checked.
+
+    Example: frozenseg convert official.pth frozenseg.safetensors
+    """
+    from frozenseg.checkpoint.convert import to_official_layout, to_own_layout
+    from frozenseg.config import load_config
+
+    cfg = load_config(config)
+    if to is Layout.own:
+        to_own_layout(weights, output, cfg)
+    else:
+        to_official_layout(weights, output, cfg, with_towers=with_towers)
+    console.print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)", highlight=False)
