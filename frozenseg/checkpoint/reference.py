@@ -91,7 +91,7 @@ def build_reference(case: Case) -> tuple[FrozenSeg, CfgNode]:
     if checksum(weights) != case["weights_crc32"]:
         raise ValueError("the weights drawn differ from those described (weights_crc32)")
     cfg = reference_config(case)
-    model = build_model(cfg, clip=_clip(case), sam=_sam(case))
+    model = build_model(cfg, clip=reference_clip(case), sam=reference_sam(case))
     load_state(model, WeightsFile(weights, {}), source="the description", towers="use")
     return model.eval(), cfg
 
@@ -143,7 +143,8 @@ def _has_sam(case: Case) -> bool:
     return any(name.startswith("sam.") for name in case["weights"])
 
 
-def _clip(case: Case) -> ClipTower:
+def reference_clip(case: Case) -> ClipTower:
+    """The CLIP tower of a case's sizes, with random weights."""
     config = case["config"]
     if convnext := config.get("timm_convnext"):
         register_convnext(convnext["name"], convnext["depths"], convnext["dims"])
@@ -153,7 +154,8 @@ def _clip(case: Case) -> ClipTower:
     return clip_tower(model, tokenize=tokenize, name="reference")
 
 
-def _sam(case: Case) -> SamTower | None:
+def reference_sam(case: Case) -> SamTower | None:
+    """The SAM tower of a case's sizes, with random weights; none for FC-CLIP."""
     if not _has_sam(case):
         return None
     sizes = case["config"]["sam"]

@@ -140,7 +140,8 @@ class Inspection:
         full, stride = split_stride(name)
         prefix = next((p for p in self.scenes if p and full.startswith(p)), "")
         base = full.removeprefix(prefix)
-        if match := re.fullmatch(r"panoptic_(\d[\d.]*)", base):
+        match = re.fullmatch(r"panoptic_(\d[\d.]*)", base)
+        if match and prefix in self.make_result:
             result = self.make_result[prefix](overlap_threshold=float(match[1]))
             segments = self.scenes[prefix].segments.get(match[1])
             return _panoptic_row(name, result.panoptic, recorded, segments)
