@@ -61,7 +61,7 @@ def default_config() -> CfgNode:
     cfg.DATASETS.TRAIN = ()
     cfg.DATASETS.TEST = ()
     cfg.DATASETS.TRAIN_VOCABULARY = ""  # a file with other words for the training classes
-    cfg.DATASETS.TEST_VOCABULARY = ()  # the same for each of TEST; "" or nothing: the built-in words
+    cfg.DATASETS.TEST_VOCABULARY = ()  # the same for each of TEST; "" or (): the built-in words
     cfg.DATALOADER = CfgNode()
     cfg.DATALOADER.NUM_WORKERS = 4
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = (
@@ -71,13 +71,19 @@ def default_config() -> CfgNode:
     cfg.TEST = CfgNode()
     cfg.TEST.EVAL_PERIOD = 0  # iterations between evaluations while training; 0: only at the end
     cfg.TEST.DETECTIONS_PER_IMAGE = 100
+    cfg.TEST.AUG = CfgNode()  # semantic results as means over variants of the image
+    cfg.TEST.AUG.ENABLED = False
+    cfg.TEST.AUG.MIN_SIZES = (640, 800, 960)  # short sides, pixels
+    cfg.TEST.AUG.MAX_SIZE = 1333
+    cfg.TEST.AUG.FLIP = True
     return cfg
 
 
 def _model_keys() -> CfgNode:
     model = CfgNode()
     model.META_ARCHITECTURE = (
-        "FrozenSeg"  # FrozenSeg, or FCCLIP: no SAM, keys read from MODEL.FC_CLIP
+        # FrozenSeg; FCCLIP: no SAM, keys read from MODEL.FC_CLIP; OnlySAM: no trained part
+        "FrozenSeg"
     )
     model.DEVICE = "auto"  # auto: cuda where there is one
     model.WEIGHTS = ""  # trained weights to start from: safetensors, or an official .pth
@@ -104,6 +110,7 @@ def _model_keys() -> CfgNode:
     # need it)
     model.FROZEN_SEG.SAM_ATTENTION_LAYOUT = "single_level"
     model.FC_CLIP = _clip_keys()
+    model.MASK_ENSEMBLE = _mask_ensemble_keys()
     model.SEM_SEG_HEAD = _head_keys()
     model.MASK_FORMER = _mask_former_keys()
     return model
@@ -121,6 +128,24 @@ def _clip_keys() -> CfgNode:
     keys.ENSEMBLE_ON_VALID_MASK = (
         False  # leave the ensemble out for a mask without a pixel (ResNet towers)
     )
+    return keys
+
+
+def _mask_ensemble_keys() -> CfgNode:
+    keys = CfgNode()
+    keys.ENABLED = False  # SAM's zero-shot masks have a say in semantic results (eq. 4)
+    keys.EPSILON = 0.2  # their weight for unseen classes
+    keys.THRESHOLD = 0.5  # least probability of the best unseen class, for a mask to take part
+    keys.SAM_NAME = "vit_h"  # whose masks; as MODEL.SAM_NAME, which need not be the same
+    keys.SAM_WEIGHTS = ""
+    keys.CACHE = ""  # folder of masks made before; empty: one for these settings in the cache
+    keys.POINTS_PER_SIDE = 32  # of the grid of point prompts
+    keys.POINTS_PER_BATCH = 64  # prompts at once
+    keys.IOU_THRESHOLD = 0.8  # SAM's estimate of a mask's IoU must be above it
+    keys.STABILITY_THRESHOLD = 0.7  # least IoU of the mask cut at logits 1 and -1
+    keys.NMS_THRESHOLD = 0.7  # IoU of boxes above which the worse mask goes
+    keys.MIN_REGION_PX = 100  # smaller holes and islands are no part of a mask's shape
+    keys.MAX_MASKS = 50  # the largest stay
     return keys
 
 
@@ -171,6 +196,7 @@ def _mask_former_keys() -> CfgNode:
             "SEMANTIC_ON": True,
             "INSTANCE_ON": True,
             "PANOPTIC_ON": True,
+            "RECALL_ON": False,  # of mask proposals, whatever their class (Table 8)
             "OBJECT_MASK_THRESHOLD": 0.0,
             "OVERLAP_THRESHOLD": 0.8,
         }
@@ -216,10 +242,19 @@ def _solver_keys() -> CfgNode:
     return solver
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
+def load_config(
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    over: Sequence[str | Path] = (),
+) -> CfgNode:
     """Defaults, then the file with its ``_BASE_`` chain, then ``KEY VALUE`` pairs; frozen.
 
     A path that does not exist is also looked for under ``configs/``.
+
+    Args:
+        over: further files, of which only their own keys count, without those of their ``_BASE_``;
+            they come before the pairs.
 
     Raises:
         ConfigError: an unknown key (the nearest known one is named), a value of a wrong type, a
@@ -228,6 +263,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     cfg = default_config()
     if path is not None:
         _merge(cfg, _read_chain(_find(Path(path))), prefix="", source=str(path))
+    for each in over:
+        _merge(cfg, _read_alone(_find(Path(each))), prefix="", source=str(each))
     if len(overrides) % 2:
         raise ConfigError(f"overrides come in pairs KEY VALUE; '{overrides[-1]}' has no value")
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
@@ -254,6 +291,12 @@ def _find(path: Path) -> Path:
     raise ConfigError(
         f"no configuration file {path}: give a YAML file, or a name under {CONFIG_ROOT}"
     )
+
+
+def _read_alone(path: Path) -> CfgNode:
+    """The file's own keys."""
+    own = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return CfgNode({key: value for key, value in own.items() if key != "_BASE_"})
 
 
 def _read_chain(path: Path) -> CfgNode:

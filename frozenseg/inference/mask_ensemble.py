@@ -5,8 +5,17 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from frozenseg.inference.semantic import class_maps
+from frozenseg.inference.sam_masks import MaskSource
+from frozenseg.inference.semantic import class_maps, resized_maps
 from frozenseg.modeling.layers import precise
+
+
+class MaskEnsemble(NamedTuple):
+    """Where SAM's masks come from and how much they weigh (eq. 4)."""
+
+    source: MaskSource
+    epsilon: float = 0.2  # weight of the masks for unseen classes
+    threshold: float = 0.5  # of the best unseen class, for a mask to take part
 
 
 class Proposals(NamedTuple):
@@ -27,7 +36,12 @@ def masks_on_cells(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def select_proposals(
-    mask_logits: Tensor, class_logits: Tensor, seen: Tensor, *, threshold: float = 0.5
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    seen: Tensor,
+    *,
+    threshold: float = 0.5,
+    visible: Tensor | None = None,
 ) -> Proposals:
     """Keeps the (P, H, W) masks whose best unseen class has a probability above ``threshold``.
 
@@ -37,10 +51,14 @@ def select_proposals(
     Args:
         class_logits: (P, K + 1), CLIP's own, void last.
         seen: (K,) bool.
+        visible: (P,) bool, masks that CLIP sees something of; the others take no part. (The
+            official code lets them: all of them have the class of nothing at all.)
     """
     probs = precise(class_logits).softmax(dim=-1)
     unseen = probs[:, :-1].masked_fill(seen, 0)
     keep = unseen.amax(dim=-1) > threshold
+    if visible is not None:
+        keep &= visible
     return Proposals(mask_logits[keep], probs[keep])
 
 
@@ -53,11 +71,7 @@ def ensemble_masks(
     """
     if not len(proposals.mask_logits):
         return maps
-    masks = proposals.mask_logits
-    if masks.shape[-2:] != maps.shape[-2:]:
-        masks = F.interpolate(
-            masks[None], size=maps.shape[-2:], mode="bilinear", align_corners=False
-        )[0]
+    masks = resized_maps(proposals.mask_logits, (maps.shape[-2], maps.shape[-1]))
     zero_shot = class_maps(proposals.class_probs, masks.sigmoid())
     mixed = (1 - epsilon) * maps + epsilon * zero_shot
     return mixed.where(~seen[:, None, None], maps)

@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from frozenseg.inference.instance import top_instances
 from frozenseg.inference.panoptic import panoptic_map
-from frozenseg.inference.semantic import class_maps
+from frozenseg.inference.semantic import class_maps, resized_maps
 from frozenseg.structures import Result
 
+PROPOSALS = "proposals"  # among a result's extras
+Refine = Callable[[Tensor], Tensor]
 
-def _unchanged(maps: Tensor) -> Tensor:
+
+def unchanged(maps: Tensor) -> Tensor:
+    """Refines nothing."""
     return maps
 
 
@@ -20,14 +23,17 @@ def _unchanged(maps: Tensor) -> Tensor:
 class Postprocess:
     """Which outputs to make, and the thresholds of each.
 
-    With panoptic or instance output, masks are brought to the output size before anything is
-    combined; with semantic output alone, class maps are made at the padded size and resized last.
-    Published numbers follow this order.
+    With panoptic, instance or proposal output, masks are brought to the output size before anything
+    is combined; with semantic output alone, class maps are made at the padded size and resized
+    last. Published numbers follow this order.
+
+    ``proposals`` adds all queries' masks, (Q, H, W) bool, to the extras (Table 8).
     """
 
     semantic: bool = True
     panoptic: bool = True
     instance: bool = True
+    proposals: bool = False
     object_threshold: float = 0.0
     overlap_threshold: float = 0.8
     num_instances: int = 100
@@ -41,7 +47,7 @@ class Postprocess:
         padded_size: tuple[int, int],
         image_size: tuple[int, int],
         output_size: tuple[int, int],
-        refine: Callable[[Tensor], Tensor] = _unchanged,
+        refine: Refine = unchanged,
     ) -> Result:
         """One image: (Q, K + 1) class probabilities and (Q, h, w) mask logits at stride 4.
 
@@ -49,11 +55,11 @@ class Postprocess:
         (eq. 4).
         """
         height, width = image_size
-        masks = _bilinear(mask_logits, padded_size)[:, :height, :width]
-        if self.semantic and not (self.panoptic or self.instance):
+        masks = resized_maps(mask_logits, padded_size)[:, :height, :width]
+        if self.semantic and not (self.panoptic or self.instance or self.proposals):
             maps = refine(class_maps(class_probs, masks.sigmoid()))
-            return Result(semantic=_bilinear(maps, output_size))
-        masks = _bilinear(masks, output_size)
+            return Result(semantic=resized_maps(maps, output_size))
+        masks = resized_maps(masks, output_size)
         mask_probs = masks.sigmoid()
         return Result(
             semantic=refine(class_maps(class_probs, mask_probs)) if self.semantic else None,
@@ -74,10 +80,5 @@ class Postprocess:
             )
             if self.instance
             else None,
+            extras={PROPOSALS: masks > 0} if self.proposals else {},
         )
-
-
-def _bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps
-    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]

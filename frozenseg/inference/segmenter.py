@@ -13,17 +13,24 @@ from torch import Tensor
 
 from frozenseg.data.augmentation import resize_for_test
 from frozenseg.data.images import read_image
+from frozenseg.errors import UserError
 from frozenseg.inference.class_ensemble import ClassEnsemble
+from frozenseg.inference.mask_ensemble import MaskEnsemble
+from frozenseg.inference.only_sam import ClipAlone, OnlySamPredictor
 from frozenseg.inference.postprocess import Postprocess
 from frozenseg.inference.predictor import Predictor
 from frozenseg.inference.segmentation import Segmentation
+from frozenseg.inference.test_time_augmentation import Augmentation, AugmentedPredictor
 from frozenseg.modeling.frozenseg import FrozenSeg
-from frozenseg.vocabulary.text_classifier import build_text_classifier
+from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 Task = Literal["panoptic", "semantic", "instance"]
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 VocabularyLike = str | Path | Sequence[str] | Vocabulary
+
+OUTPUTS = ("semantic", "panoptic", "instance", "proposals")
+Predict = Predictor | AugmentedPredictor | OnlySamPredictor
 
 KEPT_VOCABULARIES = 8  # whose text embeddings stay in memory
 
@@ -32,17 +39,20 @@ class Segmenter:
     """A trained model, ready for any vocabulary.
 
     Args:
+        model: the trained model; or CLIP alone, for results from SAM's masks and nothing else.
         training: the classes that the model was trained on; the others count as unseen (eq. 3).
         postprocess: thresholds; which outputs are made is the task's to say.
         short_side, long_side: images are scaled so that the short side has ``short_side`` pixels,
             or less where the long one would exceed ``long_side``.
         cache_dir: text embeddings are kept here between runs; None keeps none.
+        mask_ensemble: SAM's masks have a say in semantic results (eq. 4); None: they have none.
+        augmentation: semantic results are means over variants of the image.
     """
 
     def __init__(
         self,
         *,
-        model: FrozenSeg,
+        model: FrozenSeg | ClipAlone,
         training: Vocabulary,
         ensemble: ClassEnsemble,
         postprocess: Postprocess,
@@ -50,6 +60,8 @@ class Segmenter:
         long_side: int = 1333,
         device: torch.device | str = "cpu",
         cache_dir: Path | None = None,
+        mask_ensemble: MaskEnsemble | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.training = training
@@ -57,6 +69,7 @@ class Segmenter:
         self.ensemble, self.postprocess = ensemble, postprocess
         self.device = torch.device(device)
         self.cache_dir = cache_dir
+        self.mask_ensemble, self.augmentation = mask_ensemble, augmentation
         self.predictor = lru_cache(KEPT_VOCABULARIES)(self._build_predictor)
 
     def __call__(
@@ -88,27 +101,53 @@ class Segmenter:
         predict = self.predictor(words, task)
         return [
             Segmentation(image=image, vocabulary=words, task=task, result=result)
-            for image, result in zip(originals, predict(scaled, sizes), strict=True)
+            for image, result in zip(originals, predict(scaled, sizes, originals), strict=True)
         ]
 
-    def _build_predictor(self, vocabulary: Vocabulary, task: Task | None = None) -> Predictor:
-        """What depends on the words alone; ``task`` None leaves the outputs as configured."""
+    def _build_predictor(
+        self, vocabulary: Vocabulary, *outputs: str, training: Vocabulary | None = None
+    ) -> Predict:
+        """What depends on the words alone.
+
+        Args:
+            outputs: what is made of ``OUTPUTS``; none: what is configured.
+            training: whose classes count as seen; None: those that the model was trained on.
+        """
         classifier = build_text_classifier(
             self.model.clip.encode_text,
             vocabulary,
             cache_dir=self.cache_dir,
             tower_fingerprint=self.model.clip.fingerprint,
-        )
-        only = (
-            {}
-            if task is None
-            else {name: name == task for name in ("semantic", "panoptic", "instance")}
-        )
-        return Predictor(
+        ).to(self.device)
+        postprocess = self._outputs(outputs)
+        if isinstance(self.model, ClipAlone):
+            return self._build_only_sam(self.model, classifier, postprocess)
+        predictor = Predictor(
             model=self.model,
-            classifier=classifier.to(self.device),
+            classifier=classifier,
             is_thing=torch.tensor(vocabulary.is_thing, device=self.device),
-            seen=torch.tensor(vocabulary.seen_by(self.training), device=self.device),
+            seen=torch.tensor(vocabulary.seen_by(training or self.training), device=self.device),
             ensemble=self.ensemble,
-            postprocess=replace(self.postprocess, **only),
+            postprocess=postprocess,
+            mask_ensemble=self.mask_ensemble,
         )
+        if self.augmentation is None or not postprocess.semantic:
+            return predictor
+        return AugmentedPredictor(predictor, self.augmentation)
+
+    def _build_only_sam(
+        self, model: ClipAlone, classifier: TextClassifier, postprocess: Postprocess
+    ) -> OnlySamPredictor:
+        if postprocess.panoptic or postprocess.instance or self.mask_ensemble is None:
+            raise UserError(
+                "SAM's masks alone give semantic results only: ask for the task semantic, or set "
+                "MODEL.MASK_FORMER.TEST.PANOPTIC_ON and INSTANCE_ON to False"
+            )
+        return OnlySamPredictor(
+            model=model, classifier=classifier, source=self.mask_ensemble.source
+        )
+
+    def _outputs(self, asked: tuple[str, ...]) -> Postprocess:
+        if not asked:
+            return self.postprocess
+        return replace(self.postprocess, **{name: name in asked for name in OUTPUTS})
