@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from frozenseg.data.images import read_image, read_label_map
+from frozenseg.data.images import open_image, read_label_map
 from frozenseg.data.preparation import Preparation, input_files, run_script, save_labels
 from frozenseg.data.specs import dataset_spec
 from frozenseg.errors import UserError
@@ -56,7 +56,7 @@ def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
 
 def convert(lookup: np.ndarray, job: Job) -> None:
     """The label map is written last: where it is, the picture is."""
-    picture = Image.fromarray(read_image(job.source).permute(1, 2, 0).numpy())
+    picture = open_image(job.source).convert("RGB")  # as stored, for so are its labels
     segmentation = job.source.with_name(f"{job.source.stem}_seg.png")
     labels = labels_of(read_label_map(segmentation), lookup, path=segmentation)
     if labels.shape[::-1] != picture.size:

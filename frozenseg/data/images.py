@@ -30,7 +30,7 @@ def read_image(source: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor
         return _from_array(source, name="the array")
     if isinstance(source, Image.Image):
         return _to_tensor(_to_rgb(source, name="the image"))
-    return _to_tensor(_to_rgb(_open(Path(source).expanduser()), name=str(source)))
+    return _to_tensor(_to_rgb(open_image(Path(source).expanduser()), name=str(source)))
 
 
 def read_label_map(path: Path) -> np.ndarray:
@@ -39,7 +39,7 @@ def read_label_map(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, no image, or truncated.
     """
-    return np.asarray(_open(path))
+    return np.asarray(open_image(path))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -53,8 +53,12 @@ def image_size(path: Path) -> tuple[int, int]:
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
-def _open(path: Path) -> Image.Image:
-    """The decoded image; its file is closed again."""
+def open_image(path: Path) -> Image.Image:
+    """A file's image as it is stored: decoded, in its own mode, not turned upright.
+
+    Raises:
+        UserError: the file is missing, no image, truncated or far too large.
+    """
     with _opened(path) as image:
         try:
             image.load()

@@ -151,8 +151,8 @@ def _parse_string(value: str, *, like: Vocabulary | None) -> Vocabulary:
     if word in builtin_names():
         return builtin_vocabulary(word)
     if not re.search(r"[;\n]", value):
-        path = Path(word).expanduser()
-        if os.path.isfile(path):  # unlike Path.is_file, says no to a name that is too long
+        path = Path(os.path.expanduser(word))  # these two never fail, unlike Path's
+        if os.path.isfile(path):
             return read_vocabulary(path, like=like)
         if path.suffix == ".txt" or word.startswith(("/", "./", "../", "~")):
             raise UserError(f"no vocabulary file {word}: give an existing text file, or words")
@@ -194,7 +194,9 @@ def _parse_prompt_file(lines: list[str], *, expected: int | None) -> Vocabulary:
     first = lines[0]
     if "invalid" in first.lower() or lines.count(first) > 1 or len(lines) - 1 == expected:
         lines = [line for line in lines if line != first]
-    synonyms = tuple(tuple(dict.fromkeys(_split(line))) for line in lines)
+    synonyms = tuple(tuple(dict.fromkeys(filter(None, _split(line)))) for line in lines)
+    if not all(synonyms):
+        raise UserError(f"line {synonyms.index(()) + 1} of the prompt file has no word: add one")
     return Vocabulary(synonyms, (True,) * len(synonyms))
 
 

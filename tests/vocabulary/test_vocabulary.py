@@ -95,6 +95,7 @@ def test_list_string_and_file_agree(tmp_path_factory: pytest.TempPathFactory, ra
         ("ade20k_15", "did you mean 'ade20k_150'"),
         ("words.txt", "no vocabulary file words.txt"),
         ("./words", "no vocabulary file"),
+        ("~nobody-of-this-name", "no vocabulary file"),
         (Path("nowhere/words.lst"), "cannot read the vocabulary file"),
         (Path("."), "cannot read the vocabulary file"),
     ],
@@ -176,6 +177,11 @@ class TestOfficialPromptFiles:
     def test_a_string_shared_by_two_classes_is_kept(self, tmp_path: Path) -> None:
         path = self.write(tmp_path, "0:box,case,box", "1:case")
         assert parse_vocabulary(path).synonyms == (("box", "case"), ("case",))
+
+    def test_a_class_without_a_word_is_refused(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path, "0:road,", "1: ,")
+        with pytest.raises(UserError, match="line 2 of the prompt file has no word"):
+            parse_vocabulary(path)
 
     def test_thing_flags_and_colours_come_from_the_data_set(self, tmp_path: Path) -> None:
         like = Vocabulary((("a",), ("b",)), (False, True), ((1, 2, 3), (4, 5, 6)))

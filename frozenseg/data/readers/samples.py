@@ -65,9 +65,10 @@ class DatasetSamples(Sequence[Sample]):
                 f"{next(iter(missing))} is missing{more}: fetch or make it as datasets/README.md "
                 "says, or leave such images out with --skip-bad"
             )
-        self._rows = [
-            row for row in range(len(ids)) if missing.keys().isdisjoint(self._files([row]))
-        ]
+        self._rows: Sequence[int] = range(len(ids))
+        if missing:
+            bad = missing.keys()
+            self._rows = [row for row in self._rows if bad.isdisjoint(self._files([row]))]
         if not self._rows:
             raise UserError(f"no picture {root / images} is left: see datasets/README.md")
 
