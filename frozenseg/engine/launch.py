@@ -19,6 +19,7 @@ from frozenseg.engine.stop import REQUEUE_EXIT_CODE
 from frozenseg.errors import UserError
 
 TIMEOUT = timedelta(minutes=30)  # after which a process that waits for a hung one gives up
+NO_CUDA = "MODEL.DEVICE is cuda but PyTorch finds no CUDA device: set it to auto or cpu"
 AGREED = (0, REQUEUE_EXIT_CODE)  # statuses that all processes reach together
 
 
@@ -79,9 +80,7 @@ def process_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(
-            f"MODEL.DEVICE is {name} but PyTorch finds no CUDA device: set it to auto or cpu"
-        )
+        raise UserError(NO_CUDA)
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     device = torch.device(name)
@@ -150,7 +149,9 @@ def _check(group: Group, device: str) -> None:
             "several machines need to know where they meet: pass --dist-url tcp://FIRST_MACHINE:PORT"
         )
     available = torch.cuda.device_count()
-    if device != "cpu" and group.num_gpus > available:
+    if device == "cuda" and not available:
+        raise UserError(NO_CUDA)
+    if device == "cuda" and group.num_gpus > available:
         raise UserError(
             f"--num-gpus is {group.num_gpus} but this machine has {available}: use at most that "
             "many, and --accumulate to keep the batch"
