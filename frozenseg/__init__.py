@@ -51,13 +51,14 @@ def model_config(
     *,
     weights: str | Path | None = None,
     device: str | None = None,
+    over: Sequence[str | Path] = (),
     overrides: Sequence[str] = (),
 ) -> "CfgNode":
-    """The configuration behind ``load``, with further ``KEY VALUE`` pairs."""
+    """The configuration behind ``load``, with further files over it and ``KEY VALUE`` pairs."""
     from frozenseg.config import load_config
 
     config, shipped = BUILTIN_MODELS.get(str(model), (model, None))
     weights = weights or shipped
     chosen = [] if weights is None else ["MODEL.WEIGHTS", str(weights)]
     chosen += [] if device is None else ["MODEL.DEVICE", device]
-    return load_config(config, [*chosen, *overrides])
+    return load_config(config, [*chosen, *overrides], over=over)

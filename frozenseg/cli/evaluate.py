@@ -12,7 +12,7 @@ ALIASES = {"shapes": "shapes_val"}
 
 def evaluate(
     dataset: Annotated[
-        str, typer.Option(help="'shapes', or a registered name (see: frozenseg datasets).")
+        str, typer.Option(help="'shapes', a file below configs/eval, or a registered name.")
     ] = "shapes",
     model: Annotated[
         str, typer.Option(help="'shapes', the miniature model, or a YAML file.")
@@ -36,6 +36,9 @@ def evaluate(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted evaluation.")
     ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images with a missing or damaged file.")
+    ] = False,
     opts: Annotated[
         list[str] | None,
         typer.Argument(help="Keys and values that override the file's.", show_default=False),
@@ -43,7 +46,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model: panoptic quality, mIoU and mask AP, also of seen and unseen classes.
 
-    Writes metrics.json and a table per task (CSV).
+    Test sizes and tasks are those of the data set's file below configs/eval. Writes metrics.json,
+    a table per task (CSV) and, with --skip-bad, what was left out.
 
     Example: frozenseg evaluate --dataset shapes --output output/shapes
     """
@@ -52,14 +56,34 @@ def evaluate(
     from frozenseg.evaluation import metrics_table
     from frozenseg.inference.build import build_segmenter
 
+    name, over = _test_set(dataset)
     overrides = [*(opts or []), *([] if ensemble else _decoder_alone())]
-    cfg = model_config(model, weights=weights, device=device, overrides=overrides)
+    cfg = model_config(model, weights=weights, device=device, over=over, overrides=overrides)
     with errors.status("loading the model"):
         segmenter = build_segmenter(cfg)
-    name = ALIASES.get(dataset, dataset)
-    report = evaluate_dataset(cfg, segmenter, name, output, resume=resume, limit=limit)
+    report = evaluate_dataset(
+        cfg, segmenter, name, output, resume=resume, limit=limit, skip_bad=skip_bad
+    )
     console.print(metrics_table(report.metrics, title=name))
     console.print(f"written: {output / 'metrics.json'}", highlight=False, markup=False)
+    if report.skipped:
+        note = f"left out: {len(report.skipped)} bad files, listed in {output / 'skipped.txt'}"
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+
+def _test_set(dataset: str) -> tuple[str, list[Path]]:
+    """The registered name, and the file with the test sizes and tasks of that data set."""
+    from frozenseg.config import CONFIG_ROOT, load_config
+    from frozenseg.data.catalog import SHAPES
+    from frozenseg.data.specs import dataset_spec
+
+    name = ALIASES.get(dataset, dataset)
+    if name in SHAPES:
+        return name, []
+    own = CONFIG_ROOT / "eval" / f"{dataset}.yaml"
+    if own.is_file():
+        return load_config(own).DATASETS.TEST[0], [own]
+    return name, [own.with_stem(dataset_spec(name).vocabulary)]
 
 
 def _decoder_alone() -> list[str]:

@@ -50,7 +50,11 @@ def assemble(
     """Samples from readers that are open: the first one there is says which images there are."""
     index = panoptic or instances
     ids, stems = (index.image_ids, index.stems) if index else (listed_stems(spec, root),) * 2
-    wants_map = "panoptic" in tasks or ("instance" in tasks and spec.instances is None)
+    wants_map = (
+        "panoptic" in tasks
+        or ("instance" in tasks and spec.instances is None)
+        or ("semantic" in tasks and spec.scoring == "cityscapes")  # its objects, for iIoU
+    )
     return DatasetSamples(
         root=root,
         images=spec.images,

@@ -39,11 +39,14 @@ class Attempts(Dataset[Item | BadSample], Generic[Key, Item]):
             raise RuntimeError(f"sample {key} could not be read: {error}") from error
 
 
-def without_bad(items: Iterable[Item | BadSample], *, skip_bad: bool) -> list[Item]:
+def without_bad(
+    items: Iterable[Item | BadSample], *, skip_bad: bool, skipped: list[str] | None = None
+) -> list[Item]:
     """The items that could be read, in order.
 
     Raises:
-        UserError: one could not, and ``skip_bad`` is off; otherwise it is logged.
+        UserError: one could not, and ``skip_bad`` is off; otherwise it is logged, and the reason
+            added to ``skipped``.
     """
     good: list[Item] = []
     for item in items:
@@ -51,6 +54,8 @@ def without_bad(items: Iterable[Item | BadSample], *, skip_bad: bool) -> list[It
             good.append(item)
         elif skip_bad:
             logger.warning("skipped: %s", item.reason)
+            if skipped is not None:
+                skipped.append(item.reason)
         else:
             raise UserError(item.reason)
     return good

@@ -1,26 +1,16 @@
 """Where a configuration becomes the parts of a training or an evaluation."""
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
-
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from frozenseg.config import ConfigError
 from frozenseg.data.augmentation import resize_for_test
-from frozenseg.data.catalog import dataset_vocabulary
 from frozenseg.data.mapper import TrainingMapper
-from frozenseg.data.specs import Task
-from frozenseg.engine.evaluate import Judge
 from frozenseg.engine.optimizer import ClippedAdamW, build_optimizer
 from frozenseg.engine.schedule import Schedule, cosine, multi_step, warmed_up
-from frozenseg.evaluation import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
 from frozenseg.losses import Criterion, HungarianMatcher
-from frozenseg.structures import Result, Sample
-
-UNASKED = "a judge of this task was built without asking model and data set for it"
+from frozenseg.structures import Sample
 
 
 def build_criterion(cfg: CfgNode) -> Criterion:
@@ -108,65 +98,6 @@ class ImagePreparation:
 def build_preparation(cfg: CfgNode) -> ImagePreparation:
     """What evaluation does to a sample's image."""
     return ImagePreparation(short_side=cfg.INPUT.MIN_SIZE_TEST, long_side=cfg.INPUT.MAX_SIZE_TEST)
-
-
-def evaluated_tasks(cfg: CfgNode, offered: Sequence[Task]) -> tuple[Task, ...]:
-    """Of the tasks that a data set offers, those that the configuration asks for."""
-    test = cfg.MODEL.MASK_FORMER.TEST
-    asked = {
-        "panoptic": test.PANOPTIC_ON,
-        "semantic": test.SEMANTIC_ON,
-        "instance": test.INSTANCE_ON,
-    }
-    return tuple(task for task in offered if asked[task])
-
-
-def build_judges(
-    cfg: CfgNode, name: str, tasks: Sequence[Task], *, ignore_label: int = 255
-) -> list[Judge]:
-    """What a data set is evaluated by, each also for seen and unseen classes apart."""
-    words = dataset_vocabulary(name)
-    about: dict[str, Any] = {
-        "seen": words.seen_by(dataset_vocabulary(cfg.DATASETS.TRAIN[0])),
-        "names": words.names,
-    }
-    judges = {
-        "panoptic": Judge(
-            "panoptic",
-            partial(PanopticEvaluator, is_thing=words.is_thing, **about),
-            _feed_panoptic,
-        ),
-        "semantic": Judge(
-            "semantic",
-            partial(SemanticEvaluator, num_classes=len(words), ignore_label=ignore_label, **about),
-            _feed_semantic,
-        ),
-        "instance": Judge(
-            "instance",
-            partial(InstanceEvaluator, is_thing=words.is_thing, **about),
-            _feed_instances,
-        ),
-    }
-    return [judges[task] for task in tasks]
-
-
-def _feed_panoptic(evaluator: PanopticEvaluator, result: Result, sample: Sample) -> None:
-    assert result.panoptic is not None and sample.panoptic is not None, UNASKED
-    evaluator.process(result.panoptic, sample.panoptic)
-
-
-def _feed_semantic(evaluator: SemanticEvaluator, result: Result, sample: Sample) -> None:
-    assert result.semantic is not None and sample.semantic is not None, UNASKED
-    evaluator.process(result.semantic.argmax(dim=0), sample.semantic)
-
-
-def _feed_instances(evaluator: InstanceEvaluator, result: Result, sample: Sample) -> None:
-    assert result.instances is not None, UNASKED
-    if sample.instances is not None:
-        evaluator.process_annotations(result.instances, sample.instances)
-    else:
-        assert sample.panoptic is not None, UNASKED
-        evaluator.process(result.instances, sample.panoptic)
 
 
 def _expect(name: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -52,6 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS, or the last checkpoint")
     add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    add(
+        "--skip-bad",
+        action="store_true",
+        help="native engine: leave out images with a missing or damaged file, and list them",
+    )
     add("--output", metavar="DIR", help="the same as OUTPUT_DIR DIR at the end")
     add(
         "--accumulate",
@@ -97,6 +102,7 @@ def _run(engine: str, cfg: CfgNode, options: argparse.Namespace) -> int:
                 eval_only=options.eval_only,
                 accumulate=options.accumulate,
                 wandb_project=options.wandb,
+                skip_bad=options.skip_bad,
             ),
         )
     except UserError as error:
@@ -104,10 +110,10 @@ def _run(engine: str, cfg: CfgNode, options: argparse.Namespace) -> int:
 
 
 def _run_detectron2(cfg: CfgNode, options: argparse.Namespace) -> int:
-    if options.accumulate != 1 or options.wandb is not None:
+    if options.accumulate != 1 or options.wandb is not None or options.skip_bad:
         raise UserError(
-            "--accumulate and --wandb belong to the native engine: leave them out, or pass "
-            "--engine native"
+            "--accumulate, --wandb and --skip-bad belong to the native engine: leave them out, or "
+            "pass --engine native"
         )
     from frozenseg.detectron2.run import run
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -29,16 +30,17 @@ from frozenseg.structures import Result, Sample
 logger = logging.getLogger(__name__)
 
 Size = tuple[int, int]
-Predict = Callable[[list[Tensor], list[Size]], list[Result]]
+Predict = Callable[[list[Tensor], list[Size], list[Tensor]], list[Result]]
 
 BLOCKS = "blocks"  # what has been seen so far; goes when the report is made
 KEY = "key.json"
+SKIPPED = "skipped"
 
 
 class Judge(NamedTuple):
     """A measure of quality: a fresh evaluator, and what it is fed of each image."""
 
-    task: str
+    name: str
     make: Callable[[], Evaluator]
     feed: Callable[[Any, Result, Sample], None]
 
@@ -54,7 +56,8 @@ class Report(NamedTuple):
     """What an evaluation found."""
 
     metrics: dict[str, float]  # flat names, percent
-    per_class: dict[str, list[Row]]  # by task
+    per_class: dict[str, list[Row]]  # by judge
+    skipped: tuple[str, ...] = ()  # why samples were left out, a sentence each
 
 
 def evaluate(
@@ -78,9 +81,10 @@ def evaluate(
 
     Args:
         prepare: the image as the model shall see it; runs in the workers.
-        predict: prepared images and the sizes that the results shall have.
+        predict: takes prepared images, the sizes that the results shall have, and the images
+            as they were.
         key: what the results depend on: weights, configuration, data set.
-        skip_bad: leave out samples that cannot be read, and log them.
+        skip_bad: leave out samples that cannot be read; they are logged and in the report.
 
     Raises:
         UserError: a sample cannot be read, and ``skip_bad`` is off.
@@ -101,11 +105,18 @@ def evaluate(
         num_workers=num_workers,
         collate_fn=as_list,
         timeout=WORKER_TIMEOUT if num_workers else 0,
+        generator=torch.Generator(),  # its own, so that a training's random numbers are not moved
     )
-    stream = (without_bad(items, skip_bad=skip_bad) for items in loader)
+    stream = iter(loader)
     with ProgressBar(total=len(todo), shown=is_main_process(), what="evaluating") as bar:
         for block, batches in todo.items():
-            store.save(block, judged(islice(stream, len(batches)), predict, judges))
+            skipped: list[str] = []
+            good = (
+                without_bad(items, skip_bad=skip_bad, skipped=skipped)
+                for items in islice(stream, len(batches))
+            )
+            evaluators = judged(good, predict, judges)
+            store.save(block, evaluators, skipped)
             bar.advance()
     wait_for_all()
     report = store.report(range(len(blocks)))
@@ -122,7 +133,9 @@ def judged(
     evaluators = [judge.make() for judge in judges]
     for batch in batches:
         sizes = [(each.sample.image.shape[-2], each.sample.image.shape[-1]) for each in batch]
-        results = predict([each.image for each in batch], sizes)
+        results = predict(
+            [each.image for each in batch], sizes, [each.sample.image for each in batch]
+        )
         for judge, evaluator in zip(judges, evaluators, strict=True):
             for result, each in zip(results, batch, strict=True):
                 judge.feed(evaluator, result, each.sample)
@@ -149,9 +162,9 @@ class BlockStore:
     def has(self, block: int) -> bool:
         return self._path(block).exists()
 
-    def save(self, block: int, evaluators: Sequence[Evaluator]) -> None:
-        arrays = {
-            f"{judge.task}/{name}": array
+    def save(self, block: int, evaluators: Sequence[Evaluator], skipped: Sequence[str]) -> None:
+        arrays = {SKIPPED: np.array(skipped, dtype=np.str_)} | {
+            f"{judge.name}/{name}": array
             for judge, evaluator in zip(self.judges, evaluators, strict=True)
             for name, array in evaluator.state_dict().items()
         }
@@ -160,16 +173,19 @@ class BlockStore:
 
     def report(self, blocks: Sequence[int]) -> Report:
         """Everything that the blocks' judges have seen, in the order of blocks."""
-        evaluators = {judge.task: judge.make() for judge in self.judges}
+        evaluators = {judge.name: judge.make() for judge in self.judges}
+        skipped: list[str] = []
         for block in blocks:
             with np.load(self._path(block), allow_pickle=False) as arrays:
-                for task, evaluator in evaluators.items():
-                    own = (name for name in arrays.files if name.startswith(f"{task}/"))
-                    evaluator.merge({name.removeprefix(f"{task}/"): arrays[name] for name in own})
+                skipped += arrays[SKIPPED].tolist()
+                for judge, evaluator in evaluators.items():
+                    own = (name for name in arrays.files if name.startswith(f"{judge}/"))
+                    evaluator.merge({name.removeprefix(f"{judge}/"): arrays[name] for name in own})
         metrics: dict[str, float] = {}
         for evaluator in evaluators.values():
             metrics |= evaluator.evaluate()
-        return Report(metrics, {task: each.per_class() for task, each in evaluators.items()})
+        rows = {judge: each.per_class() for judge, each in evaluators.items()}
+        return Report(metrics, rows, tuple(skipped))
 
     def _path(self, block: int) -> Path:
         return self.folder / f"{block:06d}.npz"

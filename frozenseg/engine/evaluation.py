@@ -1,32 +1,43 @@
 """Evaluating a model on the data sets that its configuration names."""
 
 import hashlib
+import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from fvcore.common.config import CfgNode
 
-from frozenseg.data.catalog import SHAPES, dataset_samples, dataset_vocabulary
-from frozenseg.data.specs import Task, dataset_spec
-from frozenseg.engine.build import build_judges, build_preparation, evaluated_tasks
+from frozenseg.config import ConfigError
+from frozenseg.data.build import build_known_vocabulary, build_test_vocabulary
+from frozenseg.data.catalog import SHAPES, dataset_samples
+from frozenseg.data.readers.samples import DatasetSamples
+from frozenseg.engine.build import build_preparation
 from frozenseg.engine.distributed import is_main_process
 from frozenseg.engine.evaluate import Report, Samples, evaluate
+from frozenseg.engine.judges import build_judges, evaluated_tasks, measures_recall
 from frozenseg.engine.run_folder import config_digest
 from frozenseg.evaluation import write_report
+from frozenseg.files import written_whole
 from frozenseg.inference.build import build_segmenter
 from frozenseg.inference.segmenter import Segmenter
 from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.structures import Sample
+from frozenseg.vocabulary.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-ALL_TASKS: tuple[Task, ...] = ("panoptic", "semantic", "instance")
 SHAPES_AT_ONCE = 8  # images of one size; real ones go one by one, as in published evaluations
 
 
 def evaluate_datasets(
-    cfg: CfgNode, model: FrozenSeg, folder: Path, *, resume: bool = False
+    cfg: CfgNode,
+    model: FrozenSeg,
+    folder: Path,
+    *,
+    resume: bool = False,
+    skip_bad: bool = False,
 ) -> dict[str, Report]:
     """A report for each of ``DATASETS.TEST``, also written to ``folder/<data set>``.
 
@@ -34,7 +45,9 @@ def evaluate_datasets(
     """
     segmenter = build_segmenter(cfg, model=model)
     return {
-        name: evaluate_dataset(cfg, segmenter, name, folder / name, resume=resume)
+        name: evaluate_dataset(
+            cfg, segmenter, name, folder / name, resume=resume, skip_bad=skip_bad
+        )
         for name in cfg.DATASETS.TEST
     }
 
@@ -46,28 +59,61 @@ def evaluate_dataset(
     folder: Path,
     *,
     resume: bool = False,
+    skip_bad: bool = False,
     limit: int | None = None,
 ) -> Report:
-    """The report of a data set, or of its first ``limit`` images; also written to ``folder``."""
-    offered, ignore_label = offered_tasks(name)
-    tasks = evaluated_tasks(cfg, offered)
-    samples = FirstSamples(dataset_samples(name, tasks=tasks), limit)
+    """The report of a data set, or of its first ``limit`` images; also written to ``folder``.
+
+    ``skip_bad`` leaves out images with a missing or damaged file; the report and ``skipped.txt``
+    list them.
+    """
+    tasks, recall = evaluated_tasks(cfg, name), measures_recall(cfg, name)
+    if not (tasks or recall):
+        raise ConfigError(
+            f"nothing is to be measured on {name}: turn one of MODEL.MASK_FORMER.TEST.PANOPTIC_ON, "
+            "SEMANTIC_ON and INSTANCE_ON on"
+        )
+    words, known = build_test_vocabulary(cfg, name), build_known_vocabulary(cfg, name)
+    annotations = {*tasks, "semantic"} if recall else set(tasks)
+    every = dataset_samples(name, tasks=annotations, skip_bad=skip_bad)
+    samples = FirstSamples(every, limit)
     logger.info("evaluating %s: %d images, %s", name, len(samples), ", ".join(tasks))
-    digests = f"{config_digest(cfg)} {weights_digest(segmenter.model)}"
+    digests = f"{config_digest(cfg)} {weights_digest(segmenter.model)} {words_digest(words, known)}"
+    outputs = (*tasks, "proposals") if recall else tasks
     report = evaluate(
         samples,
         prepare=build_preparation(cfg),
-        predict=segmenter.predictor(dataset_vocabulary(name)),
-        judges=build_judges(cfg, name, tasks, ignore_label=ignore_label),
+        predict=segmenter.predictor(words, *outputs, training=known),
+        judges=build_judges(cfg, name),
         folder=folder,
         key=f"{name} {len(samples)} {digests}",
         resume=resume,
         batch_size=SHAPES_AT_ONCE if name in SHAPES else 1,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+        skip_bad=skip_bad,
     )
+    report = report._replace(skipped=(*missing_files(every), *report.skipped))
     if is_main_process():
         write_report(folder, report.metrics, report.per_class)
+        note_skipped(folder, report.skipped)
     return report
+
+
+def missing_files(samples: Samples) -> list[str]:
+    """Why images of a data set on the disk were left out before it began, a sentence each."""
+    if not isinstance(samples, DatasetSamples):
+        return []
+    return [f"{path} is {reason}" for path, reason in samples.skipped]
+
+
+def note_skipped(folder: Path, reasons: Sequence[str]) -> None:
+    """Says how many files were left out, and lists them in ``skipped.txt``."""
+    path = folder / "skipped.txt"
+    path.unlink(missing_ok=True)
+    if reasons:
+        with written_whole(path) as part:
+            part.write_text("\n".join(reasons) + "\n", encoding="utf8")
+        logger.warning("left out because of %d bad files: %s lists them", len(reasons), path)
 
 
 class FirstSamples:
@@ -106,9 +152,7 @@ def weights_digest(model: FrozenSeg) -> str:
     return digest.hexdigest()[:16]
 
 
-def offered_tasks(name: str) -> tuple[tuple[Task, ...], int]:
-    """What a data set can be evaluated for, and the label of pixels that count for nothing."""
-    if name in SHAPES:
-        return ALL_TASKS, 255
-    spec = dataset_spec(name)
-    return spec.tasks, 255 if spec.semantic is None else spec.semantic.ignore_label
+def words_digest(*vocabularies: Vocabulary) -> str:
+    """A short name of the words, which may come from a file that changes."""
+    words = json.dumps([each.synonyms for each in vocabularies])
+    return hashlib.sha256(words.encode()).hexdigest()[:16]

@@ -39,6 +39,7 @@ class RunOptions(NamedTuple):
     eval_only: bool = False
     accumulate: int = 1
     wandb_project: str | None = None
+    skip_bad: bool = False
 
 
 def run(cfg: CfgNode, options: RunOptions) -> int:
@@ -51,7 +52,7 @@ def run(cfg: CfgNode, options: RunOptions) -> int:
     set_up_logging(folder, rank=process_rank())
     logger.info("engine: native, output: %s", folder)
     if options.eval_only:
-        return _evaluate_alone(cfg, folder, resume=options.resume)
+        return _evaluate_alone(cfg, folder, options)
     with ExitStack() as writers:
         with StopRequest() as stop:
             trainer = _prepare(cfg, folder, options)
@@ -59,7 +60,7 @@ def run(cfg: CfgNode, options: RunOptions) -> int:
                 writers.callback(writer.close)
             status = _train(trainer, stop)
         if status == 0:
-            _finish(cfg, trainer, folder, resume=options.resume)
+            _finish(cfg, trainer, folder, options)
     return status
 
 
@@ -75,18 +76,19 @@ def _train(trainer: Trainer, stop: StopRequest) -> int:
     return REQUEUE_EXIT_CODE
 
 
-def _finish(cfg: CfgNode, trainer: Trainer, folder: Path, *, resume: bool) -> None:
+def _finish(cfg: CfgNode, trainer: Trainer, folder: Path, options: RunOptions) -> None:
     """Gives the last weights their final name and evaluates them."""
     if is_main_process():
         publish_weights(trainer.checkpoints.paths()[0], folder / FINAL_WEIGHTS)
-    reports = _evaluate(cfg, trainer.step.model, folder / "inference", resume=resume)
+    reports = _evaluate(cfg, trainer.step.model, folder / "inference", options)
     if reports and is_main_process():
         write_all(trainer.writers, trainer.iteration, flat_metrics(reports))
 
 
 def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Trainer:
     def evaluate(model: FrozenSeg, iteration: int) -> Mapping[str, float]:
-        return flat_metrics(evaluate_datasets(cfg, model, folder / f"inference-{iteration:07d}"))
+        part = folder / f"inference-{iteration:07d}"
+        return flat_metrics(evaluate_datasets(cfg, model, part, skip_bad=options.skip_bad))
 
     trainer = build_trainer(
         cfg,
@@ -94,6 +96,7 @@ def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Trainer:
         resume=options.resume,
         accumulate=options.accumulate,
         wandb_project=options.wandb_project,
+        skip_bad=options.skip_bad,
         evaluate=evaluate if cfg.DATASETS.TEST else None,
     )
     if is_main_process():
@@ -104,7 +107,7 @@ def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Trainer:
     return trainer
 
 
-def _evaluate_alone(cfg: CfgNode, folder: Path, *, resume: bool) -> int:
+def _evaluate_alone(cfg: CfgNode, folder: Path, options: RunOptions) -> int:
     """Evaluates ``MODEL.WEIGHTS``, or without it the newest checkpoint of the run."""
     weights = cfg.MODEL.WEIGHTS
     if not weights:
@@ -113,12 +116,16 @@ def _evaluate_alone(cfg: CfgNode, folder: Path, *, resume: bool) -> int:
     model = build_model(cfg)
     load_weights(model, weights)
     logger.info("weights: %s", weights)
-    _evaluate(cfg, model, folder / "inference", resume=resume)
+    _evaluate(cfg, model, folder / "inference", options)
     return 0
 
 
-def _evaluate(cfg: CfgNode, model: FrozenSeg, folder: Path, *, resume: bool) -> dict[str, Report]:
-    reports = evaluate_datasets(cfg, model, folder, resume=resume)
+def _evaluate(
+    cfg: CfgNode, model: FrozenSeg, folder: Path, options: RunOptions
+) -> dict[str, Report]:
+    reports = evaluate_datasets(
+        cfg, model, folder, resume=options.resume, skip_bad=options.skip_bad
+    )
     if is_main_process():
         for name, report in reports.items():
             Console().print(metrics_table(report.metrics, title=name))

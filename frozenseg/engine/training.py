@@ -52,6 +52,7 @@ def build_trainer(
     resume: bool = False,
     accumulate: int = 1,
     wandb_project: str | None = None,
+    skip_bad: bool = False,
     evaluate: Evaluate | None = None,
 ) -> Trainer:
     """Everything of a training, ready to run; every process must come here.
@@ -60,6 +61,7 @@ def build_trainer(
         resume: goes on from the newest checkpoint below ``OUTPUT_DIR``, if there is one.
         accumulate: into how many parts each process cuts its share of a batch.
         wandb_project: also send metrics to Weights & Biases.
+        skip_bad: leave out samples with a missing or damaged file, and log them.
         evaluate: called with the model and the iteration every ``TEST.EVAL_PERIOD`` iterations.
 
     Raises:
@@ -82,7 +84,7 @@ def build_trainer(
     return Trainer(
         step=step,
         batches=training_batches(
-            dataset_samples(only_training_set(cfg), tasks=("panoptic",)),
+            dataset_samples(only_training_set(cfg), tasks=("panoptic",), skip_bad=skip_bad),
             augment=build_mapper(cfg),
             batch_size=batch_size,
             seed=seed,
@@ -91,6 +93,7 @@ def build_trainer(
             start=samples_seen,
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             pin_memory=device.type == "cuda",
+            skip_bad=skip_bad,
         ),
         schedule=build_schedule(cfg),
         num_iterations=cfg.SOLVER.MAX_ITER,

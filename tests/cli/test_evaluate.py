@@ -39,7 +39,7 @@ def test_measures_the_shipped_model_on_the_shapes_world(run, asked, tmp_path):
     done = run("evaluate", "--dataset", "shapes", "--output", tmp_path)
     assert done.exit_code == 0, done.output
     assert (asked.name, asked.folder) == ("shapes_val", tmp_path)
-    assert asked.options == {"resume": False, "limit": None}
+    assert asked.options == {"resume": False, "limit": None, "skip_bad": False}
     assert asked.cfg.MODEL.WEIGHTS.endswith("head.safetensors")
     assert weights_of_clip(asked.cfg) == (0.4, 0.8, 0.4, 0.8)
 
@@ -63,7 +63,7 @@ def test_options_and_keys_reach_the_configuration(run, asked, tmp_path):
     )
     assert str(tmp_path / "w.pth") == asked.cfg.MODEL.WEIGHTS
     assert (asked.cfg.MODEL.DEVICE, asked.cfg.DATALOADER.NUM_WORKERS) == ("cpu", 0)
-    assert asked.options == {"resume": True, "limit": 3}
+    assert asked.options == {"resume": True, "limit": 3, "skip_bad": False}
 
 
 def test_unknown_key_ends_with_2_and_names_the_nearest(run):

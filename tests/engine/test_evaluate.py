@@ -55,8 +55,11 @@ JUDGES = [
 ]
 
 
-def predict(images: list[Tensor], sizes: list[tuple[int, int]]) -> list[Result]:
+def predict(
+    images: list[Tensor], sizes: list[tuple[int, int]], originals: list[Tensor]
+) -> list[Result]:
     assert all(size == (4, 6) for size in sizes)
+    assert [int(each.max()) for each in images] == [int(each.max()) + 100 for each in originals]
     return [Result(semantic=image.float()) for image in images]
 
 
@@ -82,10 +85,10 @@ def test_every_sample_is_judged_once_as_prepared(tmp_path: Path, num_workers: in
 
 
 def interrupted(folder: Path) -> None:
-    def dies_at_twelve(images: list[Tensor], sizes: list) -> list[Result]:
+    def dies_at_twelve(images: list[Tensor], sizes: list, originals: list) -> list[Result]:
         if int(images[0].max()) == 112:
             raise KeyboardInterrupt
-        return predict(images, sizes)
+        return predict(images, sizes, originals)
 
     with pytest.raises(KeyboardInterrupt):
         run(Grey(13), folder, predict=dies_at_twelve)
