@@ -1,6 +1,5 @@
 """The recipe in Detectron2's training loop."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from frozenseg.checkpoint.weights import load_weights, tower_notes
 from frozenseg.config import ConfigError
+from frozenseg.data.loading import Attempts
 from frozenseg.detectron2.checkpoint import SaveAndStop, TrainingParts, weights_path
 from frozenseg.detectron2.evaluation import JudgesAdapter, build_evaluator
-from frozenseg.detectron2.mapper import TestMapper, TrainMapper, VisitedRecords
+from frozenseg.detectron2.mapper import SoundBatches, TestMapper, TrainMapper, VisitedRecords
 from frozenseg.detectron2.model import FrozenSeg
-from frozenseg.detectron2.records import Entry
 from frozenseg.engine.build import autocast_type, build_adamw, build_schedule
 from frozenseg.engine.checkpoint import CheckpointFolder, check_same_towers, publish_weights
 from frozenseg.engine.optimizer import ClippedAdamW
@@ -53,11 +52,10 @@ class Trainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         precision = autocast_type(cfg)
-        if precision is not None and not torch.cuda.is_available():
-            raise ConfigError(
-                "SOLVER.AMP.ENABLED is True but Detectron2 has mixed precision on CUDA alone: set "
-                "it to False, or choose --engine native"
-            )
+        if precision is not None:
+            _needs_cuda(cfg, "SOLVER.AMP.ENABLED is True")
+        if comm.get_world_size() > 1:
+            _needs_cuda(cfg, f"the run has {comm.get_world_size()} processes")
         share_of_batch(cfg.SOLVER.IMS_PER_BATCH, accumulate=1)
         self.configured_seed = cfg.SEED
         seed = choose_seed(cfg.SEED, None)
@@ -140,35 +138,49 @@ class Trainer(DefaultTrainer):
         return LambdaLR(optimizer, build_schedule(cfg), last_epoch=start - 1)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode, *, start: int = 0) -> Iterable[list[Entry]]:
+    def build_train_loader(cls, cfg: CfgNode, *, start: int = 0) -> SoundBatches:
         """This process's batches from position ``start`` of the stream that all processes share."""
         records = get_detection_dataset_dicts(only_training_set(cfg), filter_empty=False)
         seed = choose_seed(cfg.SEED, None)
-        return build_batch_data_loader(
-            VisitedRecords(
-                DatasetFromList(records, copy=False),  # packed, so that workers share it
-                mapper=TrainMapper.from_config(cfg),
-                seed=seed,
-            ),
-            InfiniteSampler(
-                len(records),
-                seed=seed,
-                rank=comm.get_rank(),
-                world_size=comm.get_world_size(),
-                start=start,
-            ),
+        visited = VisitedRecords(
+            DatasetFromList(records, copy=False),  # packed, so that workers share it
+            mapper=TrainMapper.from_config(cfg),
+            seed=seed,
+        )
+        sampler = InfiniteSampler(
+            len(records),
+            seed=seed,
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
+            start=start,
+        )
+        loader = build_batch_data_loader(
+            Attempts(visited),
+            sampler,
             cfg.SOLVER.IMS_PER_BATCH,
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             seed=seed,  # of a generator of its own, so that the training's is not moved
         )
+        return SoundBatches(loader)
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[Entry]]:
-        return build_detection_test_loader(cfg, dataset_name, mapper=TestMapper.from_config(cfg))
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> SoundBatches:
+        attempts = Attempts(TestMapper.from_config(cfg))
+        return SoundBatches(
+            build_detection_test_loader(cfg, dataset_name, mapper=attempts.__getitem__)
+        )
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> JudgesAdapter:
         return build_evaluator(cfg, dataset_name)
+
+
+def _needs_cuda(cfg: CfgNode, why: str) -> None:
+    if not (torch.cuda.is_available() and cfg.MODEL.DEVICE.startswith("cuda")):
+        raise ConfigError(
+            f"{why}, which Detectron2 can do on CUDA alone, and MODEL.DEVICE is "
+            f"{cfg.MODEL.DEVICE}: change one of the two, or choose --engine native"
+        )
 
 
 def _with_seed(cfg: CfgNode, seed: int) -> CfgNode:

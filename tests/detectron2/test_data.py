@@ -153,6 +153,19 @@ def test_batches_do_not_depend_on_where_the_stream_was_cut(
         assert torch.equal(first["image"], second["image"])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_file_ends_in_the_readers_own_sentence(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    bad = {"file_name": "cat.jpg", "image_id": 1}
+    monkeypatch.setitem(DatasetCatalog.data, "shapes_train", lambda: [bad])
+    monkeypatch.setitem(DatasetCatalog.data, "shapes_val", lambda: [bad])
+    cfg = detectron2_config(configure(**{"DATALOADER.NUM_WORKERS": workers}))
+    for loader in (Trainer.build_train_loader(cfg), Trainer.build_test_loader(cfg, "shapes_val")):
+        with pytest.raises(UserError, match=r"^cat\.jpg has no pan_seg_file_name"):
+            next(iter(loader))
+
+
 def test_a_panoptic_record_of_detectron2_is_read(tmp_path: Path) -> None:
     colors = np.zeros((4, 6, 3), dtype=np.uint8)
     colors[:, 3:] = (7, 1, 0)  # 7 + 256

@@ -68,12 +68,12 @@ def test_scores_are_those_of_the_projects_own_evaluation(
     model = Trainer.build_model(cfg).eval()
     results = Trainer.test(cfg, model)
     predict = model.segmenter.predictor(dataset_vocabulary("shapes_val"))
-    mapped = Trainer.build_test_loader(cfg, "shapes_val").dataset
+    entries = [entry for batch in Trainer.build_test_loader(cfg, "shapes_val") for entry in batch]
     adapter = build_evaluator(cfg, "shapes_val")
     for judge in adapter.judges:
         evaluator = judge.make()
         for index, sample in enumerate(scenes):
-            (result,) = predict([mapped[index]["image"]], [(256, 256)])
+            (result,) = predict([entries[index]["image"]], [(256, 256)])
             judge.feed(evaluator, result, sample)
         for name, value in evaluator.evaluate().items():
             task, measure = name.split("/", 1)

@@ -222,11 +222,14 @@ def test_evaluation_without_weights_is_refused(configure: Configure) -> None:
         run(configure(), eval_only=True)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA has mixed precision")
-def test_mixed_precision_without_cuda_is_refused_with_what_to_do(silent: Configure) -> None:
-    cfg = detectron2_config(silent(**{"SOLVER.AMP.ENABLED": True}))
-    with pytest.raises(UserError, match="choose --engine native"):
-        Trainer(cfg)
+def test_what_detectron2_does_on_cuda_alone_is_refused_with_what_to_do(
+    silent: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"AMP.* MODEL\.DEVICE is cpu: .* --engine native"):
+        Trainer(detectron2_config(silent(**{"SOLVER.AMP.ENABLED": True})))
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+    with pytest.raises(UserError, match=r"2 processes.* MODEL\.DEVICE is cpu"):
+        Trainer(detectron2_config(silent()))
 
 
 def test_the_loss_scale_is_off_before_the_gradient_is_clipped() -> None:
