@@ -1,0 +1,139 @@
+#!/usr/bin/env python
+"""Says how two runs differ: configuration, surroundings, losses, results.
+
+python tools/compare_runs.py output/shapes/frozenseg output/shapes/no_injectors
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from frozenseg.engine.metrics import read_json_lines
+from frozenseg.engine.run_folder import CONFIG, differences
+
+METRICS = "metrics.jsonl"
+SHOWN = ("total_loss", "gradient_norm", "seconds_per_iteration", "data_wait_share", "memory_gib")
+
+
+class Run(NamedTuple):
+    """What a run folder holds."""
+
+    folder: Path
+    config: Mapping
+    environment: Mapping
+    steps: dict[int, dict[str, float]]  # training numbers by iteration
+    results: dict[str, float]  # by data set and measure
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run folder; what is missing counts as empty, but for the configuration."""
+    if not (folder / CONFIG).exists():
+        sys.exit(f"error: {folder} holds no {CONFIG}: give the OUTPUT_DIR of a run")
+    environment, metrics = folder / "environment.json", folder / METRICS
+    records = read_json_lines(metrics) if metrics.exists() else []
+    return Run(
+        folder=folder,
+        config=yaml.safe_load((folder / CONFIG).read_text(encoding="utf8")),
+        environment=json.loads(environment.read_text()) if environment.exists() else {},
+        steps={
+            record["iteration"]: {k: v for k, v in record.items() if v is not None}
+            for record in records
+            if "total_loss" in record
+        },
+        results={
+            f"{path.parent.name} {measure}": value
+            for path in sorted(folder.glob("inference/*/metrics.json"))
+            for measure, value in json.loads(path.read_text()).items()
+            if value is not None
+        },
+    )
+
+
+def changed_table(title: str, before: Mapping, after: Mapping) -> Table | str:
+    table = Table("key", "first", "second", title=title, title_justify="left")
+    for key, old, new in differences(before, after):
+        table.add_row(key, str(old), str(new))
+    return table if table.row_count else f"{title}: the same"
+
+
+def numbers_table(title: str, rows: Iterator[tuple[str, float, float]]) -> Table | str:
+    table = Table("", "first", "second", "difference", title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, first, second in rows:
+        table.add_row(name, f"{first:.4g}", f"{second:.4g}", f"{second - first:+.4g}")
+    return table if table.row_count else f"{title}: nothing that both have"
+
+
+def training_rows(first: Run, second: Run) -> Iterator[tuple[str, float, float]]:
+    """Means of the second half of the iterations that both runs have written."""
+    common = sorted(first.steps.keys() & second.steps.keys())
+    late = common[len(common) // 2 :]
+    for name in SHOWN:
+        values = [
+            [run.steps[iteration][name] for iteration in late if name in run.steps[iteration]]
+            for run in (first, second)
+        ]
+        if all(values):
+            means = [sum(each) / len(each) for each in values]
+            yield name, means[0], means[1]
+
+
+def result_rows(first: Run, second: Run) -> Iterator[tuple[str, float, float]]:
+    for name in first.results:
+        if name in second.results:
+            yield name, first.results[name], second.results[name]
+
+
+def largest_loss_difference(first: Run, second: Run, *, last: int | None = None) -> float:
+    """The largest relative difference of any loss at a common iteration, up to ``last``.
+
+    nan where there is none to compare.
+    """
+    common = (n for n in first.steps.keys() & second.steps.keys() if last is None or n <= last)
+    pairs = [
+        (first.steps[iteration][name], second.steps[iteration].get(name, math.nan))
+        for iteration in common
+        for name in first.steps[iteration]
+        if "loss" in name
+    ]
+    relative = [abs(a - b) / max(abs(a), abs(b), 1e-12) for a, b in pairs]
+    return math.nan if any(map(math.isnan, relative)) else max(relative, default=math.nan)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Says how two runs differ: configuration, surroundings, losses, results."
+    )
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    parser.add_argument(
+        "--same-losses",
+        type=float,
+        metavar="TOLERANCE",
+        help="exit with 1 if a loss at a common iteration differs by more, relatively",
+    )
+    parser.add_argument("--last", type=int, metavar="N", help="look at losses up to iteration N")
+    options = parser.parse_args()
+    first, second = read_run(options.first), read_run(options.second)
+    console = Console()
+    console.print(changed_table("configuration", first.config, second.config))
+    console.print(changed_table("surroundings", first.environment, second.environment))
+    console.print(numbers_table("training, second half", training_rows(first, second)))
+    largest = largest_loss_difference(first, second, last=options.last)
+    console.print(f"largest relative difference of a loss: {largest:.2e}")
+    console.print(numbers_table("results, percent", result_rows(first, second)))
+    if options.same_losses is not None and not largest <= options.same_losses:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
