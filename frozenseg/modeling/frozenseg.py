@@ -41,9 +41,7 @@ class FrozenSeg(nn.Module):
         self.sam = sam
         self.pixel_decoder = pixel_decoder
         self.transformer_decoder = transformer_decoder
-        self.void_embedding = nn.Embedding(
-            1, clip.embed_dim
-        )  # "no object", the last row of every vocabulary
+        self.void_embedding = nn.Embedding(1, clip.embed_dim)  # the last row of every vocabulary
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.size_divisibility = size_divisibility
 

@@ -127,7 +127,7 @@ class TransformerDecoder(nn.Module):
                 predictions.append(self.predict(queries, mask_logits, pixels, classify))
             if layer in self.query_layers and layer < len(
                 self.blocks
-            ):  # eq. 1; after the last, none would read it
+            ):  # eq. 1; the last has no reader
                 queries = self.query_injector(queries, mask_logits, sam)
         return predictions
 

@@ -1,0 +1,39 @@
+"""Instance output names no stuff, whether or not panoptic output is made beside it."""
+
+import pytest
+import torch
+
+from frozenseg.inference.postprocess import Postprocess
+
+SIZE = (32, 32)
+
+
+def instances(**options: bool):
+    """Two queries: a sure stuff class and a less sure thing."""
+    class_probs = torch.tensor([[0.1, 0.9, 0.0], [0.6, 0.2, 0.2]])
+    mask_logits = torch.full((2, 8, 8), -9.0)
+    mask_logits[0, :4] = mask_logits[1, 4:] = 9.0
+    make = Postprocess(semantic=False, instance=True, **options)
+    found = make(
+        class_probs,
+        mask_logits,
+        torch.tensor([True, False]),
+        padded_size=SIZE,
+        image_size=SIZE,
+        output_size=SIZE,
+    ).instances
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "options", [{"panoptic": True}, {"panoptic": False, "things_only": True}], ids=str
+)
+def test_stuff_is_left_out(options):
+    found = instances(**options)
+    assert found.class_ids.tolist() == [0, 0]
+    assert found.scores[0] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_without_panoptic_output_stuff_stays_by_default():
+    assert instances(panoptic=False).class_ids[0] == 1
