@@ -27,6 +27,7 @@ class Postprocess:
     is combined; with semantic output alone, class maps are made at the padded size and resized
     last. Published numbers follow this order.
 
+    ``things_only`` keeps stuff out of instance output; with panoptic output it is out anyway.
     ``proposals`` adds all queries' masks, (Q, H, W) bool, to the extras (Table 8).
     """
 
@@ -34,6 +35,7 @@ class Postprocess:
     panoptic: bool = True
     instance: bool = True
     proposals: bool = False
+    things_only: bool = False
     object_threshold: float = 0.0
     overlap_threshold: float = 0.8
     num_instances: int = 100
@@ -75,7 +77,7 @@ class Postprocess:
             instances=top_instances(
                 class_probs,
                 masks,
-                is_thing if self.panoptic else None,
+                is_thing if self.panoptic or self.things_only else None,
                 num_instances=self.num_instances,
             )
             if self.instance

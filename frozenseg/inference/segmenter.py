@@ -150,4 +150,5 @@ class Segmenter:
     def _outputs(self, asked: tuple[str, ...]) -> Postprocess:
         if not asked:
             return self.postprocess
-        return replace(self.postprocess, **{name: name in asked for name in OUTPUTS})
+        chosen = {name: name in asked for name in OUTPUTS}
+        return replace(self.postprocess, **chosen, things_only=True)
