@@ -21,6 +21,7 @@ CONFIG_ROOT = next(
 
 # set by official files; the model has no part that they could change
 ACCEPTED_UNUSED = (
+    "DATALOADER.FILTER_EMPTY_ANNOTATIONS",  # without effect on panoptic records in Detectron2, too
     "MODEL.BACKBONE.FREEZE_AT",
     "MODEL.BACKBONE.NAME",
     "MODEL.MASK_FORMER.ENC_LAYERS",
@@ -91,7 +92,6 @@ def _model_keys() -> CfgNode:
     model.PIXEL_STD = [68.5005327, 66.6321579, 70.32316305]
     model.SAM_NAME = "vit_b"  # vit_t, vit_b, vit_l, vit_h, shapes
     model.SAM_WEIGHTS = ""  # local file; empty: by name, from the cache folder
-    model.SAM_IMAGE_SIZE = 1024  # side of the square that SAM sees, pixels
     model.BACKBONE = CfgNode({"NAME": "CLIP", "FREEZE_AT": 0})
     model.RESNETS = CfgNode(
         {
