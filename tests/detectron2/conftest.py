@@ -40,7 +40,6 @@ SAM: dict[str, Any] = {
 SETTINGS: dict[str, Any] = {
     "SEED": 3,
     "MODEL.DEVICE": "cpu",
-    "MODEL.SAM_IMAGE_SIZE": 64,
     "MODEL.FROZEN_SEG.EMBED_DIM": 16,
     "MODEL.FC_CLIP.EMBED_DIM": 16,
     "MODEL.FROZEN_SEG.QUERY_INJECTOR_LAYERS": (2,),
