@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from frozenseg.inference.segmentation import Segmentation
 
-SCENES = (1, 4, 12)  # of the validation split
+SCENES = (19, 28, 29)  # of the validation split; all three hold words the head never saw
 NOTE = (
     "This is the miniature model that ships with the package, in the synthetic shapes world: "
     "it shows that the method works, not how well the full model segments photographs."
