@@ -52,13 +52,14 @@ def evaluate(
     Example: frozenseg evaluate --dataset shapes --output output/shapes
     """
     from frozenseg import model_config
-    from frozenseg.engine.evaluation import evaluate_dataset
+    from frozenseg.engine.evaluation import evaluate_dataset, open_test_set
     from frozenseg.evaluation import metrics_table
     from frozenseg.inference.build import build_segmenter
 
     name, over = _test_set(dataset)
     overrides = [*(opts or []), *([] if ensemble else _decoder_alone())]
     cfg = model_config(model, weights=weights, device=device, over=over, overrides=overrides)
+    open_test_set(cfg, name, skip_bad=skip_bad)  # what it lacks is better known now
     with errors.status("loading the model"):
         segmenter = build_segmenter(cfg)
     report = evaluate_dataset(

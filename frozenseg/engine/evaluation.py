@@ -16,7 +16,7 @@ from frozenseg.data.readers.samples import DatasetSamples
 from frozenseg.engine.build import build_preparation
 from frozenseg.engine.distributed import is_main_process
 from frozenseg.engine.evaluate import Report, Samples, evaluate
-from frozenseg.engine.judges import build_judges, evaluated_tasks, measures_recall
+from frozenseg.engine.judges import build_judges, evaluated_annotations, evaluated_outputs
 from frozenseg.engine.run_folder import config_digest
 from frozenseg.evaluation import write_report
 from frozenseg.files import written_whole
@@ -67,19 +67,12 @@ def evaluate_dataset(
     ``skip_bad`` leaves out images with a missing or damaged file; the report and ``skipped.txt``
     list them.
     """
-    tasks, recall = evaluated_tasks(cfg, name), measures_recall(cfg, name)
-    if not (tasks or recall):
-        raise ConfigError(
-            f"nothing is to be measured on {name}: turn one of MODEL.MASK_FORMER.TEST.PANOPTIC_ON, "
-            "SEMANTIC_ON and INSTANCE_ON on"
-        )
-    words, known = build_test_vocabulary(cfg, name), build_known_vocabulary(cfg, name)
-    annotations = {*tasks, "semantic"} if recall else set(tasks)
-    every = dataset_samples(name, tasks=annotations, skip_bad=skip_bad)
+    every = open_test_set(cfg, name, skip_bad=skip_bad)
     samples = FirstSamples(every, limit)
-    logger.info("evaluating %s: %d images, %s", name, len(samples), ", ".join(tasks))
+    outputs = evaluated_outputs(cfg, name)
+    logger.info("evaluating %s: %d images, %s", name, len(samples), ", ".join(outputs))
+    words, known = build_test_vocabulary(cfg, name), build_known_vocabulary(cfg, name)
     digests = f"{config_digest(cfg)} {weights_digest(segmenter.model)} {words_digest(words, known)}"
-    outputs = (*tasks, "proposals") if recall else tasks
     report = evaluate(
         samples,
         prepare=build_preparation(cfg),
@@ -97,6 +90,28 @@ def evaluate_dataset(
         write_report(folder, report.metrics, report.per_class)
         note_skipped(folder, report.skipped)
     return report
+
+
+def check_test_sets(cfg: CfgNode, *, skip_bad: bool = False) -> None:
+    """Opens all test sets, so that what can be seen in advance stops a run before its long work.
+
+    Raises:
+        UserError: a file is missing or an annotation broken; words do not fit; nothing to measure.
+    """
+    for name in cfg.DATASETS.TEST:
+        open_test_set(cfg, name, skip_bad=skip_bad)
+
+
+def open_test_set(cfg: CfgNode, name: str, *, skip_bad: bool = False) -> Samples:
+    """The samples of a test set with the annotations that its judges need."""
+    outputs = evaluated_outputs(cfg, name)
+    if not outputs:
+        raise ConfigError(
+            f"nothing is to be measured on {name}: turn on one of PANOPTIC_ON, SEMANTIC_ON and "
+            "INSTANCE_ON of MODEL.MASK_FORMER.TEST"
+        )
+    build_test_vocabulary(cfg, name)
+    return dataset_samples(name, tasks=evaluated_annotations(cfg, name), skip_bad=skip_bad)
 
 
 def missing_files(samples: Samples) -> list[str]:

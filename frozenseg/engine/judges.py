@@ -38,14 +38,19 @@ def evaluated_tasks(cfg: CfgNode, name: str) -> tuple[Task, ...]:
         "semantic": test.SEMANTIC_ON,
         "instance": test.INSTANCE_ON,
     }
-    offered = ALL_TASKS if name in SHAPES else dataset_spec(name).tasks
-    return tuple(task for task in offered if asked[task])
+    return tuple(task for task in _offered_tasks(name) if asked[task])
 
 
-def measures_recall(cfg: CfgNode, name: str) -> bool:
-    """Whether mask proposals are measured (Table 8): asked for, and there are label maps."""
-    offered = ALL_TASKS if name in SHAPES else dataset_spec(name).tasks
-    return cfg.MODEL.MASK_FORMER.TEST.RECALL_ON and "semantic" in offered
+def evaluated_outputs(cfg: CfgNode, name: str) -> tuple[str, ...]:
+    """What the model has to make of each image, in the segmenter's words."""
+    tasks = evaluated_tasks(cfg, name)
+    return (*tasks, "proposals") if _measures_recall(cfg, name) else tasks
+
+
+def evaluated_annotations(cfg: CfgNode, name: str) -> set[Task]:
+    """Which annotations of an image are compared with."""
+    label_maps: set[Task] = {"semantic"} if _measures_recall(cfg, name) else set()
+    return label_maps.union(evaluated_tasks(cfg, name))
 
 
 def build_judges(cfg: CfgNode, name: str) -> list[Judge]:
@@ -68,7 +73,7 @@ def build_judges(cfg: CfgNode, name: str) -> list[Judge]:
             judges.append(Judge("cityscapes_semantic", make, _feed_cityscapes_semantic))
     if "instance" in tasks:
         judges.append(_instance_judge(name, scoring, words.is_thing, about))
-    if measures_recall(cfg, name):
+    if _measures_recall(cfg, name):
         judges.append(Judge("recall", partial(RecallEvaluator, **pixels), _feed_recall))
     return judges
 
@@ -79,6 +84,15 @@ def scoring_of(name: str) -> tuple[Scoring, int]:
         return "coco", 255
     spec = dataset_spec(name)
     return spec.scoring, 255 if spec.semantic is None else spec.semantic.ignore_label
+
+
+def _offered_tasks(name: str) -> tuple[Task, ...]:
+    return ALL_TASKS if name in SHAPES else dataset_spec(name).tasks
+
+
+def _measures_recall(cfg: CfgNode, name: str) -> bool:
+    """Whether mask proposals are measured (Table 8): asked for, and there are label maps."""
+    return cfg.MODEL.MASK_FORMER.TEST.RECALL_ON and "semantic" in _offered_tasks(name)
 
 
 def _instance_judge(

@@ -14,7 +14,7 @@ from frozenseg.checkpoint.weights import load_weights
 from frozenseg.engine.checkpoint import CheckpointFolder, publish_weights
 from frozenseg.engine.distributed import is_main_process, process_rank, wait_for_all
 from frozenseg.engine.evaluate import Report
-from frozenseg.engine.evaluation import evaluate_datasets, flat_metrics
+from frozenseg.engine.evaluation import check_test_sets, evaluate_datasets, flat_metrics
 from frozenseg.engine.faults import Diverged
 from frozenseg.engine.launch import process_device
 from frozenseg.engine.metrics import write_all
@@ -51,6 +51,7 @@ def run(cfg: CfgNode, options: RunOptions) -> int:
     folder = Path(cfg.OUTPUT_DIR)
     set_up_logging(folder, rank=process_rank())
     logger.info("engine: native, output: %s", folder)
+    check_test_sets(cfg, skip_bad=options.skip_bad)
     if options.eval_only:
         return _evaluate_alone(cfg, folder, options)
     with ExitStack() as writers:
