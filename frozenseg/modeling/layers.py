@@ -1,5 +1,7 @@
 """Building blocks of the trained parts: attention, feed-forward block, perceptron."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,7 +51,7 @@ class Mlp(nn.Sequential):
 
     def __init__(self, *, dims: tuple[int, ...]) -> None:
         layers: list[nn.Module] = []
-        for before, after in zip(dims[:-1], dims[1:], strict=True):
+        for before, after in pairwise(dims):
             layers += [nn.Linear(before, after), nn.ReLU()]
         super().__init__(*layers[:-1])
 

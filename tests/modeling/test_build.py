@@ -97,7 +97,7 @@ def test_a_model_without_injectors_has_no_sam() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("MODEL.FROZEN_SEG.EMBED_DIM", "640", "EMBED_DIM is 640 but .* embeds in 768: set it to 768"),
+        ("MODEL.FROZEN_SEG.EMBED_DIM", "640", "EMBED_DIM is 640 but .*: set it to 768"),
         ("MODEL.FROZEN_SEG.QUERY_INJECTOR_LAYERS", "(10,)", "names layer 10: layers are 1 to 9"),
         ("MODEL.SEM_SEG_HEAD.CONVS_DIM", "128", "CONVS_DIM is 128 but .*HIDDEN_DIM is 256"),
         ("MODEL.META_ARCHITECTURE", "MaskFormer", "offers 'FrozenSeg' or 'FCCLIP'"),
