@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 import frozenseg
 from frozenseg.cli import datasets, vocabulary
 from frozenseg.cli.console import errors, say_error
+from frozenseg.cli.convert import convert
 from frozenseg.cli.demo import demo
 from frozenseg.cli.doctor import doctor
 from frozenseg.cli.evaluate import evaluate
@@ -78,6 +79,7 @@ app.command()(demo)
 app.command()(evaluate)
 app.command()(train)
 app.command()(doctor)
+app.command()(convert)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(vocabulary.app, name="vocabulary")
 
