@@ -186,25 +186,61 @@ def without_small_regions(mask: np.ndarray, min_region_px: int) -> np.ndarray:
 
     The mask itself comes back where there is nothing to do.
     """
-    labels, count = ndimage.label(~mask, WITH_DIAGONALS)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    holes = np.flatnonzero(sizes[1:] < min_region_px) + 1
-    if len(holes):
-        mask = mask | np.isin(labels, holes)
-    labels, count = ndimage.label(mask, WITH_DIAGONALS)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    large = np.flatnonzero(sizes >= min_region_px) + 1
-    if len(large) == count:
+    left, top, right, bottom = _inclusive_box(mask)
+    window = slice(max(top - 1, 0), bottom + 2), slice(max(left - 1, 0), right + 2)
+    inside = mask[window]  # around its box: labelling takes longest
+    cleaned = _without_islands(
+        _without_holes(inside, mask.shape, window, min_region_px), min_region_px
+    )
+    if cleaned is inside:
         return mask
-    return np.isin(labels, large if len(large) else [sizes.argmax() + 1])
+    whole = np.zeros_like(mask)
+    whole[window] = cleaned
+    return whole
+
+
+def _without_holes(
+    mask: np.ndarray, size: Size, window: tuple[slice, slice], min_region_px: int
+) -> np.ndarray:
+    """The part of a mask in a ``window`` of an image; what reaches beyond it is no hole."""
+    labels, sizes = _regions(~mask)
+    small = sizes < min_region_px
+    small[0] = False
+    (rows, columns), (height, width) = window, size
+    for open_edge, edge in (
+        (rows.start > 0, labels[0]),
+        (rows.stop < height, labels[-1]),
+        (columns.start > 0, labels[:, 0]),
+        (columns.stop < width, labels[:, -1]),
+    ):
+        if open_edge:
+            small[edge] = False
+    return mask | small[labels] if small.any() else mask
+
+
+def _without_islands(mask: np.ndarray, min_region_px: int) -> np.ndarray:
+    labels, sizes = _regions(mask)
+    kept = sizes >= min_region_px
+    kept[0] = False
+    if kept.sum() == len(sizes) - 1:
+        return mask
+    if not kept.any():
+        kept[1 + sizes[1:].argmax()] = True
+    return kept[labels]
+
+
+def _regions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The region of each pixel, 0 for none, and the regions' pixels."""
+    labels, count = ndimage.label(mask, WITH_DIAGONALS)
+    return labels, np.bincount(labels.ravel(), minlength=count + 1)
 
 
 def _measured(logits: Tensor, size: Size, square: int, stride: int) -> tuple[Tensor, ...]:
     """Stability, box and area of masks at the size of the image."""
-    stability, boxes, areas = [logits.new_zeros(0)], [], []
-    boxes.append(torch.zeros((0, 4), dtype=torch.int64, device=logits.device))
-    areas.append(torch.zeros(0, dtype=torch.int64, device=logits.device))
-    for part in logits.split(FULL_SIZE_AT_ONCE):
+    whole = {"dtype": torch.int64, "device": logits.device}
+    stability = [logits.new_zeros(0)]
+    boxes, areas = [torch.zeros((0, 4), **whole)], [torch.zeros(0, **whole)]
+    for part in logits.split(FULL_SIZE_AT_ONCE) if len(logits) else ():
         full = enlarged(part, size, square, stride)
         stability.append(calculate_stability_score(full, 0.0, STABILITY_OFFSET))
         boxes.append(batched_mask_to_box(full > 0))

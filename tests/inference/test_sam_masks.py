@@ -4,7 +4,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from segment_anything import SamAutomaticMaskGenerator
+from scipy import ndimage
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor
+from segment_anything.utils.amg import remove_small_regions
 from torch import Tensor
 
 from frozenseg.checkpoint.towers import load_sam
@@ -31,8 +33,9 @@ def image() -> Tensor:
     return ShapesDataset("val")[1].image[:, :170, 6:]
 
 
-def generate(**settings: object) -> SamMasks:
-    chosen = MaskSettings(**({"points_per_side": 6} | LOOSE | settings))
+@cache
+def generate(**settings: float) -> SamMasks:
+    chosen = MaskSettings(**({"points_per_side": 5} | LOOSE | settings))
     return SamMaskGenerator(tower(), settings=chosen, points_per_batch=16)(image())
 
 
@@ -43,11 +46,16 @@ def test_enlarged_logits_are_those_of_sam_itself():
     assert torch.equal(enlarged(cropped, (170, 250), 256, 4), expected)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="needs OpenCV")
+NEEDS_OPENCV = pytest.mark.skipif(
+    importlib.util.find_spec("cv2") is None, reason="segment_anything cleans masks with OpenCV"
+)
+
+
+@NEEDS_OPENCV
 def test_masks_are_those_of_segment_anything():
     theirs = SamAutomaticMaskGenerator(
         tower().model,
-        points_per_side=6,
+        points_per_side=5,
         points_per_batch=16,
         pred_iou_thresh=0.3,
         stability_score_thresh=0.3,
@@ -83,11 +91,22 @@ def test_no_mask_passes_an_impossible_threshold():
 
 
 def test_the_number_of_prompts_at_once_does_not_matter():
-    settings = MaskSettings(points_per_side=6, **LOOSE)
+    settings = MaskSettings(points_per_side=5, **LOOSE)
     one = SamMaskGenerator(tower(), settings=settings, points_per_batch=5)(image())
-    other = SamMaskGenerator(tower(), settings=settings, points_per_batch=36)(image())
+    other = SamMaskGenerator(tower(), settings=settings, points_per_batch=25)(image())
     assert one.areas.tolist() == other.areas.tolist()
     assert torch.allclose(one.low_res_logits, other.low_res_logits, atol=1e-4)
+
+
+@NEEDS_OPENCV
+@pytest.mark.parametrize("seed", range(20))
+def test_cleaning_is_that_of_segment_anything(seed: int):
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.standard_normal((40, 55)), rng.uniform(0.5, 3))
+    mask = noise > np.quantile(noise, rng.uniform(0.3, 0.95))
+    expected, _ = remove_small_regions(mask, 9, "holes")
+    expected, _ = remove_small_regions(expected, 9, "islands")
+    assert np.array_equal(without_small_regions(mask, 9), expected)
 
 
 def test_small_holes_are_filled_and_small_islands_go():
@@ -123,8 +142,6 @@ def test_red_is_red_for_sam():
     settings = MaskSettings(points_per_side=4, **LOOSE)
     generator = SamMaskGenerator(tower(), settings=settings)
     pixels = image().permute(1, 2, 0).numpy()
-    from segment_anything import SamPredictor
-
     predictor = SamPredictor(tower().model)
     predictor.set_image(pixels, "RGB")
     assert torch.allclose(generator._embed(image()), predictor.get_image_embedding(), atol=1e-5)
