@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from frozenseg.inference.segmentation import Segmentation
 
-SCENES = (19, 28, 29)  # of the validation split; all three hold words the head never saw
+SCENES = (28, 30, 41)  # of the validation split: several unseen words, nothing too crowded
 NOTE = (
     "This is the miniature model that ships with the package, in the synthetic shapes world: "
-    "it shows that the method works, not how well the full model segments photographs."
+    "it shows that the method works, not how well the full model segments photographs. "
+    "'frozenseg evaluate' measures it on 200 such scenes."
 )
 
 

@@ -1,6 +1,7 @@
 """``frozenseg demo``: a picture, a JSON file and a table that agree with each other."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from frozenseg.cli.main import app
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
 
 NAMES = shapes_vocabulary("val").names
+SEEN = shapes_vocabulary("val").seen_by(shapes_vocabulary("train"))
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +66,17 @@ def test_table_says_which_words_training_never_showed(printed):
 
 def test_says_that_the_model_is_miniature(printed):
     assert "miniature model" in printed
+
+
+def test_shipped_model_finds_what_was_drawn_seen_or_not(run, tmp_path):
+    done = run("demo", "-o", tmp_path)
+    assert done.exit_code == 0, done.output
+    stored = json.loads((tmp_path / "demo.json").read_text())
+    drawn, found = Counter[str](), Counter[str]()
+    for scene, index in zip(stored["scenes"], SCENES, strict=True):
+        annotated = ShapesDataset("val")[index].panoptic.segments
+        drawn += Counter(NAMES[segment.class_id] for segment in annotated)
+        found += Counter(segment["name"] for segment in scene["segments_info"])
+    assert (drawn & found).total() > 0.6 * drawn.total()
+    unseen = {name for name, known in zip(NAMES, SEEN, strict=True) if not known}
+    assert len((drawn & found).keys() & unseen) >= 2
