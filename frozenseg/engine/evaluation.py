@@ -21,6 +21,7 @@ from frozenseg.engine.run_folder import config_digest
 from frozenseg.evaluation import write_report
 from frozenseg.files import written_whole
 from frozenseg.inference.build import build_segmenter
+from frozenseg.inference.only_sam import ClipAlone
 from frozenseg.inference.segmenter import Segmenter
 from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.structures import Sample
@@ -33,7 +34,7 @@ SHAPES_AT_ONCE = 8  # images of one size; real ones go one by one, as in publish
 
 def evaluate_datasets(
     cfg: CfgNode,
-    model: FrozenSeg,
+    model: FrozenSeg | ClipAlone,
     folder: Path,
     *,
     resume: bool = False,
@@ -158,7 +159,7 @@ def flat_metrics(reports: dict[str, Report]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def weights_digest(model: FrozenSeg) -> str:
+def weights_digest(model: FrozenSeg | ClipAlone) -> str:
     """A short name of the trained weights."""
     digest = hashlib.sha256()
     for name, value in sorted(model.trainable_state().items()):

@@ -10,7 +10,6 @@ import yaml
 from fvcore.common.config import CfgNode
 from rich.console import Console
 
-from frozenseg.checkpoint.weights import load_weights
 from frozenseg.engine.checkpoint import CheckpointFolder, publish_weights
 from frozenseg.engine.distributed import is_main_process, process_rank, wait_for_all
 from frozenseg.engine.evaluate import Report
@@ -23,7 +22,8 @@ from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest
 from frozenseg.engine.train import Trainer
 from frozenseg.engine.training import build_trainer
 from frozenseg.evaluation import metrics_table
-from frozenseg.modeling.build import build_model
+from frozenseg.inference.build import load_model
+from frozenseg.inference.only_sam import ClipAlone
 from frozenseg.modeling.frozenseg import FrozenSeg
 
 logger = logging.getLogger(__name__)
@@ -114,15 +114,14 @@ def _evaluate_alone(cfg: CfgNode, folder: Path, options: RunOptions) -> int:
     if not weights:
         paths = CheckpointFolder(folder / "checkpoints").paths()
         weights = str(paths[0]) if paths else ""
-    model = build_model(cfg)
-    load_weights(model, weights)
-    logger.info("weights: %s", weights)
+    model = load_model(cfg, weights)
+    logger.info("weights: %s", weights or "none")
     _evaluate(cfg, model, folder / "inference", options)
     return 0
 
 
 def _evaluate(
-    cfg: CfgNode, model: FrozenSeg, folder: Path, options: RunOptions
+    cfg: CfgNode, model: FrozenSeg | ClipAlone, folder: Path, options: RunOptions
 ) -> dict[str, Report]:
     reports = evaluate_datasets(
         cfg, model, folder, resume=options.resume, skip_bad=options.skip_bad

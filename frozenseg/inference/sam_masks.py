@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
+from segment_anything.modeling import Sam
 from segment_anything.utils.amg import (
     batched_mask_to_box,
     build_point_grid,
@@ -93,7 +95,8 @@ class SamMaskGenerator:
     def __init__(
         self, tower: SamTower, *, settings: MaskSettings, points_per_batch: int = 64
     ) -> None:
-        self.tower, self.settings, self.points_per_batch = tower, settings, points_per_batch
+        self.sam, self.image_size = cast(Sam, tower.model), tower.image_size
+        self.settings, self.points_per_batch = settings, points_per_batch
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> SamMasks:
@@ -108,16 +111,16 @@ class SamMaskGenerator:
 
     def _embed(self, image: Tensor) -> Tensor:
         """SAM's embedding of the image, aspect ratio kept, padded to its square."""
-        sam = self.tower.model
+        sam = self.sam
         pixels = image.permute(1, 2, 0).cpu().numpy()
-        pixels = ResizeLongestSide(self.tower.image_size).apply_image(pixels)
+        pixels = ResizeLongestSide(self.image_size).apply_image(pixels)
         batch = torch.as_tensor(pixels, device=sam.device).permute(2, 0, 1)[None]
         return sam.image_encoder(sam.preprocess(batch))
 
     def _prompt(self, embedding: Tensor, points: Tensor, size: Size) -> SamMasks:
         """Three masks for each of (N, 2) points in [0, 1], those that are good enough."""
-        sam, settings = self.tower.model, self.settings
-        scaled = scaled_size(size, self.tower.image_size)
+        sam, settings = self.sam, self.settings
+        scaled = scaled_size(size, self.image_size)
         coords = points[:, None] * points.new_tensor(scaled[::-1])
         labels = torch.ones(len(points), 1, dtype=torch.int, device=points.device)
         sparse, dense = sam.prompt_encoder(points=(coords, labels), boxes=None, masks=None)
@@ -128,18 +131,21 @@ class SamMaskGenerator:
             dense_prompt_embeddings=dense,
             multimask_output=True,
         )
-        stride = self.tower.image_size // logits.shape[-1]
+        stride = self.image_size // logits.shape[-1]
         rows, columns = (-(-side // stride) + 1 for side in scaled)
         logits, predicted_iou = logits.flatten(0, 1)[:, :rows, :columns], predicted_iou.flatten()
         sure = predicted_iou > settings.iou_threshold
         logits, predicted_iou = logits[sure], predicted_iou[sure]
+        stability, boxes, areas = _measured(logits, size, self.image_size, stride)
         masks = SamMasks(
-            logits,
-            predicted_iou,
-            *_measured(logits, size, self.tower.image_size, stride),
-            size,
-            self.tower.image_size,
-            stride,
+            low_res_logits=logits,
+            predicted_iou=predicted_iou,
+            stability=stability,
+            boxes=boxes,
+            areas=areas,
+            image_size=size,
+            square=self.image_size,
+            stride=stride,
         )
         return masks.at(masks.stability >= settings.stability_threshold)
 
@@ -231,11 +237,14 @@ def _without_islands(mask: np.ndarray, min_region_px: int) -> np.ndarray:
 
 def _regions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The region of each pixel, 0 for none, and the regions' pixels."""
-    labels, count = ndimage.label(mask, WITH_DIAGONALS)
+    labels = np.empty(mask.shape, dtype=np.int32)
+    count = ndimage.label(mask, WITH_DIAGONALS, output=labels)
     return labels, np.bincount(labels.ravel(), minlength=count + 1)
 
 
-def _measured(logits: Tensor, size: Size, square: int, stride: int) -> tuple[Tensor, ...]:
+def _measured(
+    logits: Tensor, size: Size, square: int, stride: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Stability, box and area of masks at the size of the image."""
     whole = {"dtype": torch.int64, "device": logits.device}
     stability = [logits.new_zeros(0)]
