@@ -51,7 +51,7 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
     if group.num_gpus * group.num_machines == 1:
         return main(*args)
     if group.dist_url == "auto":
-        group = group._replace(dist_url=f"tcp://127.0.0.1:{_free_port()}")
+        group = group._replace(dist_url=f"tcp://127.0.0.1:{free_port()}")
     status = mp.get_context("spawn").Value("i", 0)
     children = start_processes(
         _child,
@@ -127,10 +127,10 @@ def _join_and_run(
         world_size=int(os.environ["WORLD_SIZE"]),
         timeout=timeout,
     )
-    try:
-        return main(*args)
-    finally:
+    status = main(*args)
+    if status in AGREED:  # otherwise others may still be exchanging, and taking leave would wait
         dist.destroy_process_group()
+    return status
 
 
 def _check(group: Group, device: str) -> None:
@@ -158,7 +158,8 @@ def _check(group: Group, device: str) -> None:
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from frozenseg.data.loading import Attempts, as_list, without_bad
 from frozenseg.engine.sampler import InfiniteSampler, Visit
 from frozenseg.engine.step import Batch
+from frozenseg.engine.stop import ignore_stop_signals
 from frozenseg.structures import Sample, Target
 
 WORKER_TIMEOUT = 600  # seconds after which a batch that does not come is an error
@@ -73,6 +74,7 @@ def training_batches(
         collate_fn=as_list,
         pin_memory=pin_memory,
         timeout=WORKER_TIMEOUT if num_workers else 0,
+        worker_init_fn=ignore_stop_signals,
         generator=torch.Generator().manual_seed(
             seed
         ),  # its own, so that the training's is not moved

@@ -38,3 +38,9 @@ class StopRequest:
         )
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def ignore_stop_signals(_worker_id: int = 0) -> None:
+    """For processes that fetch data: a signal to the whole job must not take them from its end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -61,7 +61,7 @@ class Trainer:
         self.checkpoint_period, self.log_period = checkpoint_period, log_period
         self.evaluation_period, self.evaluate = evaluation_period, evaluate
         self._means, self._clock = DeviceMean(), StepClock()
-        self._images = 0  # since the numbers were last written
+        self._images_per_update = 0
         self._saved_at = start
 
     def run(self, stop: StopRequest | None = None) -> bool:
@@ -95,7 +95,7 @@ class Trainer:
         self.iteration += 1
         num_images = sum(len(batch.images) for batch in batches) * num_processes()
         self.samples_seen += num_images
-        self._images = num_images
+        self._images_per_update = num_images
 
     def _due(self, period: int) -> bool:
         """Every ``period`` iterations and at the end."""
@@ -123,7 +123,8 @@ class Trainer:
             "lr": max(group["lr"] for group in optimizer.param_groups),
             "memory_gib": peak_memory_gib(self.step.device),
             **self._clock.read(
-                images_per_update=self._images, updates_left=self.num_iterations - self.iteration
+                images_per_update=self._images_per_update,
+                updates_left=self.num_iterations - self.iteration,
             ),
         }
 

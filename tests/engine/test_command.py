@@ -199,22 +199,27 @@ def test_auto_takes_detectron2_where_it_is(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
-def test_sigterm_ends_the_command_with_75_and_resume_goes_on(tmp_path: Path) -> None:
+def test_a_signal_to_the_whole_job_ends_it_with_75_and_resume_goes_on(tmp_path: Path) -> None:
     command = [
         *(sys.executable, str(ROOT / "train_net.py"), "--config-file", CONFIG),
         *("--output", str(tmp_path / "run"), "--resume", *SMALL, *UNTESTED),
+        *("DATALOADER.NUM_WORKERS", "1"),
     ]
     environment = {**os.environ, "FROZENSEG_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(
-        [*command, "SOLVER.MAX_ITER", "100000"], stderr=subprocess.PIPE, text=True, env=environment
+        [*command, "SOLVER.MAX_ITER", "100000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "saved" in line:
-                process.send_signal(signal.SIGTERM)
+                os.killpg(process.pid, signal.SIGTERM)  # the worker that fetches data, too
                 break
-        process.stderr.read()
-    assert process.returncode == 75
+        said = process.stderr.read()
+    assert process.returncode == 75, said
     stopped = CheckpointFolder(tmp_path / "run" / "checkpoints").newest()
     again = [*command, "SOLVER.MAX_ITER", str(stopped.iteration + 1)]
     assert subprocess.run(again, env=environment, capture_output=True).returncode == 0

@@ -1,8 +1,10 @@
 """Several processes on the CPU. Worker functions stand at the top: each process imports them."""
 
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -21,7 +23,7 @@ from frozenseg.engine.distributed import (
     share_text,
     share_weights,
 )
-from frozenseg.engine.launch import Group, launch
+from frozenseg.engine.launch import Group, free_port, launch
 from frozenseg.engine.metrics import JsonLines, read_json_lines
 from frozenseg.engine.schedule import multi_step
 from frozenseg.engine.snapshot import restore_snapshot
@@ -30,7 +32,15 @@ from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest
 from frozenseg.engine.train import Trainer
 from frozenseg.errors import UserError
 from tests.engine.conftest import CPU, pin_points, tiny_batches, tiny_step
+from tests.engine.test_evaluate import Grey
+from tests.engine.test_evaluate import run as evaluate_grey
 
+TORCHRUN_SCRIPT = """
+import sys
+from pathlib import Path
+from tests.engine.test_distributed import run, train_share
+sys.exit(run(train_share, Path(sys.argv[1]), 0, 2))
+"""
 TWO = Group(num_gpus=2, timeout=timedelta(seconds=60))
 TOTAL_BATCH = 4
 
@@ -115,6 +125,22 @@ def train_until_told(folder: Path) -> int:
     return 0 if finished else REQUEUE_EXIT_CODE
 
 
+def evaluate_share(folder: Path) -> int:
+    samples = Grey(13)
+    report = evaluate_grey(samples, folder / "evaluation")
+    assert report.metrics == {"brightness/mean": 106.0}
+    assert [row["image"] for row in report.per_class["brightness"]] == list(range(13))
+    (folder / f"read-{process_rank()}.json").write_text(json.dumps(samples.read))
+    return 0
+
+
+def hang_in_one(folder: Path) -> int:
+    if process_rank() == 1:
+        time.sleep(600)
+    average([torch.ones(1)])
+    return 0
+
+
 def fail_in_one(folder: Path) -> int:
     if process_rank() == 1:
         raise ArithmeticError("the second process is broken")
@@ -139,6 +165,7 @@ def all_that_two_do(folder: Path) -> int:
     train_share(folder / "whole", 0, 4)
     train_share(folder / "parts", 0, 2)
     train_share(folder / "parts", 2, 4)
+    evaluate_share(folder)
     return 0
 
 
@@ -171,6 +198,11 @@ def test_a_resumed_run_of_two_processes_continues_exactly(two: Path) -> None:
     assert losses[0] == losses[1]
 
 
+def test_an_evaluation_is_dealt_out_in_blocks_and_every_process_has_the_report(two: Path) -> None:
+    read = [json.loads((two / f"read-{rank}.json").read_text()) for rank in range(2)]
+    assert read == [[0, 1, 2, 3, 4, 10, 11, 12], [5, 6, 7, 8, 9]]
+
+
 def test_alone_a_process_answers_itself() -> None:
     assert (process_rank(), num_processes()) == (0, 1)
     assert any_process(True, CPU)
@@ -199,6 +231,27 @@ def test_a_signal_to_the_parent_stops_all_at_the_same_iteration(tmp_path: Path) 
 def test_a_failure_in_one_process_ends_all(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="the second process is broken"):
         run(fail_in_one, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_run_within_the_time_out(tmp_path: Path) -> None:
+    impatient = TWO._replace(timeout=timedelta(seconds=5))
+    began = time.monotonic()
+    with pytest.raises(Exception, match=r"(?i)timed out|timeout"):
+        run(hang_in_one, tmp_path, group=impatient)
+    assert time.monotonic() - began < 300
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_same_run(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(TORCHRUN_SCRIPT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [*torchrun, "--master-port", str(free_port()), str(script), str(tmp_path)]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    losses = [record["total_loss"] for record in read_json_lines(tmp_path / "log.jsonl")]
+    assert len(losses) == 2
 
 
 def test_the_exit_status_of_a_process_is_that_of_the_run(tmp_path: Path) -> None:
