@@ -238,7 +238,7 @@ def _without_islands(mask: np.ndarray, min_region_px: int) -> np.ndarray:
 def _regions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The region of each pixel, 0 for none, and the regions' pixels."""
     labels = np.empty(mask.shape, dtype=np.int32)
-    count = ndimage.label(mask, WITH_DIAGONALS, output=labels)
+    count = cast(int, ndimage.label(mask, WITH_DIAGONALS, output=labels))
     return labels, np.bincount(labels.ravel(), minlength=count + 1)
 
 
