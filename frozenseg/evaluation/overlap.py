@@ -9,11 +9,13 @@ def pair_areas(first: Tensor, second: Tensor) -> tuple[np.ndarray, np.ndarray, n
 
     Ids are not negative. Runs of equal pairs are counted, not pixels, which is far faster.
     """
-    high, low = (ids.flatten().long().numpy(force=True) for ids in (first, second))
-    pairs = (high << 32) | low
-    starts = np.flatnonzero(np.diff(pairs, prepend=-1))
-    found, which = np.unique(pairs[starts], return_inverse=True)
-    areas = np.bincount(which, weights=np.diff(starts, append=len(pairs)), minlength=len(found))
+    high, low = (ids.flatten().numpy(force=True) for ids in (first, second))
+    begins = np.ones(len(high), dtype=bool)
+    begins[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    starts = np.flatnonzero(begins)
+    pairs = (high[starts].astype(np.int64) << 32) | low[starts]
+    found, which = np.unique(pairs, return_inverse=True)
+    areas = np.bincount(which, weights=np.diff(starts, append=len(high)), minlength=len(found))
     return found >> 32, found & 0xFFFFFFFF, areas.astype(np.int64)
 
 
