@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy._core import multiarray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -17,14 +18,14 @@ from frozenseg.errors import UserError
 
 # plain arrays, as Detectron2's model zoo holds them; they run no code
 _NUMPY_GLOBALS = [
-    np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar,
+    multiarray._reconstruct,
+    multiarray.scalar,
     np.ndarray,
     np.dtype,
     *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")),
     # the same under the name that files of NumPy 1 hold
-    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+    (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+    (multiarray.scalar, "numpy.core.multiarray.scalar"),
 ]
 _WRAPPERS = ("model", "state_dict")  # Detectron2, open_clip
 

@@ -181,6 +181,7 @@ def _clip_file(name: str, pretrained: str) -> Path:
 
 def _from_hub(repository: str, own: Path) -> Path:
     """From the hub client's cache, else through it; it resumes and checks what it fetches."""
+    problem: Exception = FileNotFoundError(repository)
     for local_only in (True, False):
         for file_name in HUB_FILES:
             try:
@@ -191,6 +192,9 @@ def _from_hub(repository: str, own: Path) -> Path:
                     break  # no network: the next name would only wait as long again
             except EntryNotFoundError as error:  # the repository has the other file
                 problem = error
+            except OSError as error:  # whatever else the hub answers
+                problem = error
+                break
         if is_offline():
             break
     reason = "downloads are switched off" if is_offline() else str(problem).splitlines()[0]

@@ -148,7 +148,10 @@ def official_state(
 
 
 def _towers(model: FrozenSeg) -> dict[str, FrozenTower]:
-    return {"clip": model.clip} | ({} if model.sam is None else {"sam": model.sam})
+    towers: dict[str, FrozenTower] = {"clip": model.clip}
+    if model.sam is not None:
+        towers["sam"] = model.sam
+    return towers
 
 
 def _check_sizes(model: FrozenSeg, trained: Mapping[str, Tensor], source: str) -> None:
@@ -161,11 +164,10 @@ def _check_sizes(model: FrozenSeg, trained: Mapping[str, Tensor], source: str) -
             f"choose the configuration of {'FrozenSeg' if has_sam else 'FC-CLIP'}"
         )
     names = ["lateral.0.weight", *(f"projections.{i}.0.weight" for i in (2, 1, 0))]
-    weights = [trained.get(f"pixel_decoder.{name}") for name in names]
-    void = trained.get("void_embedding.weight")
-    if void is None or any(weight is None for weight in weights):
+    sized = [f"pixel_decoder.{name}" for name in names] + ["void_embedding.weight"]
+    if any(name not in trained for name in sized):
         return  # incomplete: the list of missing names says more
-    found = (*(weight.shape[1] for weight in weights), void.shape[1])
+    found = tuple(trained[name].shape[1] for name in sized)
     if found != (*model.clip.channels, model.clip.embed_dim):
         *channels, width = found
         raise UserError(

@@ -1,7 +1,7 @@
 """The CLIP tower: *what* things are. Strided maps, region and text embeddings."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +76,7 @@ class ConvNeXtClip(ClipTower):
         self, model: nn.Module, *, tokenize: Tokenize, **normalization: tuple[float, ...]
     ) -> None:
         super().__init__(model, tokenize=tokenize, **normalization)
-        self.channels = tuple(info["num_chs"] for info in model.visual.trunk.feature_info)
+        self.channels = tuple(info["num_chs"] for info in self.model.visual.trunk.feature_info)
         self.embed_dim = _text_width(model)
 
     @torch.no_grad()
@@ -109,7 +109,7 @@ class ResNetClip(ClipTower):
         self, model: nn.Module, *, tokenize: Tokenize, **normalization: tuple[float, ...]
     ) -> None:
         super().__init__(model, tokenize=tokenize, **normalization)
-        visual = model.visual
+        visual = self.model.visual
         stages = (visual.layer1, visual.layer2, visual.layer3, visual.layer4)
         self.channels = tuple(stage[-1].bn3.num_features for stage in stages)
         self.embed_dim = _text_width(model)
@@ -147,12 +147,12 @@ class ResNetClip(ClipTower):
         return pool.c_proj(attended.transpose(1, 2).flatten(2))
 
 
-def _text_width(model: nn.Module) -> int:
+def _text_width(model: Any) -> int:
     projection = model.text_projection
     return projection.shape[1] if isinstance(projection, Tensor) else projection.out_features
 
 
-def _resized_positions(pool: nn.Module, size: torch.Size) -> Tensor:
+def _resized_positions(pool: Any, size: torch.Size) -> Tensor:
     """CLIP's positions of the class token and of each cell, the latter resized: (1 + h w, C)."""
     positions = pool.positional_embedding
     side = round((len(positions) - 1) ** 0.5)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from frozenseg.modeling.layers import FeedForward, tokens_of, xavier_matrices_
+from frozenseg.modeling.layers import FeedForward, size_of, tokens_of, xavier_matrices_
 from frozenseg.modeling.position_encoding import sine_positions
 from frozenseg.ops.ms_deform_attn import ms_deform_attn, reread_single_level
 
@@ -151,11 +151,12 @@ class DeformableEncoder(nn.Module):
         levels = torch.randn(num_levels, self.level_embedding.shape[1])
         self.level_embedding.data = levels.to(self.level_embedding)
         for layer in self.layers:
+            assert isinstance(layer, DeformableEncoderLayer)
             layer.attention.lay_out_for(num_levels)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """(B, C, h, w) maps, coarse to fine, to maps of the same shapes."""
-        sizes = [tuple(level.shape[-2:]) for level in maps]
+        sizes = [size_of(level) for level in maps]
         tokens = torch.cat([tokens_of(level) for level in maps], dim=1)
         positions = torch.cat(
             [

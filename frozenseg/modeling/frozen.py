@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,10 @@ class FrozenTower(nn.Module):
     Args:
         pixel_mean, pixel_std: of RGB values in 0..255.
     """
+
+    model: Any  # an open_clip or segment_anything model
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(
         self, model: nn.Module, *, pixel_mean: tuple[float, ...], pixel_std: tuple[float, ...]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from frozenseg.errors import UserError
 from frozenseg.modeling.clip import ClipTower
+from frozenseg.modeling.layers import size_of
 from frozenseg.modeling.pixel_decoder import PixelDecoder
 from frozenseg.modeling.sam import SamTower
 from frozenseg.modeling.transformer_decoder import TransformerDecoder
@@ -53,7 +54,7 @@ class FrozenSeg(nn.Module):
         ``every_layer`` asks for the predictions of all layers (deep supervision); by default while
         training.
         """
-        image_sizes = [tuple(image.shape[-2:]) for image in images]
+        image_sizes = [size_of(image) for image in images]
         padded_size = self.padded_size(image_sizes)
         clip = self.clip(self.clip.normalize(images, padded_size))
         sam = None if self.sam is None else self.sam(self.sam.normalize(images, padded_size))

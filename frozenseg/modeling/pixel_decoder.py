@@ -33,29 +33,26 @@ class PixelDecoder(nn.Module):
         dim: int,
         mask_dim: int,
         encoder: DeformableEncoder,
-        sam_branch: nn.Module | None = None,
+        sam_branch: "SamBranch | None" = None,
     ) -> None:
         super().__init__()
         res2, res3, res4, res5 = in_channels
+        projections = [nn.Conv2d(channels, dim, 1) for channels in (res5, res4, res3)]
         self.projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, dim, 1), nn.GroupNorm(NUM_GROUPS, dim))
-            for channels in (res5, res4, res3)
+            nn.Sequential(convolution, nn.GroupNorm(NUM_GROUPS, dim)) for convolution in projections
         )
         self.encoder = encoder
-        self.lateral = nn.Sequential(
-            nn.Conv2d(res2, dim, 1, bias=False), nn.GroupNorm(NUM_GROUPS, dim)
-        )
-        self.smooth = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(NUM_GROUPS, dim), nn.ReLU()
-        )
+        lateral = nn.Conv2d(res2, dim, 1, bias=False)
+        smooth = nn.Conv2d(dim, dim, 3, padding=1, bias=False)
+        self.lateral = nn.Sequential(lateral, nn.GroupNorm(NUM_GROUPS, dim))
+        self.smooth = nn.Sequential(smooth, nn.GroupNorm(NUM_GROUPS, dim), nn.ReLU())
         self.mask_features = nn.Conv2d(dim, mask_dim, 1)
         self.sam_branch = sam_branch
-        for projection in self.projections:
-            nn.init.xavier_uniform_(projection[0].weight)
-            nn.init.zeros_(projection[0].bias)
-        for convolution in (self.lateral[0], self.smooth[0], self.mask_features):
+        for convolution in projections:
+            nn.init.xavier_uniform_(convolution.weight)
+        for convolution in (lateral, smooth, self.mask_features):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
-        nn.init.zeros_(self.mask_features.bias)
+        _zero_biases(*projections, self.mask_features)
 
     @torch.autocast("cpu", enabled=False)
     @torch.autocast("cuda", enabled=False)
@@ -78,14 +75,17 @@ class SamBranch(nn.Module):
 
     def __init__(self, *, in_channels: int, dim: int, encoder: DeformableEncoder) -> None:
         super().__init__()
-        self.reduce = nn.Sequential(
-            nn.Conv2d(in_channels, dim, 3, stride=2, padding=1),
-            nn.GroupNorm(NUM_GROUPS, dim),
-            nn.ReLU(),
-        )
+        halve = nn.Conv2d(in_channels, dim, 3, stride=2, padding=1)
+        self.reduce = nn.Sequential(halve, nn.GroupNorm(NUM_GROUPS, dim), nn.ReLU())
         self.encoder = encoder
-        nn.init.kaiming_uniform_(self.reduce[0].weight, a=1)
-        nn.init.zeros_(self.reduce[0].bias)
+        nn.init.kaiming_uniform_(halve.weight, a=1)
+        _zero_biases(halve)
 
     def forward(self, sam: Tensor) -> Tensor:
         return self.encoder([self.reduce(sam)])[0]
+
+
+def _zero_biases(*convolutions: nn.Conv2d) -> None:
+    for convolution in convolutions:
+        assert convolution.bias is not None, "made with a bias above"
+        nn.init.zeros_(convolution.bias)

@@ -19,8 +19,8 @@ class SamTower(FrozenTower):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model, pixel_mean=PIXEL_MEAN, pixel_std=PIXEL_STD)
-        self.image_size: int = model.image_encoder.img_size
-        self.out_channels: int = model.prompt_encoder.embed_dim
+        self.image_size: int = self.model.image_encoder.img_size
+        self.out_channels: int = self.model.prompt_encoder.embed_dim
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

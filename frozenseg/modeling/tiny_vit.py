@@ -4,6 +4,8 @@ timm's TinyViT halves the map at every stage, this one keeps it in the last; mod
 of the published weights.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
@@ -62,7 +64,7 @@ def build_sam_vit_t() -> Sam:
     """MobileSAM with random weights: its own image encoder, the rest as in SAM."""
     cells = IMAGE_SIZE // 16
     sam = Sam(
-        image_encoder=TinyVit(),
+        image_encoder=TinyVit(),  # pyright: ignore[reportArgumentType]  (Sam asks for its interface)
         prompt_encoder=PromptEncoder(
             embed_dim=OUT_CHANNELS,
             image_embedding_size=(cells, cells),
@@ -128,7 +130,7 @@ class _Downsample(nn.Module):
 
 
 class _Stage(nn.Module):
-    def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], downsample: nn.Module | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
@@ -165,6 +167,8 @@ class _WindowBlock(nn.Module):
 
 class _WindowAttention(nn.Module):
     """Attention among the cells of a window, with a learned bias per head and distance."""
+
+    bias_ids: Tensor
 
     def __init__(self, dim: int, *, num_heads: int, window_size: int) -> None:
         super().__init__()

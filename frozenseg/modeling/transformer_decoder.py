@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frozenseg.modeling.injectors import FeatureInjector, QueryInjector
-from frozenseg.modeling.layers import Attention, FeedForward, Mlp, tokens_of, xavier_matrices_
+from frozenseg.modeling.layers import (
+    Attention,
+    FeedForward,
+    Mlp,
+    size_of,
+    tokens_of,
+    xavier_matrices_,
+)
 from frozenseg.modeling.mask_pooling import mask_pool
 from frozenseg.modeling.pixel_decoder import PixelFeatures
 from frozenseg.modeling.position_encoding import sine_positions
@@ -112,9 +119,10 @@ class TransformerDecoder(nn.Module):
         predictions = [self.predict(queries, mask_logits, pixels, classify)] if every_layer else []
         for layer, block in enumerate(self.blocks, start=1):  # counted from 1, as in the paper
             index = (layer - 1) % len(memories)
-            memory, size = memories[index], tuple(pixels.levels[index].shape[-2:])
+            memory, size = memories[index], size_of(pixels.levels[index])
             keys = memory + positions[index]
             if layer in self.feature_layers:  # eq. 2; these tokens carry no position afterwards
+                assert pixels.sam is not None, "a model with Feature Injectors has a SAM branch"
                 inject = self.feature_injectors[str(layer)]
                 sam_tokens = (
                     tokens_of(resized(pixels.sam, size)) + self.level_embedding.weight[index]

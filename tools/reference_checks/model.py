@@ -22,6 +22,7 @@ from frozenseg.inference.predictor import Predictor
 from frozenseg.modeling.build import clip_keys
 from frozenseg.modeling.clip import ResNetClip
 from frozenseg.modeling.frozenseg import FrozenSeg, Output
+from frozenseg.modeling.layers import size_of
 from frozenseg.modeling.mask_pooling import binary_masks
 from frozenseg.structures import Instances, PanopticMap, Result
 from frozenseg.vocabulary.templates import VILD_TEMPLATES
@@ -190,13 +191,13 @@ class Inspection:
             values |= self._ensembled(
                 torch.from_numpy(self.arrays[scene.sam_masks]), output, make_result
             )
-        return values
+        return {name: value for name, value in values.items() if value is not None}
 
     def _classify(self, output: Output, mask_logits: Tensor) -> Tensor:
         return self.model.classify_regions(output.dense, mask_logits, self.classifier)[0]
 
     def _ensembled(self, masks: Tensor, output: Output, make_result: MakeResult) -> Values:
-        size = tuple(output.dense.shape[-2:])
+        size = size_of(output.dense)
         cells = masks_on_cells(masks, size)[None].to(output.dense)
         logits = self._classify(output, cells)
         seen = self.predictor.seen
@@ -205,13 +206,15 @@ class Inspection:
         refine = {"refine": {"refine": ensemble}}
         kept = (logits.softmax(dim=-1)[:, :-1].masked_fill(seen, 0) > 0.5).any(dim=-1)
         both = make_result(**refine).semantic
-        values = {
+        alone = make_result(panoptic=False, instance=False, **refine).semantic
+        assert both is not None and alone is not None, "semantic output is on"
+        values: Values = {
             "masks_kept": kept,
             "sam_region_embedding": self.model.clip.embed_regions(output.dense, cells)[0],
             "sam_cls_logits": logits,
             "sem_seg": both,
             "panoptic_mode_sem_seg": both,
-            "semantic_only_sem_seg": make_result(panoptic=False, instance=False, **refine).semantic,
+            "semantic_only_sem_seg": alone,
         }
         aligned = {f"variant_aligned_{name}": value for name, value in values.items()}
         if any(side % 32 for side in size):
@@ -251,7 +254,7 @@ class Inspection:
 
 
 def _places(model: FrozenSeg) -> dict[str, nn.Module]:
-    visual = model.clip.model.visual
+    visual: Any = model.clip.model.visual
     stem = visual.avgpool if isinstance(model.clip, ResNetClip) else visual.trunk.stem
     places = {"clip": model.clip, "stem": stem, "pixels": model.pixel_decoder}
     if model.sam is not None:
@@ -298,8 +301,9 @@ def _predictor(model: FrozenSeg, cfg: CfgNode, classifier, training, test) -> Pr
 
 
 def _panoptic_row(
-    name: str, ours: PanopticMap, recorded: np.ndarray, segments: list[dict[str, Any]] | None
+    name: str, ours: PanopticMap | None, recorded: np.ndarray, segments: list[dict[str, Any]] | None
 ) -> Row:
+    assert ours is not None, "asked for above"
     wanted = torch.from_numpy(np.asarray(recorded, np.int64))
     if wanted.shape != ours.ids.shape:
         return Row(
@@ -314,8 +318,9 @@ def _panoptic_row(
     return Row(name, verdict, 1 - same, 1 - same, 1 - SAME_PIXELS, note)
 
 
-def _instance_values(ours: Instances, arrays: Arrays, prefix: str) -> Values:
+def _instance_values(ours: Instances | None, arrays: Arrays, prefix: str) -> Values:
     """Ours in the order of the recorded ones: equal scores have no order of their own."""
+    assert ours is not None, "asked for above"
     rows, columns = (torch.arange(side) for side in ours.masks.shape[-2:])
     values = {
         "inst_scores": ours.scores,

@@ -65,7 +65,8 @@ def _check_scenario(case: Case, scenario: str, arrays: Arrays) -> list[Row]:
     )
     losses = criterion(predictions, targets)
     weights = config["loss_weights"]
-    total = sum(weights["_".join(n.split("_")[:2])] * loss for n, loss in losses.items())
+    weighted = [weights["_".join(n.split("_")[:2])] * loss for n, loss in losses.items()]
+    total = torch.stack(weighted).sum()
     total.backward()
     numbers = {name: loss.item() for name, loss in losses.items()}
     rows = [
@@ -79,7 +80,7 @@ def _check_scenario(case: Case, scenario: str, arrays: Arrays) -> list[Row]:
         _check_matches(case, scenario, matcher, predictions, targets, arrays),
     ]
     for tensor, name in ((logits, f"{scenario}_grad_logits"), (masks, f"{scenario}_grad_masks")):
-        if name in arrays:
+        if name in arrays and tensor.grad is not None:
             rows.append(compare(name, tensor.grad, arrays[name], tolerance=1e-5))
     return rows
 
