@@ -42,7 +42,9 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         config=yaml.safe_load((folder / CONFIG).read_text(encoding="utf8")),
-        environment=json.loads(environment.read_text()) if environment.exists() else {},
+        environment=_without_command(json.loads(environment.read_text()))
+        if environment.exists()
+        else {},
         steps={
             record["iteration"]: {k: v for k, v in record.items() if v is not None}
             for record in records
@@ -55,6 +57,11 @@ def read_run(folder: Path) -> Run:
             if value is not None
         },
     )
+
+
+def _without_command(environment: dict) -> dict:
+    """The configuration says more clearly what the command asked for."""
+    return {key: value for key, value in environment.items() if key != "command"}
 
 
 def changed_table(title: str, before: Mapping, after: Mapping) -> Table | str:

@@ -230,6 +230,31 @@ def test_bfloat16_trains(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_float16_leaves_out_updates_while_it_looks_for_a_loss_scale(
+    make_trainer: MakeTrainer,
+) -> None:
+    step = tiny_step(autocast=torch.float16)
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22)
+    before = step.model.classes.weight.clone()
+    trainer = make_trainer(step=step, num_iterations=1)
+    trainer.run()
+    assert torch.equal(step.model.classes.weight, before)
+    trainer.num_iterations = 20
+    trainer.run()
+    assert not torch.equal(step.model.classes.weight, before)
+    assert step.scaler.get_scale() < 2.0**22
+
+
+def test_a_loss_scale_that_no_search_finds_ends_the_run(make_trainer: MakeTrainer) -> None:
+    step = tiny_step(autocast=torch.float16)
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    step.model.classes.bias.register_hook(lambda gradient: gradient * math.nan)
+    trainer = make_trainer(step=step, num_iterations=20)
+    with pytest.raises(Diverged, match=r"classes\.bias"):
+        trainer.run()
+    assert trainer.iteration < 8
+
+
 def test_evaluations_come_at_their_period_and_are_written(
     make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
