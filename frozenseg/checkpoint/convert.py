@@ -8,7 +8,6 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from frozenseg.checkpoint.reading import read_weights
-from frozenseg.checkpoint.towers import RANDOM
 from frozenseg.checkpoint.weights import (
     load_state,
     load_weights,
@@ -17,7 +16,7 @@ from frozenseg.checkpoint.weights import (
     write_trained,
 )
 from frozenseg.files import written_whole
-from frozenseg.modeling.build import build_model, clip_keys, uses_sam
+from frozenseg.modeling.build import build_model, build_outline, clip_keys, uses_sam
 from frozenseg.modeling.frozen import fingerprint_of
 from frozenseg.modeling.frozenseg import FrozenSeg, describe_differences
 
@@ -32,7 +31,7 @@ def to_own_layout(source: Path, output: Path, cfg: CfgNode) -> None:
         UserError: the file cannot be read, or is not of this configuration.
     """
     weights = read_weights(source)
-    model = _without_weights(cfg)
+    model = build_outline(cfg)
     load_state(model, weights, source=str(source), towers="skip")
     trained, towers = split_state(weights.tensors, source=str(source))
     write_trained(trained, output, notes={**_names(cfg), **_fingerprints(model, towers)})
@@ -63,18 +62,9 @@ def to_official_layout(
         torch.save({"model": {name: value.contiguous() for name, value in state.items()}}, part)
 
 
-def _without_weights(cfg: CfgNode) -> FrozenSeg:
-    """The model in shape only: nothing is downloaded or allocated."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    clip_keys(cfg).CLIP_PRETRAINED_WEIGHTS = cfg.MODEL.SAM_WEIGHTS = RANDOM
-    with torch.device("meta"):
-        return build_model(cfg)
-
-
 def _with_trained_parts(cfg: CfgNode) -> FrozenSeg:
-    """The same with room for the trained weights."""
-    model = _without_weights(cfg)
+    """The outline with room for the trained weights."""
+    model = build_outline(cfg)
     for name, part in model.named_children():
         if name not in ("clip", "sam"):
             part.to_empty(device="cpu")

@@ -69,7 +69,7 @@ def load_clip(name: str, pretrained: str) -> ClipTower:
         name: a ConvNeXt or ResNet CLIP of open_clip (``convnext_large_d_320``, ``RN50x64``);
             ``shapes``, the miniature that ships with the package; or a folder such as its.
         pretrained: open_clip's tag of published weights, a local file, or ``random``. A folder has
-            its own.
+            its own, unless ``random`` is asked for.
 
     Raises:
         UserError: an unknown name or tag, a tower of another kind, a file that is not there or
@@ -77,7 +77,7 @@ def load_clip(name: str, pretrained: str) -> ClipTower:
     """
     folder = SHAPES / "clip" if name == "shapes" else Path(name).expanduser()
     if name == "shapes" or folder.is_dir():
-        model, tokenize = clip_folder.load_clip_folder(folder)
+        model, tokenize = clip_folder.load_clip_folder(folder, with_weights=pretrained != RANDOM)
         return clip_tower(model, tokenize=tokenize, name=name)
     config = _open_clip_config(name)
     path = None if pretrained == RANDOM else _clip_file(name, pretrained)
@@ -123,7 +123,8 @@ def load_sam(name: str, weights: str = "") -> SamTower:
     """
     folder = SHAPES if name == "shapes" else Path(name).expanduser()
     if name == "shapes" or folder.is_dir():
-        return _sam_tower(sam_folder.load_sam_folder(folder), name)
+        model = sam_folder.load_sam_folder(folder, with_weights=weights != RANDOM)
+        return _sam_tower(model, name)
     if name not in SAM_BUILDERS:
         choices = ", ".join([*SAM_BUILDERS, "shapes"])
         raise UserError(

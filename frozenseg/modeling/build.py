@@ -1,8 +1,9 @@
 """The only place where a configuration becomes the model."""
 
+import torch
 from fvcore.common.config import CfgNode
 
-from frozenseg.checkpoint.towers import load_clip, load_sam
+from frozenseg.checkpoint.towers import RANDOM, load_clip, load_sam
 from frozenseg.config import ConfigError
 from frozenseg.modeling.clip import ClipTower
 from frozenseg.modeling.deformable_encoder import DeformableEncoder
@@ -44,6 +45,15 @@ def build_model(
         transformer_decoder=_build_transformer_decoder(cfg, clip, sam),
         size_divisibility=cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
     )
+
+
+def build_outline(cfg: CfgNode) -> FrozenSeg:
+    """The model in shape only, on the meta device: nothing is downloaded or allocated."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    clip_keys(cfg).CLIP_PRETRAINED_WEIGHTS = cfg.MODEL.SAM_WEIGHTS = RANDOM
+    with torch.device("meta"):
+        return build_model(cfg)
 
 
 def clip_keys(cfg: CfgNode) -> CfgNode:

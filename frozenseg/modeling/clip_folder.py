@@ -53,7 +53,9 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> SimpleTokenizer:
     return SimpleTokenizer(bpe_path=str(folder / MERGES_NAME), context_length=context_length)
 
 
-def load_clip_folder(path: str | Path) -> tuple[CLIP, SimpleTokenizer]:
+def load_clip_folder(
+    path: str | Path, *, with_weights: bool = True
+) -> tuple[CLIP, SimpleTokenizer]:
     """The folder's model, in float32 and eval mode, and its tokenizer.
 
     Raises:
@@ -68,5 +70,6 @@ def load_clip_folder(path: str | Path) -> tuple[CLIP, SimpleTokenizer]:
             )
     config = json.loads((folder / CONFIG_NAME).read_text())
     model = build_clip(config)
-    model.load_state_dict(load_file(folder / WEIGHTS_NAME))
+    if with_weights:
+        model.load_state_dict(load_file(folder / WEIGHTS_NAME))
     return model.float().eval(), load_tokenizer(folder, config)

@@ -51,7 +51,7 @@ def sam_from_config(config: dict[str, Any]) -> Sam:
     )
 
 
-def load_sam_folder(path: str | Path) -> Sam:
+def load_sam_folder(path: str | Path, *, with_weights: bool = True) -> Sam:
     """The folder's Sam, in float32 and eval mode.
 
     Raises:
@@ -64,5 +64,6 @@ def load_sam_folder(path: str | Path) -> Sam:
                 f"{folder} holds no SAM: {name} is missing; tools/pretrain_shapes_sam.py writes it"
             )
     sam = sam_from_config(json.loads((folder / CONFIG_NAME).read_text()))
-    sam.load_state_dict(load_file(folder / WEIGHTS_NAME))
+    if with_weights:
+        sam.load_state_dict(load_file(folder / WEIGHTS_NAME))
     return sam.float().eval()
