@@ -183,7 +183,9 @@ def measure_apart(part: str, count: int) -> Measured:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="How fast evaluation is, and how much memory it takes."
+    )
     parser.add_argument("--images", type=int, default=1000, metavar="N")
     parser.add_argument("--part", choices=PARTS, help="measure one part here, print it as JSON")
     options = parser.parse_args()
