@@ -18,7 +18,9 @@ from frozenseg.cli.convert import convert
 from frozenseg.cli.demo import demo
 from frozenseg.cli.doctor import doctor
 from frozenseg.cli.evaluate import evaluate
+from frozenseg.cli.sam_masks import sam_masks
 from frozenseg.cli.segment import segment
+from frozenseg.cli.summary import summary
 from frozenseg.cli.train import train
 from frozenseg.errors import UserError
 
@@ -79,7 +81,9 @@ app.command()(demo)
 app.command()(evaluate)
 app.command()(train)
 app.command()(doctor)
+app.command()(sam_masks)
 app.command()(convert)
+app.command()(summary)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(vocabulary.app, name="vocabulary")
 
