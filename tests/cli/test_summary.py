@@ -1,3 +1,6 @@
+import re
+
+
 def test_the_counts_are_those_of_the_published_model_and_need_no_download(run, monkeypatch) -> None:
     monkeypatch.setenv("FROZENSEG_OFFLINE", "1")
     result = run("summary", "frozenseg_convnext_large.yaml")
@@ -6,10 +9,12 @@ def test_the_counts_are_those_of_the_published_model_and_need_no_download(run, m
 
 
 def test_overrides_count(run) -> None:
-    result = run("summary", "shapes", "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "31")
-    plain = run("summary", "shapes")
-    trained = [int(output.split()[-4].replace(",", "")) for output in (result.output, plain.output)]
-    assert trained[0] - trained[1] == 2 * 64
+    def trained(*overrides: str) -> int:
+        row = re.search(r"all\s+│\s+([\d,]+)", run("summary", "shapes", *overrides).output)
+        return int(row[1].replace(",", ""))
+
+    more = trained("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "31")
+    assert more - trained() == 2 * 64  # a feature and a position
 
 
 def test_an_unknown_key_is_a_sentence(run) -> None:
