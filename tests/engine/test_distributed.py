@@ -141,9 +141,9 @@ def hang_in_one(folder: Path) -> int:
     return 0
 
 
-def fail_in_one(folder: Path) -> int:
+def refuse_in_one(folder: Path) -> int:
     if process_rank() == 1:
-        raise ArithmeticError("the second process is broken")
+        return 2
     average([torch.ones(1)])
     return 0
 
@@ -228,9 +228,8 @@ def test_a_signal_to_the_parent_stops_all_at_the_same_iteration(tmp_path: Path) 
     assert saved.numbers["samples_seen"] == TOTAL_BATCH * saved.iteration > 0
 
 
-def test_a_failure_in_one_process_ends_all(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="the second process is broken"):
-        run(fail_in_one, tmp_path)
+def test_a_failure_in_one_process_ends_all_with_its_status(tmp_path: Path) -> None:
+    assert run(refuse_in_one, tmp_path) == 2
 
 
 @pytest.mark.slow
@@ -254,8 +253,7 @@ def test_torchrun_starts_the_same_run(tmp_path: Path) -> None:
     assert len(losses) == 2
 
 
-def test_the_exit_status_of_a_process_is_that_of_the_run(tmp_path: Path) -> None:
-    assert run(refuse, tmp_path) == 2
+def test_one_process_is_not_started_anew(tmp_path: Path) -> None:
     assert run(refuse, tmp_path, group=Group()) == 2
 
 
