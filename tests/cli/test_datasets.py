@@ -20,7 +20,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (base / path).parent.mkdir(parents=True)
         Image.fromarray(values).save(base / path)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("frozenseg.cli.console.console.width", 200)
     return tmp_path
 
 

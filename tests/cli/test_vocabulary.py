@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("frozenseg.cli.console.console.width", 300)
 
 
 def test_list_names_every_class_list(run) -> None:
