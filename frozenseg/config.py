@@ -88,6 +88,7 @@ def _model_keys() -> CfgNode:
     )
     model.DEVICE = "auto"  # auto: cuda where there is one
     model.WEIGHTS = ""  # trained weights to start from: safetensors, or an official .pth
+    model.WEIGHTS_TOWERS = "compare"  # frozen towers in that file: compare, skip or use them
     model.PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]  # of the CLIP tower, RGB 0..255
     model.PIXEL_STD = [68.5005327, 66.6321579, 70.32316305]
     model.SAM_NAME = "vit_b"  # vit_t, vit_b, vit_l, vit_h, shapes

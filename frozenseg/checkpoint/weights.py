@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from safetensors.torch import save_file
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "frozenseg-weights-1"
 FOLDER_FILE = "weights.safetensors"  # of a training's checkpoint folder
 
+TOWERS_KEY = "MODEL.WEIGHTS_TOWERS"
 Towers = Literal["compare", "skip", "use"]
 
 
@@ -52,6 +53,8 @@ def load_state(
     model: FrozenSeg, weights: WeightsFile, *, source: str, towers: Towers = "compare"
 ) -> None:
     """The same for weights at hand; ``source`` is what messages call them."""
+    if towers not in get_args(Towers):
+        raise UserError(f"{TOWERS_KEY} is {towers!r}: set it to compare, skip or use")
     trained, in_towers = split_state(weights.tensors, source=source)
     _check_sizes(model, trained, source)
     model.load_trainable_state(trained, source=source)
@@ -186,7 +189,8 @@ def _use(tower: FrozenTower, own: dict[str, Tensor], key: str, source: str) -> N
     differences = describe_differences(tower.model.state_dict(), own, limit=3)
     if differences:
         raise UserError(
-            f"{source} holds no complete {key} tower ({differences}): compare or skip it"
+            f"{source} holds no complete {key} tower ({differences}): set {TOWERS_KEY} to compare "
+            "or skip"
         )
     tower.load(own)
 
@@ -195,27 +199,23 @@ def _compare(
     tower: FrozenTower, own: dict[str, Tensor], noted: str | None, key: str, source: str
 ) -> None:
     """Weights serve only the frozen towers that they were trained with."""
-    name = tower.name or f"the configured {key} tower"
+    title = tower.name or f"the configured {key} tower"
     if noted is not None and noted != tower.fingerprint:
         raise UserError(
-            f"{source} was trained with another {key} tower ({noted}) than {name} "
-            f"({tower.fingerprint}): choose that one, or skip the comparison"
+            f"{source} was trained with another {key} tower ({noted}) than {title} "
+            f"({tower.fingerprint}): choose that one, or set {TOWERS_KEY} to skip"
         )
     if not own:
         return
     present = tower.model.state_dict()
     differences = describe_differences(present, own, limit=3)
     if not differences:
-        other = [
-            n
-            for n, v in own.items()
-            if not torch.allclose(v.to(present[n]), present[n], 1e-5, 1e-6)
-        ]
+        other = [name for name, value in own.items() if not _same(value, present[name])]
         differences = f"other values in {_few(other)}" if other else ""
     if differences:
         raise UserError(
-            f"{source} holds another {key} tower than {name} ({differences}): choose that one, use "
-            "the file's, or skip it"
+            f"{source} holds another {key} tower than {title} ({differences}): choose that one, or "
+            f"set {TOWERS_KEY} to use, for the file's, or to skip"
         )
 
 

@@ -144,7 +144,7 @@ def build_training_classifier(
 def _build_step(cfg: CfgNode, device: torch.device) -> TrainStep:
     model = build_model(cfg)
     if cfg.MODEL.WEIGHTS:
-        load_weights(model, cfg.MODEL.WEIGHTS)
+        load_weights(model, cfg.MODEL.WEIGHTS, towers=cfg.MODEL.WEIGHTS_TOWERS)
     model.to(device)
     share_weights(model.trainable_state().values())
     return TrainStep(

@@ -73,7 +73,7 @@ def load_model(cfg: CfgNode, weights: str | Path) -> FrozenSeg | ClipAlone:
         clip = load_clip(keys.CLIP_MODEL_NAME, keys.CLIP_PRETRAINED_WEIGHTS)
         return ClipAlone(clip=clip, size_divisibility=cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY)
     model = build_model(cfg)
-    load_weights(model, weights)
+    load_weights(model, weights, towers=cfg.MODEL.WEIGHTS_TOWERS)
     return model
 
 

@@ -160,6 +160,14 @@ def test_every_weight_is_accounted_for(small_model, tmp_path, change, sentence: 
         load_weights(small_model(), tmp_path / "official.pth")
 
 
+def test_a_choice_that_does_not_exist_is_named(small_model: SmallModel, tmp_path: Path) -> None:
+    save_weights(small_model(), tmp_path / "ours.safetensors")
+    with pytest.raises(
+        UserError, match=r"WEIGHTS_TOWERS is 'mine': set it to compare, skip or use"
+    ):
+        load_weights(small_model(), tmp_path / "ours.safetensors", towers="mine")
+
+
 def test_no_weights_at_all_are_asked_for() -> None:
     with pytest.raises(UserError, match="is empty: set it to trained weights"):
         load_weights(None, "")
