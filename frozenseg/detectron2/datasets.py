@@ -12,7 +12,7 @@ from frozenseg.data.catalog import SHAPES, dataset_samples, dataset_vocabulary
 from frozenseg.data.images import read_image, read_label_map
 from frozenseg.data.readers.panoptic import ids_of_colors
 from frozenseg.data.readers.samples import DatasetSamples
-from frozenseg.data.specs import SPECS
+from frozenseg.data.specs import SPECS, Task
 from frozenseg.errors import UserError
 from frozenseg.structures import PanopticMap, Sample, Segment
 from frozenseg.visualization.palette import class_color
@@ -23,11 +23,16 @@ Record = dict[str, Any]
 samples_of = cache(dataset_samples)  # opened once per process
 
 
-def records_of(name: str) -> list[Record]:
-    """One light record per image; the picture and its annotation are read when it is mapped."""
-    samples = samples_of(name)
+def records_of(name: str, tasks: frozenset[Task] | None = None) -> list[Record]:
+    """One light record per image; the picture and its annotations are read when it is mapped.
+
+    Args:
+        tasks: whose annotations are read and must be there; None: of all that are evaluated.
+    """
+    samples = samples_of(name, tasks=tasks)
     return [
-        {**_file(samples, index), "dataset": name, "index": index} for index in range(len(samples))
+        {**_file(samples, index), "dataset": name, "tasks": tasks, "index": index}
+        for index in range(len(samples))
     ]
 
 
@@ -38,7 +43,7 @@ def sample_of(record: Record) -> Sample:
         UserError: it has no panoptic annotation.
     """
     if "dataset" in record:
-        return samples_of(record["dataset"])[record["index"]]
+        return samples_of(record["dataset"], tasks=record["tasks"])[record["index"]]
     if "pan_seg_file_name" not in record:
         raise UserError(
             f"{record['file_name']} has no pan_seg_file_name: take a data set with panoptic "

@@ -6,12 +6,13 @@ import numpy as np
 from detectron2.config import CfgNode
 from torch.utils.data import DataLoader, Dataset
 
-from frozenseg.data.catalog import dataset_vocabulary
+from frozenseg.data.build import build_known_vocabulary, build_test_vocabulary
 from frozenseg.data.loading import without_bad
 from frozenseg.data.mapper import TrainingMapper
 from frozenseg.detectron2.datasets import Record, sample_of
 from frozenseg.detectron2.records import Entry, instances_of
 from frozenseg.engine.build import ImagePreparation, build_mapper, build_preparation
+from frozenseg.engine.judges import evaluated_outputs
 from frozenseg.engine.sampler import Visit
 
 
@@ -43,27 +44,37 @@ class TrainMapper:
 
 
 class TestMapper:
-    """Adds the scaled ``image``, the data set's words and, for evaluators, the whole sample."""
+    """Adds the scaled ``image``, what the data set asks of it, and for evaluators the sample.
+
+    Args:
+        asked: goes into every entry as it is: words, outputs (see the model's ``forward``).
+    """
 
     __test__ = False  # no test case, whatever its name
 
-    def __init__(self, prepare: ImagePreparation) -> None:
-        self.prepare = prepare
+    def __init__(self, prepare: ImagePreparation, *, asked: Entry) -> None:
+        self.prepare, self.asked = prepare, asked
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> "TestMapper":
-        return cls(build_preparation(cfg))
+    def from_config(cls, cfg: CfgNode, name: str) -> "TestMapper":
+        asked = {
+            "vocabulary": build_test_vocabulary(cfg, name),
+            "known_vocabulary": build_known_vocabulary(cfg, name),
+            "outputs": evaluated_outputs(cfg, name),
+        }
+        return cls(build_preparation(cfg), asked=asked)
 
     def __call__(self, record: Record) -> Entry:
         sample = sample_of(record)
         height, width = sample.image.shape[-2:]
         return {
             **record,
+            **self.asked,
             "image": self.prepare(sample),
+            "original": sample.image,
             "height": height,
             "width": width,
             "sample": sample,
-            "vocabulary": dataset_vocabulary(record["dataset"]),
         }
 
 

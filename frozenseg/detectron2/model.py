@@ -8,15 +8,17 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, autocast, device, nn
 
 from frozenseg.checkpoint.reading import WeightsFile
-from frozenseg.checkpoint.weights import load_state
+from frozenseg.checkpoint.weights import load_state, load_weights
 from frozenseg.config import ConfigError
-from frozenseg.data.catalog import dataset_vocabulary
+from frozenseg.data.build import build_test_vocabulary, build_training_vocabulary
 from frozenseg.detectron2.records import Entry, entry_of, target_of
 from frozenseg.engine.build import build_criterion
-from frozenseg.inference.build import build_segmenter
+from frozenseg.inference.build import build_segmenter, load_model
+from frozenseg.inference.only_sam import ClipAlone
 from frozenseg.inference.segmenter import Segmenter, VocabularyLike
 from frozenseg.losses import Criterion
 from frozenseg.modeling.build import build_model
+from frozenseg.modeling.frozenseg import FrozenSeg as Network
 from frozenseg.structures import Result
 from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
@@ -28,6 +30,14 @@ PART_NAMES = {
     "SEM_SEG_HEAD.PIXEL_DECODER_NAME": ("MSDeformAttnPixelDecoder",),
     "MASK_FORMER.TRANSFORMER_DECODER_NAME": ("MultiScaleMaskedTransformerDecoder",),
 }
+
+
+class Asked(NamedTuple):
+    """What an image is segmented into."""
+
+    vocabulary: Vocabulary
+    outputs: tuple[str, ...]  # none: those that are configured
+    known: Vocabulary | None  # None: the training classes
 
 
 class IncompatibleKeys(NamedTuple):
@@ -62,21 +72,27 @@ class FrozenSeg(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         check_part_names(cfg)
         return {
-            "segmenter": build_segmenter(cfg, model=build_model(cfg)),
+            "segmenter": build_segmenter(cfg, model=cls.build_network(cfg)),
             "criterion": build_criterion(cfg),
-            "vocabulary": dataset_vocabulary((*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[0]),
+            "vocabulary": _first_vocabulary(cfg),
         }
+
+    @classmethod
+    def build_network(cls, cfg: CfgNode) -> Network:
+        return build_model(cfg)
 
     @property
     def device(self) -> device:
-        return self.network.logit_scale.device
+        return self.network.clip.pixel_mean.device
 
     def forward(self, batched_inputs: list[Entry]) -> dict[str, Tensor] | list[Entry]:
         """Weighted losses while training, else ``sem_seg``, ``panoptic_seg``, ``instances`` each.
 
         Args:
             batched_inputs: ``image`` (3, H, W) RGB in 0..255; ``height`` and ``width`` of the
-                output; ``instances`` to train on; ``vocabulary``, words for this image.
+                output; ``instances`` to train on. For tests also ``vocabulary``, words for this
+                image; ``known_vocabulary``, whose classes count as seen; ``outputs``, what to make
+                of it; ``original``, the uint8 picture before it was scaled.
         """
         images = [entry["image"].to(self.device) for entry in batched_inputs]
         if self.training:
@@ -95,14 +111,24 @@ class FrozenSeg(nn.Module):
             (entry.get("height", image.shape[-2]), entry.get("width", image.shape[-1]))
             for image, entry in zip(images, entries, strict=True)
         ]
-        words = [parsed(entry.get("vocabulary", self.vocabulary)) for entry in entries]
+        pictures = [
+            entry.get("original", image) for image, entry in zip(images, entries, strict=True)
+        ]
+        asked = [self._asked(entry) for entry in entries]
         results: dict[int, Result] = {}
-        for vocabulary in dict.fromkeys(words):
-            rows = [row for row, own in enumerate(words) if own == vocabulary]
-            predict = self.segmenter.predictor(vocabulary)
-            found = predict([images[row] for row in rows], [sizes[row] for row in rows])
+        for each in dict.fromkeys(asked):
+            rows = [row for row, own in enumerate(asked) if own == each]
+            predict = self.segmenter.predictor(each.vocabulary, *each.outputs, training=each.known)
+            found = predict(
+                *([values[row] for row in rows] for values in (images, sizes, pictures))
+            )
             results.update(zip(rows, found, strict=True))
         return [results[row] for row in range(len(entries))]
+
+    def _asked(self, entry: Entry) -> "Asked":
+        words = entry.get("vocabulary", self.vocabulary)
+        words = words if isinstance(words, Vocabulary) else parse_vocabulary(words)
+        return Asked(words, entry.get("outputs", ()), entry.get("known_vocabulary"))
 
     def _classifier(self) -> TextClassifier:
         """The training classes' embeddings, made when they are first needed, on that device."""
@@ -116,6 +142,10 @@ class FrozenSeg(nn.Module):
                 )
             self._training_classifier = classifier.to(self.device)
         return self._training_classifier
+
+    def load_weights(self, path: str) -> None:
+        """Takes over trained weights from a file or a checkpoint's folder."""
+        load_weights(self.network, path)
 
     def state_dict(
         self,
@@ -148,6 +178,25 @@ class FCCLIP(FrozenSeg):
     """The same without SAM."""
 
 
+@META_ARCH_REGISTRY.register()
+class OnlySAM(FrozenSeg):
+    """SAM's masks, classified by CLIP (Table 4, row 1): no part is trained, no weights are read."""
+
+    @classmethod
+    def build_network(cls, cfg: CfgNode) -> ClipAlone:
+        return load_model(cfg, "")
+
+    def load_weights(self, path: str) -> None:
+        """There is nothing to load."""
+
+
+def _first_vocabulary(cfg: CfgNode) -> Vocabulary:
+    """The first test set's words; where there is none, those of the training."""
+    if not cfg.DATASETS.TEST:
+        return build_training_vocabulary(cfg)
+    return build_test_vocabulary(cfg, cfg.DATASETS.TEST[0])
+
+
 def check_part_names(cfg: CfgNode) -> None:
     """Names that ask for another architecture must not be passed over.
 
@@ -161,7 +210,3 @@ def check_part_names(cfg: CfgNode) -> None:
                 f"MODEL.{key} is {cfg.MODEL[section][name]!r}: {cfg.MODEL.META_ARCHITECTURE} is "
                 f"built of {' or '.join(known)}"
             )
-
-
-def parsed(words: VocabularyLike) -> Vocabulary:
-    return words if isinstance(words, Vocabulary) else parse_vocabulary(words)

@@ -14,6 +14,9 @@ Entry = dict[str, Any]
 """One image of a batch: ``image``, and what else Detectron2's data loaders put beside it."""
 
 
+STANDARD = ("sem_seg", "panoptic_seg", "instances")
+
+
 def instances_of(target: Target) -> DetectronInstances:
     """A training target as ``gt_classes``, ``gt_masks`` (N, H, W) bool and ``gt_boxes``."""
     return DetectronInstances(
@@ -43,8 +46,11 @@ def target_of(instances: DetectronInstances, padded_size: tuple[int, int]) -> Ta
 
 
 def entry_of(result: Result) -> Entry:
-    """A result as ``sem_seg``, ``panoptic_seg`` and ``instances``, whichever there are."""
-    entry: Entry = {}
+    """A result as ``sem_seg``, ``panoptic_seg`` and ``instances``, whichever there are.
+
+    Extras, such as mask proposals, stand beside them under their own names.
+    """
+    entry: Entry = dict(result.extras)
     if result.semantic is not None:
         entry["sem_seg"] = result.semantic
     if result.panoptic is not None:
@@ -78,6 +84,7 @@ def result_of(entry: Entry) -> Result:
             instances.pred_masks,
             instances.pred_boxes.tensor,
         ),
+        extras={name: value for name, value in entry.items() if name not in STANDARD},
     )
 
 

@@ -14,9 +14,11 @@ from frozenseg.detectron2.config import detectron2_config
 from frozenseg.detectron2.trainer import Trainer
 from frozenseg.engine.checkpoint import CheckpointFolder
 from frozenseg.engine.distributed import is_distributed
+from frozenseg.engine.evaluation import check_test_sets
 from frozenseg.engine.launch import process_device
 from frozenseg.engine.run_folder import describe_run, set_up_logging
 from frozenseg.errors import UserError
+from frozenseg.inference.build import ONLY_SAM
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +36,11 @@ def run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> int:
     folder = Path(cfg.OUTPUT_DIR)
     set_up_logging(folder, rank=comm.get_rank())
     logger.info("engine: detectron2, output: %s", folder)
+    check_test_sets(cfg)
     complete = detectron2_config(cfg).clone()
     complete.defrost()
     complete.MODEL.DEVICE = str(process_device(cfg.MODEL.DEVICE))
-    if eval_only and not cfg.MODEL.WEIGHTS:
+    if eval_only and not cfg.MODEL.WEIGHTS and cfg.MODEL.META_ARCHITECTURE != ONLY_SAM:
         complete.MODEL.WEIGHTS = _newest_checkpoint(folder)
     complete.freeze()
     default_setup(complete, Namespace(eval_only=eval_only, resume=resume))

@@ -15,21 +15,26 @@ from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.utils import comm
 from torch.optim.lr_scheduler import LambdaLR
 
-from frozenseg.checkpoint.weights import load_weights, tower_notes
+from frozenseg.checkpoint.weights import tower_notes
 from frozenseg.config import ConfigError
+from frozenseg.data.build import only_training_set
 from frozenseg.data.loading import Attempts
 from frozenseg.detectron2.checkpoint import SaveAndStop, TrainingParts, weights_path
+from frozenseg.detectron2.datasets import records_of
 from frozenseg.detectron2.evaluation import JudgesAdapter, build_evaluator
 from frozenseg.detectron2.mapper import SoundBatches, TestMapper, TrainMapper, VisitedRecords
+from frozenseg.detectron2.metrics import METRICS, WriteMetrics
 from frozenseg.detectron2.model import FrozenSeg
 from frozenseg.engine.build import autocast_type, build_adamw, build_schedule
 from frozenseg.engine.checkpoint import CheckpointFolder, check_same_towers, publish_weights
+from frozenseg.engine.judges import evaluated_annotations
 from frozenseg.engine.optimizer import ClippedAdamW
 from frozenseg.engine.random_state import seed_everything
 from frozenseg.engine.run import FINAL_WEIGHTS
 from frozenseg.engine.sampler import InfiniteSampler
 from frozenseg.engine.snapshot import restore_snapshot, take_snapshot
-from frozenseg.engine.training import choose_seed, only_training_set, saved_state, share_of_batch
+from frozenseg.engine.training import choose_seed, saved_state, share_of_batch
+from frozenseg.inference.build import ONLY_SAM
 
 
 class UnscalingScaler(torch.amp.GradScaler):
@@ -51,6 +56,8 @@ class Trainer(DefaultTrainer):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
+        if cfg.MODEL.META_ARCHITECTURE == ONLY_SAM:
+            raise ConfigError("OnlySAM has no part to train: evaluate it with --eval-only")
         precision = autocast_type(cfg)
         if precision is not None:
             _needs_cuda(cfg, "SOLVER.AMP.ENABLED is True")
@@ -117,6 +124,8 @@ class Trainer(DefaultTrainer):
         ]
         evaluation = next(i for i, hook in enumerate(kept) if isinstance(hook, hooks.EvalHook))
         kept.insert(evaluation, SaveAndStop(period=self.cfg.SOLVER.CHECKPOINT_PERIOD))
+        # after the timer, before the next iteration's learning rate is set
+        kept.insert(1, WriteMetrics(Path(self.cfg.OUTPUT_DIR) / METRICS))
         return kept
 
     @classmethod
@@ -124,7 +133,7 @@ class Trainer(DefaultTrainer):
         """The model with ``MODEL.WEIGHTS``, if set: before anything holds on to its parameters."""
         model = super().build_model(cfg)
         if cfg.MODEL.WEIGHTS:
-            load_weights(model.network, weights_path(cfg.MODEL.WEIGHTS))
+            model.load_weights(weights_path(cfg.MODEL.WEIGHTS))
         return model
 
     @classmethod
@@ -165,10 +174,13 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> SoundBatches:
-        attempts = Attempts(TestMapper.from_config(cfg))
-        return SoundBatches(
-            build_detection_test_loader(cfg, dataset_name, mapper=attempts.__getitem__)
+        """One image after another; the annotations that are not measured need not be there."""
+        loader = build_detection_test_loader(
+            records_of(dataset_name, frozenset(evaluated_annotations(cfg, dataset_name))),
+            mapper=Attempts(TestMapper.from_config(cfg, dataset_name)).__getitem__,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
+        return SoundBatches(loader)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> JudgesAdapter:

@@ -132,11 +132,14 @@ def test_mappers_serve_detectron2s_own_loaders(configure: Configure) -> None:
     cfg = detectron2_config(configure())
     batch = next(iter(build_detection_train_loader(cfg, mapper=TrainMapper.from_config(cfg))))
     assert [entry["image"].shape for entry in batch] == [(3, 64, 64)] * 2
-    loader = build_detection_test_loader(cfg, "shapes_val", mapper=TestMapper.from_config(cfg))
+    mapper = TestMapper.from_config(cfg, "shapes_val")
+    loader = build_detection_test_loader(cfg, "shapes_val", mapper=mapper)
     ((entry,), *_) = (next(iter(loader)),)
     assert entry["image"].shape == (3, 64, 64)
     assert (entry["height"], entry["width"]) == (256, 256)
     assert entry["vocabulary"] == shapes_vocabulary("val")
+    assert entry["outputs"] == ("panoptic", "semantic", "instance")
+    assert entry["original"].shape == (3, 256, 256)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -159,7 +162,7 @@ def test_a_bad_file_ends_in_the_readers_own_sentence(
 ) -> None:
     bad = {"file_name": "cat.jpg", "image_id": 1}
     monkeypatch.setitem(DatasetCatalog.data, "shapes_train", lambda: [bad])
-    monkeypatch.setitem(DatasetCatalog.data, "shapes_val", lambda: [bad])
+    monkeypatch.setattr("frozenseg.detectron2.trainer.records_of", lambda *_: [bad])
     cfg = detectron2_config(configure(**{"DATALOADER.NUM_WORKERS": workers}))
     for loader in (Trainer.build_train_loader(cfg), Trainer.build_test_loader(cfg, "shapes_val")):
         with pytest.raises(UserError, match=r"^cat\.jpg has no pan_seg_file_name"):

@@ -9,8 +9,6 @@ import torch
 
 pytest.importorskip("detectron2", reason="needs Detectron2")
 
-from detectron2.data import DatasetCatalog
-
 from frozenseg.data.catalog import dataset_vocabulary
 from frozenseg.data.shapes import ShapesDataset
 from frozenseg.detectron2 import JudgesAdapter, Trainer, build_evaluator, detectron2_config
@@ -27,7 +25,7 @@ pytestmark = pytest.mark.detectron2
 def scenes(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
     """The first three of the validation split, which is made no longer than that."""
     records = records_of("shapes_val")[:3]
-    monkeypatch.setitem(DatasetCatalog.data, "shapes_val", lambda: records)
+    monkeypatch.setattr("frozenseg.detectron2.trainer.records_of", lambda *_: records)
     return [ShapesDataset("val")[index] for index in range(3)]
 
 
@@ -67,7 +65,8 @@ def test_scores_are_those_of_the_projects_own_evaluation(
     torch.manual_seed(0)
     model = Trainer.build_model(cfg).eval()
     results = Trainer.test(cfg, model)
-    predict = model.segmenter.predictor(dataset_vocabulary("shapes_val"))
+    outputs = ("panoptic", "semantic", "instance")
+    predict = model.segmenter.predictor(dataset_vocabulary("shapes_val"), *outputs)
     entries = [entry for batch in Trainer.build_test_loader(cfg, "shapes_val") for entry in batch]
     adapter = build_evaluator(cfg, "shapes_val")
     for judge in adapter.judges:
@@ -78,6 +77,29 @@ def test_scores_are_those_of_the_projects_own_evaluation(
         for name, value in evaluator.evaluate().items():
             task, measure = name.split("/", 1)
             assert results[task][measure] == pytest.approx(value, nan_ok=True)
+
+
+def test_recall_is_measured_where_it_is_asked_for(
+    configure: Configure, scenes: list[Sample]
+) -> None:
+    test = "MODEL.MASK_FORMER.TEST."
+    asked = {"RECALL_ON": True, "PANOPTIC_ON": False, "SEMANTIC_ON": False, "INSTANCE_ON": False}
+    cfg = detectron2_config(configure(**{test + key: value for key, value in asked.items()}))
+    results = Trainer.test(cfg, Trainer.build_model(cfg))
+    assert list(results) == ["recall"]
+    assert results["recall"]["R50"] >= results["recall"]["R90"] >= 0
+
+
+def test_other_words_are_taken_from_the_file_that_is_set(
+    configure: Configure, scenes: list[Sample], tmp_path: Path
+) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text(
+        "\n".join(f"{i}:thing {i}" for i in range(len(dataset_vocabulary("shapes_val"))))
+    )
+    cfg = detectron2_config(configure(**{"DATASETS.TEST_VOCABULARY": (str(words),)}))
+    results = Trainer.test(cfg, Trainer.build_model(cfg))
+    assert np.isnan(results["panoptic"]["seen/PQ"])  # training knew none of these words
 
 
 def test_a_result_survives_detectron2s_form() -> None:

@@ -19,7 +19,7 @@ from detectron2.structures import Instances as DetectronInstances
 from frozenseg.checkpoint.weights import official_state, save_weights
 from frozenseg.data.augmentation import resize_for_test
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
-from frozenseg.detectron2 import FrozenSeg, detectron2_config
+from frozenseg.detectron2 import FrozenSeg, Trainer, detectron2_config
 from frozenseg.detectron2.records import instances_of
 from frozenseg.errors import UserError
 from frozenseg.inference.build import build_segmenter
@@ -205,6 +205,28 @@ def test_fcclip_is_the_model_without_sam(configure: Configure, sample: Sample) -
     model = build(configure(**cfg)).eval()
     assert model.network.sam is None
     assert "panoptic_seg" in model([{"image": sample.image}])[0]
+
+
+def test_only_sam_segments_without_a_trained_part(
+    configure: Configure, towers: Path, sample: Sample
+) -> None:
+    test, masks = "MODEL.MASK_FORMER.TEST.", "MODEL.MASK_ENSEMBLE."
+    cfg = configure(
+        **{
+            "MODEL.META_ARCHITECTURE": "OnlySAM",
+            test + "PANOPTIC_ON": False,
+            test + "INSTANCE_ON": False,
+            masks + "SAM_NAME": str(towers),
+            masks + "POINTS_PER_SIDE": 2,
+            masks + "IOU_THRESHOLD": -10.0,
+            masks + "STABILITY_THRESHOLD": 0.0,
+        }
+    )
+    model = build(cfg).eval()
+    (output,) = model([{"image": sample.image}])
+    assert output["sem_seg"].shape == (NUM_CLASSES, 256, 256)
+    with pytest.raises(UserError, match="no part to train"):
+        Trainer(detectron2_config(cfg))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from torch import Tensor
 
 pytest.importorskip("detectron2", reason="needs Detectron2")
 
-from detectron2.data import DatasetCatalog
 from detectron2.engine import HookBase
 
 from frozenseg.checkpoint.weights import load_weights, save_weights
@@ -77,6 +76,10 @@ def native(cfg: CfgNode, *, resume: bool = False) -> list[Losses]:
     trainer.writers, trainer.log_period = [memory], 1
     trainer.run()
     return memory.losses
+
+
+def train_natively(cfg: CfgNode) -> None:
+    build_trainer(cfg, device=torch.device("cpu")).run()
 
 
 def with_detectron2(
@@ -173,6 +176,24 @@ def test_a_run_begins_with_the_weights_that_are_set(silent: Configure, tmp_path:
     assert same(trainer.parts.model.trainable_state(), model.trainable_state())
 
 
+def test_the_numbers_of_both_engines_runs_stand_in_the_same_place(
+    silent: Configure, tmp_path: Path
+) -> None:
+    paths = []
+    for name, train in (("native", train_natively), ("detectron2", with_detectron2)):
+        folder = tmp_path / name
+        train(silent(OUTPUT_DIR=str(folder), **SHORT))
+        paths.append(folder / "metrics.jsonl")
+    ours, theirs = ([json.loads(line) for line in path.read_text().splitlines()] for path in paths)
+    measured = ("seconds_per_iteration", "images_per_second", "data_wait_share", "memory_gib")
+    for first, second in zip(ours, theirs, strict=True):
+        assert second.keys() == first.keys() - {"eta_seconds"}
+        computed = second.keys() - set(measured)
+        assert {n: second[n] for n in computed} == pytest.approx(
+            {n: first[n] for n in computed}, rel=1e-4
+        )
+
+
 def test_another_runs_checkpoints_are_not_overwritten(silent: Configure) -> None:
     cfg = silent(**{"SOLVER.MAX_ITER": 1, "SOLVER.STEPS": ()})
     with_detectron2(cfg)
@@ -201,7 +222,7 @@ def test_run_trains_evaluates_and_evaluates_again(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = records_of("shapes_val")[:2]
-    monkeypatch.setitem(DatasetCatalog.data, "shapes_val", lambda: records)
+    monkeypatch.setattr("frozenseg.detectron2.trainer.records_of", lambda *_: records)
     cfg = configure(**{"SOLVER.MAX_ITER": 1, "SOLVER.STEPS": ()})
     assert run(cfg) == 0
     folder = Path(cfg.OUTPUT_DIR)
