@@ -1,6 +1,6 @@
 """Trains the shapes world's FrozenSeg head over several seeds and prints what they score.
 
-    python tools/train_shapes_head.py --seeds 1 2 3            # about 25 minutes a seed on two
+    python tools/train_shapes_head.py --seeds 1 2 3            # half an hour a seed on two
     cores python tools/train_shapes_head.py --seeds 1 2 3 --ship 2   # and ship the second seed's
     weights
 

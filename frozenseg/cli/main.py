@@ -5,6 +5,7 @@ A user's mistake ends in one sentence on standard error and status 2; a bug keep
 
 import errno
 import logging
+import os
 from typing import Annotated
 
 import typer
@@ -67,8 +68,13 @@ def options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Log everything; show where an error came from.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Download nothing: use what is in the cache folder.")
+    ] = False,
 ) -> None:
     """Segment any image with any words: panoptic, semantic and instance."""
+    if offline:
+        os.environ["FROZENSEG_OFFLINE"] = "1"
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.WARNING,
         format="%(message)s",

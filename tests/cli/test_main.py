@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import frozenseg
 
@@ -117,3 +118,15 @@ def test_console_command_exits_with_2_and_one_line(tmp_path: Path):
     assert done.returncode == 2
     assert done.stdout == "" and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_offline_names_the_file_to_fetch_instead_of_downloading(run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("FROZENSEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FROZENSEG_OFFLINE", "")
+    image = tmp_path / "image.png"
+    Image.new("RGB", (32, 32)).save(image)
+    model = "fcclip_rn50.yaml"
+    done = run("--offline", "segment", image, "-w", "cat", "--model", model, "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "offline" in done.stderr and "RN50" in done.stderr
+    assert not (tmp_path / "out").exists()
