@@ -1,8 +1,7 @@
 """Trains the shapes world's FrozenSeg head over several seeds and prints what they score.
 
-    python tools/train_shapes_head.py --seeds 1 2 3            # half an hour a seed on two
-    cores python tools/train_shapes_head.py --seeds 1 2 3 --ship 2   # and ship the second seed's
-    weights
+    python tools/train_shapes_head.py --seeds 1 2 3            # half an hour a seed on two cores
+    python tools/train_shapes_head.py --seeds 1 2 3 --ship 2   # and ship the second seed's weights
 
 Each seed is the run of ``configs/shapes/frozenseg.yaml``, evaluated with and without the class
 ensemble. A run that was interrupted goes on where it stopped; one that is finished is only
