@@ -5,6 +5,7 @@ Keys carry Detectron2's names, so that official FrozenSeg and FC-CLIP files load
 """
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -335,6 +336,8 @@ def _set(cfg: CfgNode, name: str, value: object, *, source: str) -> None:
 
 
 def _assign(cfg: CfgNode, key: str, value: object, *, name: str, source: str) -> None:
+    if isinstance(cfg[key], float) and re.fullmatch(r"[+-]?\d+", str(value)):
+        value = float(str(value))  # 1 for 1.0 is no mistake
     try:
         cfg.merge_from_list([key, value])
     except (ValueError, AssertionError) as error:

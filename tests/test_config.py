@@ -33,13 +33,20 @@ def test_an_unknown_override_names_the_nearest_known_key():
 
 
 def test_a_section_is_no_key_to_override():
-    with pytest.raises(ConfigError, match="unknown key MODEL.MASK_FORMER"):
+    with pytest.raises(ConfigError, match=r"unknown key MODEL.MASK_FORMER"):
         load_config(None, ["MODEL.MASK_FORMER", "3"])
 
 
 def test_a_value_of_another_type_is_refused_with_an_example():
     with pytest.raises(ConfigError, match=r"SOLVER.MAX_ITER must be a int, as in \d+; got 'many'"):
         load_config(None, ["SOLVER.MAX_ITER", "many"])
+
+
+def test_a_whole_number_is_a_float_where_one_is_asked_for(tmp_path):
+    (tmp_path / "a.yaml").write_text("SOLVER:\n  BASE_LR: 1\n")
+    cfg = load_config(tmp_path / "a.yaml", ["SOLVER.GAMMA", "0"])
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.GAMMA) == (1.0, 0.0)
+    assert isinstance(cfg.SOLVER.BASE_LR, float)
 
 
 def test_an_override_without_a_value_is_refused():

@@ -18,7 +18,7 @@ from torch import Tensor
 from frozenseg.checkpoint.reading import WeightsFile
 from frozenseg.checkpoint.towers import clip_tower
 from frozenseg.checkpoint.weights import load_state
-from frozenseg.config import default_config, known_keys
+from frozenseg.config import known_keys, load_config
 from frozenseg.modeling.build import build_model
 from frozenseg.modeling.clip import ClipTower
 from frozenseg.modeling.clip_folder import register_convnext
@@ -98,27 +98,22 @@ def build_reference(case: Case) -> tuple[FrozenSeg, CfgNode]:
 
 def reference_config(case: Case) -> CfgNode:
     """What a case says of the configuration; keys unknown to this project are passed over."""
-    cfg, resolved = default_config(), case["config"].get("resolved", {})
-    if not _has_sam(case):
-        cfg.MODEL.META_ARCHITECTURE = "FCCLIP"
+    config, resolved = case["config"], case["config"].get("resolved", {})
     clip = "FROZEN_SEG" if _has_sam(case) else "FC_CLIP"
+    base = config.get("base_config_file", "")
     values = {
-        f"MODEL.{clip}.EMBED_DIM": case["config"]["clip_model_config"]["embed_dim"],
-        f"MODEL.{clip}.ENSEMBLE_ON_VALID_MASK": bool(
-            re.search(r"r(50|101)", case["config"]["base_config_file"])
-        ),
-        **case["config"]["overrides"],
+        "MODEL.META_ARCHITECTURE": "FrozenSeg" if _has_sam(case) else "FCCLIP",
+        f"MODEL.{clip}.EMBED_DIM": config["clip_model_config"]["embed_dim"],
+        f"MODEL.{clip}.ENSEMBLE_ON_VALID_MASK": bool(re.search(r"r(50|101)", base)),
+        **config["overrides"],
         **{
             key.replace("MODEL.CLIP", f"MODEL.{clip}"): resolved[name]
             for name, key in RESOLVED.items()
             if name in resolved
         },
     }
-    known = known_keys()
-    cfg.merge_from_list(
-        [part for key, value in values.items() if key in known for part in (key, value)]
-    )
-    return cfg
+    known = {key: str(value) for key, value in values.items() if key in known_keys()}
+    return load_config(overrides=[part for pair in known.items() for part in pair])
 
 
 def reference_vocabularies(case: Case) -> tuple[Vocabulary, Vocabulary]:

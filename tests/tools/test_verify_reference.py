@@ -116,7 +116,7 @@ def describe(kind: str, *, sam: bool) -> dict[str, Any]:
         "base_config_file": f"configs/{'r50x64' if kind == 'resnet' else 'convnext'}_eval.yaml",
         "overrides": {**SIZES, f"MODEL.{section}.EMBED_DIM": 24},
         "clip_model_config": {"embed_dim": 24, "vision_cfg": vision, "text_cfg": TEXT},
-        "resolved": {"geometric_ensemble_alpha": 0.3, "pixel_decoder_ffn_dim": 32},
+        "resolved": {"geometric_ensemble_alpha": 1, "pixel_decoder_ffn_dim": 32},
     }
     if sam:
         config["sam"] = SAM
@@ -135,6 +135,7 @@ def describe(kind: str, *, sam: bool) -> dict[str, Any]:
         "input": {"output_height_width": [40, 50]},
     }
     cfg = reference_config(case)
+    cfg.defrost()
     cfg.MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT = "three_level"
     model = build_model(cfg, clip=reference_clip(case), sam=reference_sam(case))
     state = official_state(model, num_classes=2, no_object_weight=0.1)
