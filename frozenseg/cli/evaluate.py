@@ -56,7 +56,7 @@ def evaluate(
     from frozenseg.evaluation import metrics_table
     from frozenseg.inference.build import build_segmenter
 
-    name, over = _test_set(dataset)
+    name, over = test_set(dataset)
     overrides = [*(opts or []), *([] if ensemble else _decoder_alone())]
     cfg = model_config(model, weights=weights, device=device, over=over, overrides=overrides)
     open_test_set(cfg, name, skip_bad=skip_bad)  # what it lacks is better known now
@@ -72,7 +72,7 @@ def evaluate(
         console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
-def _test_set(dataset: str) -> tuple[str, list[Path]]:
+def test_set(dataset: str) -> tuple[str, list[Path]]:
     """The registered name, and the file with the test sizes and tasks of that data set."""
     from frozenseg.config import CONFIG_ROOT, load_config
     from frozenseg.data.catalog import SHAPES

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 import frozenseg
 from frozenseg.cli import datasets, vocabulary
+from frozenseg.cli.benchmark import benchmark
 from frozenseg.cli.console import errors, say_error
 from frozenseg.cli.convert import convert
 from frozenseg.cli.demo import demo
@@ -88,6 +89,7 @@ app.command()(evaluate)
 app.command()(train)
 app.command()(doctor)
 app.command()(sam_masks)
+app.command()(benchmark)
 app.command()(convert)
 app.command()(summary)
 app.add_typer(datasets.app, name="datasets")

@@ -105,20 +105,20 @@ class Segmenter:
         ]
 
     def _build_predictor(
-        self, vocabulary: Vocabulary, *outputs: str, training: Vocabulary | None = None
+        self,
+        vocabulary: Vocabulary,
+        *outputs: str,
+        training: Vocabulary | None = None,
+        classifier: TextClassifier | None = None,
     ) -> Predict:
         """What depends on the words alone.
 
         Args:
             outputs: what is made of ``OUTPUTS``; none: what is configured.
             training: whose classes count as seen; None: those that the model was trained on.
+            classifier: the words' embeddings, where they are at hand.
         """
-        classifier = build_text_classifier(
-            self.model.clip.encode_text,
-            vocabulary,
-            cache_dir=self.cache_dir,
-            tower_fingerprint=self.model.clip.fingerprint,
-        ).to(self.device)
+        classifier = (classifier or self._embed(vocabulary)).to(self.device)
         postprocess = self._outputs(outputs)
         if isinstance(self.model, ClipAlone):
             return self._build_only_sam(self.model, classifier, postprocess)
@@ -134,6 +134,14 @@ class Segmenter:
         if self.augmentation is None or not postprocess.semantic:
             return predictor
         return AugmentedPredictor(predictor, self.augmentation)
+
+    def _embed(self, vocabulary: Vocabulary) -> TextClassifier:
+        return build_text_classifier(
+            self.model.clip.encode_text,
+            vocabulary,
+            cache_dir=self.cache_dir,
+            tower_fingerprint=self.model.clip.fingerprint,
+        )
 
     def _build_only_sam(
         self, model: ClipAlone, classifier: TextClassifier, postprocess: Postprocess

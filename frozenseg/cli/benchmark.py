@@ -1,0 +1,223 @@
+"""``frozenseg benchmark``: how large and how fast models are, side by side (Table 6)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from frozenseg.cli.console import console, errors
+from frozenseg.cli.evaluate import test_set
+from frozenseg.errors import UserError
+
+if TYPE_CHECKING:
+    from fvcore.common.config import CfgNode
+    from torch import Tensor
+
+    from frozenseg.engine.benchmark import Speed
+    from frozenseg.modeling.summary import Size as PartSize
+
+MEGA = 1e6
+GIGA = 1e9
+
+
+class Task(NamedTuple):
+    """What all models are shown."""
+
+    random: bool
+    dataset: str | None
+    size: tuple[int, int]
+    output_size: tuple[int, int]
+    limit: int
+    repeats: int
+
+    def pictures(
+        self, cfg: "CfgNode"
+    ) -> "tuple[list[Tensor], list[Tensor], list[tuple[int, int]]]":
+        """Images as the model sees them, as they were, and the sizes of the results."""
+        import torch
+
+        from frozenseg.data.augmentation import resize_for_test
+        from frozenseg.engine.mask_making import DatasetImages
+
+        if self.dataset is None:
+            noise = [
+                torch.randint(256, (3, *self.size), dtype=torch.uint8) for _ in range(self.limit)
+            ]
+            return noise, noise, [self.output_size] * self.limit
+        images = DatasetImages(test_set(self.dataset)[0])
+        originals = [images[index] for index in range(min(self.limit, len(images)))]
+        resized = [
+            resize_for_test(each, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+            for each in originals
+        ]
+        return resized, originals, [(each.shape[-2], each.shape[-1]) for each in originals]
+
+
+class Report(NamedTuple):
+    """What is known of one model."""
+
+    name: str
+    sizes: "list[PartSize]"
+    multiply_adds: dict[str, int]
+    speed: "Speed"
+
+
+def benchmark(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="'shapes', or a YAML file; again for more, side by side."),
+    ] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(help="Trained weights, one for each --model.", show_default=False),
+    ] = None,
+    random: Annotated[
+        bool, typer.Option("--random", help="Random weights, also of the towers: no downloads.")
+    ] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Take the images of a data set, at its test size.", show_default=False),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="Else: height x width that the model sees, of noise.")
+    ] = "800x1216",
+    output_size: Annotated[
+        str | None, typer.Option(help="Of the results (default: --size).", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Different images.", min=1)] = 5,
+    repeats: Annotated[int, typer.Option(help="Times that each is shown.", min=1)] = 2,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, ... (default: cuda if there is one).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    opts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Keys and values that override the files'.", show_default=False),
+    ] = None,
+) -> None:
+    """Measure models: parameters, multiply-adds, images per second, stages, memory.
+
+    One image at a time, from pixels to results, with the outputs that the file asks for.
+
+    Example: frozenseg benchmark --random --model frozenseg_convnext_large.yaml
+    """
+    names = model or ["shapes"]
+    if weights and len(weights) != len(names):
+        raise UserError(f"{len(names)} models but {len(weights)} --weights: give one each")
+    if weights and random:
+        raise UserError("--weights and --random exclude each other: give one of them")
+    task = Task(
+        random=random,
+        dataset=dataset,
+        size=_parse_size(size),
+        output_size=_parse_size(output_size or size),
+        limit=limit,
+        repeats=repeats,
+    )
+    reports = []
+    for index, name in enumerate(names):
+        cfg = _config(name, weights[index] if weights else None, device, task, opts or [])
+        with errors.status(f"measuring {name}"):
+            reports.append(_measure(name, cfg, task))
+    if as_json:
+        typer.echo(json.dumps([_record(report) for report in reports], indent=1))
+    else:
+        console.print(report_table(reports))
+
+
+def report_table(reports: Sequence[Report]) -> Table:
+    """A column per model; parameters in millions, multiply-adds in billions."""
+    table = Table(title="models, one image at a time", title_justify="left")
+    table.add_column(no_wrap=True)
+    for report in reports:
+        table.add_column(Path(report.name).stem, justify="right", overflow="fold")
+
+    def row(title: str, cells: list[str], *, last: bool = False) -> None:
+        table.add_row(escape(title), *cells, end_section=last)
+
+    wholes = [report.sizes[-1] for report in reports]
+    texts = [_text_parameters(report.sizes) for report in reports]
+    row("trained parameters [M]", [_millions(whole.trained) for whole in wholes])
+    frozen = [whole.frozen - text for whole, text in zip(wholes, texts, strict=True)]
+    row("frozen, without text encoder [M]", [_millions(count) for count in frozen])
+    row("frozen, with it [M]", [_millions(whole.frozen) for whole in wholes], last=True)
+    parts = list(dict.fromkeys(part for report in reports for part in report.multiply_adds))
+    for part in parts:
+        counts = [report.multiply_adds[part] / GIGA for report in reports]
+        title = "multiply-adds [G]" if part == "all" else f"  {part}"
+        row(title, [f"{count:,.1f}" for count in counts], last=part == parts[-1])
+    row("images per second", [f"{report.speed.images_per_second:.2f}" for report in reports])
+    stages = list(dict.fromkeys(stage for report in reports for stage in report.speed.stages))
+    for stage in stages:
+        times = [report.speed.stages.get(stage) for report in reports]
+        row(
+            f"  {stage} [ms]",
+            ["-" if spent is None else f"{spent:.1f}" for spent in times],
+            last=stage == stages[-1],
+        )
+    row("peak memory [GiB]", [f"{report.speed.peak_memory_gib:.2f}" for report in reports])
+    return table
+
+
+def _measure(name: str, cfg: "CfgNode", task: "Task") -> Report:
+    from frozenseg.engine.benchmark import (
+        build_predictor,
+        count_multiply_adds,
+        count_parameters,
+        measure_speed,
+    )
+
+    predictor, num_rows = build_predictor(cfg, random=task.random)
+    images, originals, output_sizes = task.pictures(cfg)
+    speed = measure_speed(
+        predictor, images, output_sizes, originals=originals, repeats=task.repeats
+    )
+    seen = (images[0].shape[-2], images[0].shape[-1])
+    return Report(name, count_parameters(cfg), count_multiply_adds(cfg, seen, num_rows), speed)
+
+
+def _config(
+    model: str, weights: Path | None, device: str | None, task: "Task", opts: list[str]
+) -> "CfgNode":
+    from frozenseg import model_config
+
+    _, over = (None, []) if task.dataset is None else test_set(task.dataset)
+    keys = (
+        "MODEL.FROZEN_SEG.CLIP_PRETRAINED_WEIGHTS",
+        "MODEL.FC_CLIP.CLIP_PRETRAINED_WEIGHTS",
+        "MODEL.SAM_WEIGHTS",
+        "MODEL.MASK_ENSEMBLE.SAM_WEIGHTS",
+    )
+    at_random = [part for key in keys for part in (key, "random")] if task.random else []
+    return model_config(
+        model, weights=weights, device=device, over=over, overrides=[*at_random, *opts]
+    )
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise UserError(f"'{text}' is no size: write height x width, as in 800x1216")
+    return int(height), int(width)
+
+
+def _text_parameters(sizes: "Sequence[PartSize]") -> int:
+    return sum(size.frozen for size in sizes if size.part == "CLIP text encoder")
+
+
+def _millions(count: int) -> str:
+    return f"{count / MEGA:,.1f}"
+
+
+def _record(report: Report) -> dict[str, Any]:
+    return {
+        "model": report.name,
+        "parameters": [size._asdict() for size in report.sizes],
+        "multiply_adds": report.multiply_adds,
+        **asdict(report.speed),
+    }
