@@ -3,9 +3,17 @@
 from detectron2.config import CfgNode, get_cfg
 from fvcore.common.config import CfgNode as PlainNode
 
-from frozenseg.config import default_config
-from frozenseg.detectron2.checkpoint import PREFIX
+from frozenseg.config import ConfigError, default_config
+from frozenseg.detectron2.weights import PREFIX
 from frozenseg.inference.build import choose_device
+
+# what official files call the parts; this project has no others of their kind
+PART_NAMES = {
+    "BACKBONE.NAME": ("CLIP",),
+    "SEM_SEG_HEAD.NAME": ("FrozenSegHead", "FCCLIPHead"),
+    "SEM_SEG_HEAD.PIXEL_DECODER_NAME": ("MSDeformAttnPixelDecoder",),
+    "MASK_FORMER.TRANSFORMER_DECODER_NAME": ("MultiScaleMaskedTransformerDecoder",),
+}
 
 
 def add_frozenseg_config(cfg: CfgNode) -> None:
@@ -28,6 +36,21 @@ def detectron2_config(cfg: PlainNode) -> CfgNode:
         complete.MODEL.WEIGHTS = PREFIX + weights
     complete.freeze()
     return complete
+
+
+def check_part_names(cfg: CfgNode) -> None:
+    """Names that ask for another architecture must not be passed over.
+
+    Raises:
+        ConfigError: one does; the key is named.
+    """
+    for key, known in PART_NAMES.items():
+        section, name = key.split(".")
+        if cfg.MODEL[section][name] not in known:
+            raise ConfigError(
+                f"MODEL.{key} is {cfg.MODEL[section][name]!r}: {cfg.MODEL.META_ARCHITECTURE} is "
+                f"built of {' or '.join(known)}"
+            )
 
 
 def _take_over(cfg: CfgNode, values: PlainNode) -> None:

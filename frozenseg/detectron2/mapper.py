@@ -1,19 +1,14 @@
 """From records to what the model takes, as callables for Detectron2's data loaders."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from detectron2.config import CfgNode
-from torch.utils.data import DataLoader, Dataset
 
 from frozenseg.data.build import build_known_vocabulary, build_test_vocabulary
-from frozenseg.data.loading import without_bad
 from frozenseg.data.mapper import TrainingMapper
 from frozenseg.detectron2.datasets import Record, sample_of
 from frozenseg.detectron2.records import Entry, instances_of
 from frozenseg.engine.build import ImagePreparation, build_mapper, build_preparation
 from frozenseg.engine.judges import evaluated_outputs
-from frozenseg.engine.sampler import Visit
 
 
 class TrainMapper:
@@ -76,32 +71,3 @@ class TestMapper:
             "width": width,
             "sample": sample,
         }
-
-
-class VisitedRecords:
-    """Records as training sees them; as in the native engine, a visit's place decides its draws."""
-
-    def __init__(self, records: Dataset[Record], *, mapper: TrainMapper, seed: int) -> None:
-        self.records, self.mapper, self.seed = records, mapper, seed
-
-    def __call__(self, visit: Visit) -> Entry:
-        generator = np.random.default_rng((self.seed, visit.position))
-        return self.mapper(self.records[visit.index], generator)
-
-
-class SoundBatches:
-    """The batches of a loader whose mapper makes ``Attempts``.
-
-    Raises:
-        UserError: a sample could not be read; the file is named, as if no worker had been involved.
-    """
-
-    def __init__(self, loader: DataLoader) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[list[Entry]]:
-        for batch in self.loader:
-            yield without_bad(batch, skip_bad=False)

@@ -1,4 +1,4 @@
-"""The meta-architectures ``FrozenSeg`` and ``FCCLIP``."""
+"""The meta-architectures ``FrozenSeg``, ``FCCLIP`` and ``OnlySAM``."""
 
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from torch import Tensor, autocast, device, nn
 
 from frozenseg.checkpoint.reading import WeightsFile
 from frozenseg.checkpoint.weights import load_state, load_weights
-from frozenseg.config import ConfigError
 from frozenseg.data.build import build_test_vocabulary, build_training_vocabulary
+from frozenseg.detectron2.config import check_part_names
 from frozenseg.detectron2.records import Entry, entry_of, target_of
 from frozenseg.engine.build import build_criterion
 from frozenseg.inference.build import build_segmenter, load_model
@@ -22,14 +22,6 @@ from frozenseg.modeling.frozenseg import FrozenSeg as Network
 from frozenseg.structures import Result
 from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
-
-# what official files call the parts; this project has no others of their kind
-PART_NAMES = {
-    "BACKBONE.NAME": ("CLIP",),
-    "SEM_SEG_HEAD.NAME": ("FrozenSegHead", "FCCLIPHead"),
-    "SEM_SEG_HEAD.PIXEL_DECODER_NAME": ("MSDeformAttnPixelDecoder",),
-    "MASK_FORMER.TRANSFORMER_DECODER_NAME": ("MultiScaleMaskedTransformerDecoder",),
-}
 
 
 class Asked(NamedTuple):
@@ -119,13 +111,12 @@ class FrozenSeg(nn.Module):
         for each in dict.fromkeys(asked):
             rows = [row for row, own in enumerate(asked) if own == each]
             predict = self.segmenter.predictor(each.vocabulary, *each.outputs, training=each.known)
-            found = predict(
-                *([values[row] for row in rows] for values in (images, sizes, pictures))
-            )
+            columns = ([values[row] for row in rows] for values in (images, sizes, pictures))
+            found = predict(*columns)
             results.update(zip(rows, found, strict=True))
         return [results[row] for row in range(len(entries))]
 
-    def _asked(self, entry: Entry) -> "Asked":
+    def _asked(self, entry: Entry) -> Asked:
         words = entry.get("vocabulary", self.vocabulary)
         words = words if isinstance(words, Vocabulary) else parse_vocabulary(words)
         return Asked(words, entry.get("outputs", ()), entry.get("known_vocabulary"))
@@ -195,18 +186,3 @@ def _first_vocabulary(cfg: CfgNode) -> Vocabulary:
     if not cfg.DATASETS.TEST:
         return build_training_vocabulary(cfg)
     return build_test_vocabulary(cfg, cfg.DATASETS.TEST[0])
-
-
-def check_part_names(cfg: CfgNode) -> None:
-    """Names that ask for another architecture must not be passed over.
-
-    Raises:
-        ConfigError: one does; the key is named.
-    """
-    for key, known in PART_NAMES.items():
-        section, name = key.split(".")
-        if cfg.MODEL[section][name] not in known:
-            raise ConfigError(
-                f"MODEL.{key} is {cfg.MODEL[section][name]!r}: {cfg.MODEL.META_ARCHITECTURE} is "
-                f"built of {' or '.join(known)}"
-            )

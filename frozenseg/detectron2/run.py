@@ -9,9 +9,9 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from fvcore.common.config import CfgNode
 
-from frozenseg.detectron2.checkpoint import PREFIX
 from frozenseg.detectron2.config import detectron2_config
 from frozenseg.detectron2.trainer import Trainer
+from frozenseg.detectron2.weights import PREFIX
 from frozenseg.engine.checkpoint import CheckpointFolder
 from frozenseg.engine.distributed import is_distributed
 from frozenseg.engine.evaluation import check_test_sets

@@ -1,40 +1,39 @@
 """The recipe in Detectron2's training loop."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetFromList,
-    build_detection_test_loader,
-    get_detection_dataset_dicts,
-)
-from detectron2.data.build import build_batch_data_loader
 from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.utils import comm
 from torch.optim.lr_scheduler import LambdaLR
 
 from frozenseg.checkpoint.weights import tower_notes
 from frozenseg.config import ConfigError
-from frozenseg.data.build import only_training_set
-from frozenseg.data.loading import Attempts
-from frozenseg.detectron2.checkpoint import SaveAndStop, TrainingParts, weights_path
-from frozenseg.detectron2.datasets import records_of
 from frozenseg.detectron2.evaluation import JudgesAdapter, build_evaluator
-from frozenseg.detectron2.mapper import SoundBatches, TestMapper, TrainMapper, VisitedRecords
-from frozenseg.detectron2.metrics import METRICS, WriteMetrics
+from frozenseg.detectron2.hooks import METRICS, SaveAndStop, WriteMetrics
+from frozenseg.detectron2.loaders import SoundBatches, test_loader, train_loader
 from frozenseg.detectron2.model import FrozenSeg
+from frozenseg.detectron2.weights import weights_path
 from frozenseg.engine.build import autocast_type, build_adamw, build_schedule
 from frozenseg.engine.checkpoint import CheckpointFolder, check_same_towers, publish_weights
-from frozenseg.engine.judges import evaluated_annotations
 from frozenseg.engine.optimizer import ClippedAdamW
 from frozenseg.engine.random_state import seed_everything
 from frozenseg.engine.run import FINAL_WEIGHTS
-from frozenseg.engine.sampler import InfiniteSampler
 from frozenseg.engine.snapshot import restore_snapshot, take_snapshot
 from frozenseg.engine.training import choose_seed, saved_state, share_of_batch
 from frozenseg.inference.build import ONLY_SAM
+from frozenseg.modeling.frozenseg import FrozenSeg as Network
+
+
+class TrainingParts(NamedTuple):
+    """What a checkpoint is taken of and restored to; the native engine's step has the same."""
+
+    model: Network
+    optimizer: ClippedAdamW
+    scaler: torch.amp.GradScaler
+    device: torch.device
 
 
 class UnscalingScaler(torch.amp.GradScaler):
@@ -148,39 +147,11 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, *, start: int = 0) -> SoundBatches:
-        """This process's batches from position ``start`` of the stream that all processes share."""
-        records = get_detection_dataset_dicts(only_training_set(cfg), filter_empty=False)
-        seed = choose_seed(cfg.SEED, None)
-        visited = VisitedRecords(
-            DatasetFromList(records, copy=False),  # packed, so that workers share it
-            mapper=TrainMapper.from_config(cfg),
-            seed=seed,
-        )
-        sampler = InfiniteSampler(
-            len(records),
-            seed=seed,
-            rank=comm.get_rank(),
-            world_size=comm.get_world_size(),
-            start=start,
-        )
-        loader = build_batch_data_loader(
-            Attempts(visited),
-            sampler,
-            cfg.SOLVER.IMS_PER_BATCH,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
-            seed=seed,  # of a generator of its own, so that the training's is not moved
-        )
-        return SoundBatches(loader)
+        return train_loader(cfg, seed=choose_seed(cfg.SEED, None), start=start)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> SoundBatches:
-        """One image after another; the annotations that are not measured need not be there."""
-        loader = build_detection_test_loader(
-            records_of(dataset_name, frozenset(evaluated_annotations(cfg, dataset_name))),
-            mapper=Attempts(TestMapper.from_config(cfg, dataset_name)).__getitem__,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
-        )
-        return SoundBatches(loader)
+        return test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> JudgesAdapter:

@@ -28,8 +28,8 @@ from frozenseg.detectron2 import (
     add_frozenseg_config,
     detectron2_config,
 )
+from frozenseg.detectron2.config import check_part_names
 from frozenseg.detectron2.datasets import sample_of
-from frozenseg.detectron2.model import check_part_names
 from frozenseg.engine.build import build_schedule
 from frozenseg.errors import UserError
 from frozenseg.structures import Segment
@@ -162,7 +162,7 @@ def test_a_bad_file_ends_in_the_readers_own_sentence(
 ) -> None:
     bad = {"file_name": "cat.jpg", "image_id": 1}
     monkeypatch.setitem(DatasetCatalog.data, "shapes_train", lambda: [bad])
-    monkeypatch.setattr("frozenseg.detectron2.trainer.records_of", lambda *_: [bad])
+    monkeypatch.setattr("frozenseg.detectron2.loaders.records_of", lambda *_: [bad])
     cfg = detectron2_config(configure(**{"DATALOADER.NUM_WORKERS": workers}))
     for loader in (Trainer.build_train_loader(cfg), Trainer.build_test_loader(cfg, "shapes_val")):
         with pytest.raises(UserError, match=r"^cat\.jpg has no pan_seg_file_name"):

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.detectron2
 def scenes(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
     """The first three of the validation split, which is made no longer than that."""
     records = records_of("shapes_val")[:3]
-    monkeypatch.setattr("frozenseg.detectron2.trainer.records_of", lambda *_: records)
+    monkeypatch.setattr("frozenseg.detectron2.loaders.records_of", lambda *_: records)
     return [ShapesDataset("val")[index] for index in range(3)]
 
 

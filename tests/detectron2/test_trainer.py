@@ -222,7 +222,7 @@ def test_run_trains_evaluates_and_evaluates_again(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = records_of("shapes_val")[:2]
-    monkeypatch.setattr("frozenseg.detectron2.trainer.records_of", lambda *_: records)
+    monkeypatch.setattr("frozenseg.detectron2.loaders.records_of", lambda *_: records)
     cfg = configure(**{"SOLVER.MAX_ITER": 1, "SOLVER.STEPS": ()})
     assert run(cfg) == 0
     folder = Path(cfg.OUTPUT_DIR)

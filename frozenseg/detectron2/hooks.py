@@ -1,15 +1,47 @@
-"""The numbers of a run where those of the native engine are, so that runs can be compared."""
+"""What happens after each iteration beside Detectron2's own hooks."""
 
 from pathlib import Path
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from frozenseg.engine.distributed import any_process, is_distributed
 from frozenseg.engine.metrics import JsonLines
 from frozenseg.engine.progress import peak_memory_gib
+from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest
+from frozenseg.engine.train import VOTE_PERIOD
 
 METRICS = "metrics.jsonl"
 PERIOD = 20  # iterations over which numbers are averaged
+
+
+class SaveAndStop(HookBase):
+    """Saves at the period, at the end, and when a scheduler or a person asks the run to stop."""
+
+    def __init__(self, *, period: int) -> None:
+        self.period = period
+        self.stop = StopRequest()
+
+    def before_train(self) -> None:
+        self.stop.__enter__()
+
+    def after_step(self) -> None:
+        iteration = self.trainer.iter + 1
+        stopping = self._agreed(iteration)
+        last = iteration == self.trainer.max_iter
+        if stopping or last or (self.period > 0 and iteration % self.period == 0):
+            self.trainer.save(iteration)
+        if stopping and not last:
+            raise SystemExit(REQUEUE_EXIT_CODE)
+
+    def after_train(self) -> None:
+        self.stop.__exit__()
+
+    def _agreed(self, iteration: int) -> bool:
+        """Whether any process was asked to stop; all get the same answer at the same iteration."""
+        if is_distributed() and iteration % VOTE_PERIOD:
+            return False
+        return any_process(self.stop.requested, self.trainer.parts.device)
 
 
 class WriteMetrics(HookBase):

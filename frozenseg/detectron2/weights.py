@@ -1,0 +1,50 @@
+"""Weights in any format for Detectron2's own tools."""
+
+from collections import OrderedDict
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from detectron2.utils.file_io import PathHandler, PathManager
+
+from frozenseg.checkpoint.reading import read_weights
+from frozenseg.checkpoint.weights import FOLDER_FILE
+
+PREFIX = "frozenseg:"  # with slashes after it, paths do not survive the checkpointer's URL parsing
+
+
+class WeightsHandler(PathHandler):
+    """``frozenseg:PATH`` in ``MODEL.WEIGHTS``: a file or checkpoint folder of this project.
+
+    Detectron2's own checkpointer reads files of ``torch.save`` alone; it gets one that lasts as
+    long as this process.
+    """
+
+    @cached_property
+    def _folder(self) -> TemporaryDirectory:
+        return TemporaryDirectory(prefix="frozenseg-")
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [PREFIX]
+
+    def _get_local_path(self, path: str, force: bool = False, **_: Any) -> str:
+        source = Path(weights_path(path)).expanduser()
+        source = source / FOLDER_FILE if source.is_dir() else source
+        weights = read_weights(source)
+        state = OrderedDict(weights.tensors)
+        state._metadata = weights.notes  # the attribute that PyTorch keeps notes in
+        copy = Path(self._folder.name) / f"{hash(source):x}.pth"
+        torch.save({"model": state}, copy)
+        return str(copy)
+
+
+def weights_path(name: str) -> str:
+    """The file or folder that ``MODEL.WEIGHTS`` names, for this project's own readers."""
+    if name.startswith(PREFIX):
+        return name.removeprefix(PREFIX)
+    return PathManager.get_local_path(name) if name else name
+
+
+PathManager.register_handler(WeightsHandler())
