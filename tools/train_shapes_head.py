@@ -9,19 +9,17 @@ evaluated.
 """
 
 import argparse
-import statistics
 import sys
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
+from reproduction.measuring import Metrics, markdown, measured, spread
 from rich.console import Console
 
 from frozenseg import BUILTIN_MODELS
 from frozenseg.checkpoint.weights import load_weights, save_weights
 from frozenseg.config import load_config
-from frozenseg.engine.evaluation import evaluate_dataset
 from frozenseg.engine.run import FINAL_WEIGHTS, RunOptions, run
-from frozenseg.inference.build import build_segmenter
 from frozenseg.modeling.build import build_model
 
 CONFIG, WEIGHTS = BUILTIN_MODELS["shapes"]
@@ -45,7 +43,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("output/shapes/seeds"))
     parser.add_argument("--ship", type=int, metavar="SEED", help="put its weights into the package")
     options = parser.parse_args()
-    scores: dict[str, list[dict[str, float]]] = {row: [] for row in ROWS}
+    scores: dict[str, list[Metrics]] = {row: [] for row in ROWS}
     for seed in options.seeds:
         folder = options.output / str(seed)
         common = ["SEED", str(seed), "OUTPUT_DIR", str(folder)]
@@ -54,20 +52,13 @@ def main() -> int:
             if status:
                 return status
         for row, overrides in ROWS.items():
-            cfg = load_config(CONFIG, [*common, *overrides])
-            scores[row].append(evaluated(cfg, folder, row))
+            weights = ["MODEL.WEIGHTS", str(folder / FINAL_WEIGHTS)]
+            cfg = load_config(CONFIG, [*common, *weights, *overrides])
+            scores[row].append(measured(cfg, cfg.DATASETS.TEST[0], folder / "scores"))
         if seed == options.ship:
             ship(load_config(CONFIG, common), folder / FINAL_WEIGHTS)
-    Console(width=140).print(markdown(scores), markup=False)
+    Console(width=140).print(over_seeds(scores), markup=False)
     return 0
-
-
-def evaluated(cfg: CfgNode, folder: Path, row: str) -> dict[str, float]:
-    model = build_model(cfg)
-    load_weights(model, folder / FINAL_WEIGHTS)
-    segmenter = build_segmenter(cfg, model=model)
-    place = folder / "inference" / row.replace(" ", "_")
-    return evaluate_dataset(cfg, segmenter, cfg.DATASETS.TEST[0], place).metrics
 
 
 def ship(cfg: CfgNode, weights: Path) -> None:
@@ -77,22 +68,13 @@ def ship(cfg: CfgNode, weights: Path) -> None:
     save_weights(model, WEIGHTS, about={"config": CONFIG, "seed": str(cfg.SEED)})
 
 
-def markdown(scores: dict[str, list[dict[str, float]]]) -> str:
+def over_seeds(scores: dict[str, list[Metrics]]) -> str:
     """Mean and sample standard deviation over the seeds, in percent."""
-    lines = [
-        "| | " + " | ".join(measure.replace("/", " ") for measure in MEASURES) + " |",
-        "|---|" + "---|" * len(MEASURES),
+    rows = [
+        [row, *(spread([metrics[measure] for metrics in seeds]) for measure in MEASURES)]
+        for row, seeds in scores.items()
     ]
-    for row, seeds in scores.items():
-        cells = [spread([metrics[measure] for metrics in seeds]) for measure in MEASURES]
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+    return markdown(["", *(measure.replace("/", " ") for measure in MEASURES)], rows)
 
 
 if __name__ == "__main__":

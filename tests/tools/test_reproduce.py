@@ -1,0 +1,188 @@
+"""The paper's tables: what they ask for exists, and small runs of either world."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import reproduce  # noqa: E402
+from reproduction import photographs, shapes  # noqa: E402
+from reproduction.measuring import spread  # noqa: E402
+from reproduction.paper import TABLE_3, TABLES, PaperTable, Row  # noqa: E402
+
+from frozenseg.config import load_config  # noqa: E402
+from frozenseg.engine.judges import build_judges  # noqa: E402
+from frozenseg.engine.run_folder import flat  # noqa: E402
+from frozenseg.errors import UserError  # noqa: E402
+
+HEAD = ROOT / "frozenseg/weights/shapes/head.safetensors"
+EVERY_ROW = [(table, row) for table in TABLES.values() for row in table.rows]
+LIKE_NOTHING = {"DATALOADER.NUM_WORKERS": "0", "MODEL.DEVICE": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FROZENSEG_CACHE", str(tmp_path_factory.getbasetemp() / "reproduce-cache"))
+
+
+def pairs(keys: dict[str, object]) -> list[str]:
+    return [part for key, value in keys.items() for part in (key, str(value))]
+
+
+def measures(cfg) -> set[str]:
+    judges = build_judges(cfg, cfg.DATASETS.TEST[0])
+    return {name for judge in judges for name in judge.make().evaluate()}
+
+
+@pytest.mark.parametrize(
+    ("table", "row"), EVERY_ROW, ids=[f"{t.caption[:7]} {r.title}" for t, r in EVERY_ROW]
+)
+def test_a_row_has_a_figure_for_each_column_and_a_configuration_that_measures_it(
+    table: PaperTable, row: Row
+) -> None:
+    assert len(row.paper) == len(table.columns)
+    weights = {row.weights: HEAD}
+    own = not any(paper is not None for paper in row.paper)
+    for dataset in {column.dataset for column in table.columns}:
+        wanted = {
+            column.measure
+            for column, paper in zip(table.columns, row.paper, strict=True)
+            if column.dataset == dataset and (paper is not None or own)
+        }
+        found = measures(photographs.row_config(table, row, dataset, weights))
+        assert wanted <= found, wanted - found
+
+
+def test_sam_masks_take_part_where_the_papers_figure_has_them() -> None:
+    row = TABLES["table2"].rows[-1]
+    for dataset, expected in {"ade20k_847": True, "pascal_voc_21": False}.items():
+        cfg = photographs.row_config(TABLES["table2"], row, dataset, {row.weights: HEAD})
+        assert cfg.MODEL.MASK_ENSEMBLE.ENABLED is expected
+
+
+@pytest.mark.parametrize("name", shapes.TABLES)
+def test_the_shapes_worlds_tables_train_and_measure_what_they_name(name: str) -> None:
+    table = shapes.TABLES[name]
+    for row in table.rows:
+        cfg = shapes.config_of(row.config, [*table.overrides, *row.overrides])
+        found = measures(cfg)
+        assert {column.measure for column in table.columns} <= found or "only SAM" in row.title
+        if row.weights:
+            training = shapes.training_config(row.weights, 1, Path("out"), ())
+            differing = {
+                key
+                for key, value in flat(training.MODEL).items()
+                if value != flat(cfg.MODEL)[key] and key.startswith("FROZEN_SEG")
+            }
+            assert not differing, "it would be measured with other parts than it was trained with"
+
+
+def test_figures_stand_beside_the_papers() -> None:
+    text = photographs.beside_paper(
+        TABLE_3, {"FrozenSeg ConvNeXt-L": {"lvis_v1": {"lvis/APr": 25.557}}}
+    )
+    assert text.splitlines()[-1] == "| lvis_v1 | APr | 25.0 / - | 25.6 / 25.56 |"
+
+
+def test_the_spread_is_the_sample_standard_deviation() -> None:
+    assert spread([1.0, 2.0, 6.0]) == "3.0 ± 2.6"
+    assert spread([1.25]) == "1.2"
+
+
+class TestPhotographs:
+    @pytest.fixture
+    def data(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """One annotated picture of BDD100K's semantic set."""
+        root = tmp_path / "datasets"
+        for path, values in {
+            "bdd100k/images/10k/val/a.jpg": np.full((64, 96, 3), 90, np.uint8),
+            "bdd100k/labels/sem_seg/masks/val/a.png": np.full((64, 96), 10, np.uint8),
+        }.items():
+            (root / path).parent.mkdir(parents=True)
+            Image.fromarray(values).save(root / path)
+        monkeypatch.setenv("DETECTRON2_DATASETS", str(root))
+        return root
+
+    @pytest.fixture
+    def miniature(self) -> list[str]:
+        """Keys that make any row's model the miniature one."""
+        own = flat(load_config("shapes/frozenseg.yaml").MODEL, "MODEL.")
+        named = ("MODEL.SAM_", "MODEL.FROZEN_SEG", "MODEL.SEM_SEG", "MODEL.MASK_FORMER")
+        model = {
+            key: value
+            for key, value in own.items()
+            if key.startswith(named) and ".TEST." not in key and "GEOMETRIC" not in key
+        }
+        return pairs({**model, **LIKE_NOTHING, "INPUT.MIN_SIZE_TEST": 64})
+
+    def test_what_is_on_the_disk_is_measured_once(
+        self, data: Path, miniature: list[str], tmp_path: Path, monkeypatch, capsys
+    ) -> None:
+        options = {"overrides": miniature, "limit": None}
+        weights = {"frozenseg_convnext_large": HEAD}
+        text, found = reproduce.on_photographs("table1", weights, tmp_path, **options)
+        assert capsys.readouterr().err.count("left out:") == 5
+        score = found["FrozenSeg ConvNeXt-L"]["bdd100k_semantic"]["semantic/mIoU"]
+        assert f"| 46.2 / - | 49.4 / - | 52.3 / {score:.2f} |" in text
+        monkeypatch.setattr("reproduction.measuring.evaluate_dataset", None)
+        assert reproduce.on_photographs("table1", weights, tmp_path, **options)[0] == text
+
+    @pytest.mark.parametrize(
+        ("weights", "reason"),
+        [
+            ({}, "nothing to measure: give --weights NAME=FILE for some of fcclip_rn50x64"),
+            ({"my_model": HEAD}, "my_model.*: this table has rows of fcclip_rn50x64"),
+            ({"frozenseg_rn50x64": Path("none.pth")}, "none.pth: there is no such file"),
+            ({"frozenseg_convnext_large": HEAD}, "none of the table's data sets is on the disk"),
+        ],
+    )
+    def test_mistakes_are_named(
+        self, weights, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nothing"))
+        with pytest.raises(UserError, match=reason):
+            reproduce.on_photographs("table2", weights, tmp_path, overrides=[], limit=None)
+
+
+class TestShapesWorld:
+    keys = pairs({**LIKE_NOTHING, "SOLVER.MAX_ITER": "1", "SOLVER.IMS_PER_BATCH": "1"})
+
+    def test_rows_are_trained_and_measured_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options = {"overrides": self.keys, "limit": 1}
+        text, found = reproduce.in_shapes_world("table8", [1], tmp_path, **options)
+        assert list(found) == [row.title for row in shapes.TABLES["table8"].rows]
+        for kind in ("baseline", "both injectors"):
+            alone, with_sam = found[kind][0], found[f"{kind}, SAM's masks too"][0]
+            assert with_sam["recall/R50"] > alone["recall/R50"], "SAM's masks are proposals too"
+        assert sorted(path.name for path in tmp_path.glob("table4_*")) == [
+            "table4_2_baseline",
+            "table4_5_injectors",
+        ]
+        monkeypatch.setattr("reproduction.shapes.run", None)
+        monkeypatch.setattr("reproduction.measuring.evaluate_dataset", None)
+        assert reproduce.in_shapes_world("table8", [1], tmp_path, **options) == (text, found)
+
+    def test_other_tables_need_photographs(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="table3 needs photographs"):
+            reproduce.in_shapes_world("table3", [1], tmp_path, overrides=[], limit=None)
+
+    def test_a_training_that_was_stopped_ends_the_command(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("reproduction.shapes.run", lambda *_: 75)
+        with pytest.raises(SystemExit, match="75"):
+            shapes.trained("table4_2_baseline", 1, tmp_path)
+
+
+def test_undefined_scores_are_null_in_the_file() -> None:
+    found = {"row": [{"semantic/mIoU": float("nan"), "panoptic/PQ": 1.5}]}
+    text = json.dumps(reproduce._defined(found), allow_nan=False)
+    assert json.loads(text) == {"row": [{"semantic/mIoU": None, "panoptic/PQ": 1.5}]}

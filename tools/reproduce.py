@@ -1,0 +1,127 @@
+"""Measures a table of the paper and prints it beside the paper's figures.
+
+    python tools/reproduce.py table1 --weights frozenseg_convnext_large=FILE
+    python tools/reproduce.py table4 --world shapes
+
+On photographs, the rows whose weights are given are measured on the data sets that are found on the
+disk. In the shapes world, rows are trained first, over seeds. What is finished is not done again.
+"""
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from reproduction import photographs, shapes
+from reproduction.paper import TABLES
+from rich.console import Console
+from rich.logging import RichHandler
+
+from frozenseg.errors import UserError
+from frozenseg.files import written_whole
+
+Table = StrEnum("Table", list(TABLES))
+errors = Console(stderr=True)
+
+
+class World(StrEnum):
+    PHOTOGRAPHS = "photographs"
+    SHAPES = "shapes"
+
+
+def main(
+    table: Annotated[Table, typer.Argument(help="Which of the paper's tables.")],
+    opts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY VALUE", help="Configuration keys to change, in every row."),
+    ] = None,
+    world: Annotated[
+        World, typer.Option(help="photographs: the data sets on the disk; or the shapes world.")
+    ] = World.PHOTOGRAPHS,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="Trained weights of the rows of that name."),
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="Shapes world: may be repeated (1, 2, 3).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for all that is made.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first images, for a quick look.", min=1)
+    ] = None,
+) -> None:
+    """Measure a table of the paper."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=errors, show_path=False, show_level=False)],
+    )
+    folder = output or Path("output") / "reproduce" / world.value
+    options = {"overrides": opts or [], "limit": limit}
+    if world is World.SHAPES:
+        text, found = in_shapes_world(table.value, seeds or [1, 2, 3], folder, **options)
+    else:
+        text, found = on_photographs(table.value, files_of(weights or []), folder, **options)
+    with written_whole(folder / f"{table.value}.json") as part:
+        part.write_text(json.dumps(_defined(found), indent=1) + "\n", encoding="utf-8")
+    with written_whole(folder / f"{table.value}.md") as part:
+        part.write_text(text + "\n", encoding="utf-8")
+    Console(width=200).print(text, markup=False, highlight=False)
+
+
+def on_photographs(
+    name: str, weights: Mapping[str, Path], folder: Path, *, overrides: list[str], limit: int | None
+) -> tuple[str, Mapping]:
+    table = TABLES[name]
+    plan = photographs.plan(table, weights, overrides)
+    for dataset, reason in plan.missing.items():
+        errors.print(f"left out: {dataset}: {reason}", markup=False, highlight=False)
+    if not plan.evaluations:
+        raise UserError("none of the table's data sets is on the disk: see datasets/README.md")
+    found = photographs.measure(plan, folder, limit=limit)
+    return f"{table.caption}\n\n{photographs.beside_paper(table, found)}", found
+
+
+def in_shapes_world(
+    name: str, seeds: list[int], folder: Path, *, overrides: list[str], limit: int | None
+) -> tuple[str, Mapping]:
+    if name not in shapes.TABLES:
+        raise UserError(
+            f"{name} needs photographs: the shapes world has {', '.join(shapes.TABLES)}"
+        )
+    table = shapes.TABLES[name]
+    found = shapes.measure(table, seeds, folder, overrides=overrides, limit=limit)
+    caption = f"{table.caption}; seeds {', '.join(map(str, seeds))}"
+    return f"{caption}\n\n{shapes.over_seeds(table, found)}", found
+
+
+def files_of(pairs: list[str]) -> dict[str, Path]:
+    """Files by name, of NAME=FILE."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise UserError(f"--weights {pair}: write NAME=FILE, as in {next(iter(TABLES))}")
+    return {name: Path(file) for name, _, file in (pair.partition("=") for pair in pairs)}
+
+
+def _defined(found: Any) -> Any:
+    """JSON has no nan."""
+    if isinstance(found, Mapping):
+        return {key: _defined(value) for key, value in found.items()}
+    if isinstance(found, list):
+        return [_defined(value) for value in found]
+    return None if math.isnan(found) else found
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except UserError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(2)

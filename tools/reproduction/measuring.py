@@ -1,0 +1,55 @@
+"""Evaluations that are made once and found again."""
+
+import hashlib
+import json
+import statistics
+from pathlib import Path
+
+from fvcore.common.config import CfgNode
+
+from frozenseg.engine.evaluation import evaluate_dataset
+from frozenseg.engine.run_folder import config_digest
+from frozenseg.inference.build import build_segmenter
+
+Metrics = dict[str, float]
+
+
+def measured(cfg: CfgNode, name: str, folder: Path, *, limit: int | None = None) -> Metrics:
+    """What the model of a configuration scores on a registered data set, in percent.
+
+    The report lies below ``folder``, under a name that stands for the configuration, the content of
+    its weights and the number of images: what is there is read, what was interrupted goes on.
+    """
+    place = folder / f"{name}-{_digest(cfg, limit)}"
+    report = place / "metrics.json"
+    if not report.exists():
+        evaluate_dataset(cfg, build_segmenter(cfg), name, place, resume=True, limit=limit)
+    found = json.loads(report.read_text(encoding="utf-8"))
+    return {key: float("nan") if value is None else value for key, value in found.items()}
+
+
+def spread(values: list[float]) -> str:
+    """Mean and sample standard deviation."""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _digest(cfg: CfgNode, limit: int | None) -> str:
+    cfg = cfg.clone()
+    cfg.defrost()
+    weights, cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS, ""  # its content counts, not its place
+    content = f"{config_digest(cfg)} {_content(weights)} {limit}"
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _content(path: str) -> str:
+    if not path:
+        return ""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

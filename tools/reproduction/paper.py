@@ -1,0 +1,294 @@
+"""The paper's tables as data: what was measured, of what, and the printed figures."""
+
+from typing import NamedTuple
+
+Figures = tuple[float | None, ...]
+
+
+class Column(NamedTuple):
+    """One measure on one data set."""
+
+    dataset: str  # a file below configs/eval
+    title: str  # as the paper heads it
+    measure: str  # as an evaluation names it
+
+
+class Row(NamedTuple):
+    """One model of a table.
+
+    ``paper`` has a figure for each column, None where the paper has none. ``sam_masks_on`` names
+    the data sets whose printed figure is one with the OpenSeg ensemble (eq. 4).
+    """
+
+    title: str
+    config: str  # below configs/
+    weights: str  # whose weights: the stem of the configuration that trains them; "" for none
+    paper: Figures
+    sam_masks_on: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+
+
+class PaperTable(NamedTuple):
+    """``overrides`` hold for every row."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    overrides: tuple[str, ...] = ()
+
+
+PQ, AP, MIOU, FWIOU = "panoptic/PQ", "instance/AP", "semantic/mIoU", "semantic/FWIoU"
+SAM_MASKS = ("MODEL.MASK_ENSEMBLE.ENABLED", "True")
+RECALL_ALONE = (
+    *("MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "False"),
+    *("MODEL.MASK_FORMER.TEST.SEMANTIC_ON", "False"),
+    *("MODEL.MASK_FORMER.TEST.INSTANCE_ON", "False"),
+    *("MODEL.MASK_FORMER.TEST.RECALL_ON", "True"),
+)
+SEMANTIC_ALONE = (
+    *("MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "False"),
+    *("MODEL.MASK_FORMER.TEST.INSTANCE_ON", "False"),
+)
+WITH_SAM = ("ade20k_150", "ade20k_847", "pascal_context_459")  # where the paper's rows use eq. 4
+
+FCCLIP_RN, FROZENSEG_RN = "fcclip_rn50x64", "frozenseg_rn50x64"
+FCCLIP, FROZENSEG = "fcclip_convnext_large", "frozenseg_convnext_large"
+
+
+def _columns(dataset: str, **measures: str) -> tuple[Column, ...]:
+    return tuple(Column(dataset, title, measure) for title, measure in measures.items())
+
+
+def _model(title: str, name: str, *paper: float, sam: tuple[str, ...] = ()) -> Row:
+    return Row(title, f"{name}.yaml", name, paper, sam_masks_on=sam)
+
+
+def _ablation(
+    title: str, name: str, *paper: float | None, trained_as: str | None = None, **options: tuple
+) -> Row:
+    weights = name if trained_as is None else trained_as
+    return Row(title, f"ablations/{name}.yaml", weights, paper, **options)
+
+
+_COCO = _columns("coco_panoptic", PQ=PQ, AP=AP, mIoU=MIOU)
+_ADE = _columns("ade20k_150", PQ=PQ, AP=AP, mIoU=MIOU)
+_CITIES = _columns("cityscapes", PQ=PQ, AP="cityscapes/AP", mIoU="cityscapes/IoU")
+_VISTAS = _columns("mapillary_vistas", PQ=PQ, mIoU=MIOU)
+
+
+def _semantic(dataset: str) -> tuple[Column, ...]:
+    return _columns(dataset, mIoU=MIOU, FWIoU=FWIOU)
+
+
+def _recall(dataset: str, *groups: str) -> tuple[Column, ...]:
+    return tuple(
+        Column(dataset, f"{group} {percent}", f"recall/{group}/R{percent}")
+        for group in groups
+        for percent in (50, 75, 90)
+    )
+
+
+TABLE_1 = PaperTable(
+    "Table 1: open-vocabulary panoptic segmentation",
+    (
+        *_ADE,
+        *_CITIES,
+        *_VISTAS,
+        *_columns("bdd100k_panoptic", PQ=PQ),
+        *_columns("bdd100k_semantic", mIoU=MIOU),
+        *_COCO,
+    ),
+    (
+        _model(
+            "FC-CLIP RN50x64",
+            FCCLIP_RN,
+            *(21.3, 13.2, 28.7, 42.6, 27.3, 55.1, 18.2, 27.4, 13.8, 41.4, 55.3, 46.5, 64.8),
+        ),
+        _model(
+            "FrozenSeg RN50x64",
+            FROZENSEG_RN,
+            *(23.1, 13.5, 30.7, 45.2, 28.9, 56.0, 18.1, 27.7, 12.9, 46.2, 55.7, 47.4, 65.4),
+            sam=WITH_SAM,
+        ),
+        _model(
+            "FC-CLIP ConvNeXt-L",
+            FCCLIP,
+            *(25.1, 16.4, 32.8, 44.3, 27.9, 56.0, 18.1, 27.9, 17.9, 49.4, 56.4, 47.4, 65.3),
+        ),
+        _model(
+            "FrozenSeg ConvNeXt-L",
+            FROZENSEG,
+            *(25.9, 16.4, 34.4, 45.8, 28.4, 56.8, 18.5, 27.3, 19.3, 52.3, 56.2, 47.3, 65.5),
+            sam=WITH_SAM,
+        ),
+    ),
+)
+
+TABLE_2 = PaperTable(
+    "Table 2: open-vocabulary semantic segmentation",
+    tuple(
+        column
+        for dataset in ("pascal_context_459", "pascal_voc_21", "ade20k_847", "ade20k_150")
+        for column in _semantic(dataset)
+    ),
+    (
+        _model("FC-CLIP RN50x64", FCCLIP_RN, 15.6, 50.0, 81.1, 91.4, 10.8, 44.6, 28.7, 52.5),
+        _model(
+            "FrozenSeg RN50x64",
+            FROZENSEG_RN,
+            *(18.7, 60.1, 82.3, 92.1, 11.8, 52.8, 30.7, 56.6),
+            sam=WITH_SAM,
+        ),
+        _model("FC-CLIP ConvNeXt-L", FCCLIP, 17.3, 56.7, 83.0, 92.4, 14.0, 48.1, 32.8, 56.1),
+        _model(
+            "FrozenSeg ConvNeXt-L",
+            FROZENSEG,
+            *(19.7, 60.2, 82.5, 92.1, 14.8, 51.4, 34.4, 59.9),
+            sam=WITH_SAM,
+        ),
+    ),
+)
+
+TABLE_3 = PaperTable(
+    "Table 3: open-vocabulary instance segmentation, rare classes",
+    _columns("lvis_v1", APr="lvis/APr"),
+    (_model("FC-CLIP ConvNeXt-L", FCCLIP, 25.0), _model("FrozenSeg ConvNeXt-L", FROZENSEG, 25.6)),
+)
+
+BASELINE, INJECTORS = "table4_2_baseline", "table4_5_injectors"
+QUERY, FEATURE = "table4_4_query_injector", "table4_feature_injector"
+
+TABLE_4 = PaperTable(
+    "Table 4: what each part brings",
+    (
+        *_columns("pascal_context_459", mIoU=MIOU),
+        *_columns("ade20k_847", mIoU=MIOU),
+        *_ADE,
+    ),
+    (
+        _ablation(
+            "(1) only SAM",
+            "table4_1_only_sam",
+            *(6.6, 6.5, None, None, 25.4),
+            trained_as="",
+            overrides=SEMANTIC_ALONE,
+        ),
+        _ablation("(2) baseline", BASELINE, 17.3, 14.0, 25.1, 16.4, 32.8),
+        _ablation(
+            "(3) + ensemble",
+            "table4_3_ensemble",
+            *(17.6, 14.5, None, None, 33.5),
+            trained_as=BASELINE,
+        ),
+        _ablation("(4) query injector", QUERY, 18.1, 14.2, 25.7, 16.5, 33.6),
+        _ablation(
+            "query injector + ensemble",
+            "table4_query_injector_ensemble",
+            *(None,) * 5,
+            trained_as=QUERY,
+        ),
+        _ablation("feature injector", FEATURE, *(None,) * 5),
+        _ablation(
+            "feature injector + ensemble",
+            "table4_feature_injector_ensemble",
+            *(None,) * 5,
+            trained_as=FEATURE,
+        ),
+        _ablation("(5) both injectors", INJECTORS, 18.5, 14.4, 25.9, 16.5, 33.8),
+        _ablation(
+            "(6) FrozenSeg: both + ensemble",
+            "table4_6_frozenseg",
+            *(19.7, 14.8, None, None, 34.4),
+            trained_as=INJECTORS,
+        ),
+    ),
+)
+
+TABLE_5 = PaperTable(
+    "Table 5: where to inject queries, after 55,000 iterations",
+    (*_COCO, *_CITIES),
+    (
+        _ablation("1/32: layers 1, 4, 7", "table5_1_32", 52.6, 42.7, 62.6, 40.4, 20.8, 53.0),
+        _ablation("1/16: layers 2, 5, 8", "table5_1_16", 52.5, 42.5, 62.4, 40.1, 20.7, 53.3),
+        _ablation("1/8: layers 3, 6, 9", "table5_1_8", 52.7, 42.8, 62.7, 40.0, 21.6, 54.0),
+    ),
+)
+
+TABLE_8 = PaperTable(
+    "Table 8: recall of mask proposals, seen and unseen classes",
+    (
+        *_recall("cityscapes", "seen", "unseen"),
+        *_recall("pascal_context_459", "seen", "unseen"),
+        *_recall("ade20k_847", "seen", "unseen"),
+        *_recall("pascal_voc_21", "seen"),
+    ),
+    (
+        _model(
+            "FC-CLIP ConvNeXt-L",
+            FCCLIP,
+            *(68.5, 45.6, 10.3, 21.4, 6.6, 0.0),
+            *(91.2, 73.1, 43.3, 77.1, 55.0, 27.7),
+            *(84.2, 59.6, 27.8, 65.8, 40.3, 13.8),
+            *(90.6, 75.6, 49.0),
+        ),
+        _model(
+            "FrozenSeg ConvNeXt-L",
+            FROZENSEG,
+            *(68.2, 46.0, 13.3, 24.2, 7.5, 0.1),
+            *(92.6, 76.0, 47.0, 81.0, 59.9, 31.4),
+            *(78.9, 52.3, 23.6, 82.9, 59.4, 24.6),
+            *(92.0, 76.4, 46.1),
+        ),
+        Row(
+            "FrozenSeg, SAM's masks too",
+            f"{FROZENSEG}.yaml",
+            FROZENSEG,
+            (None,) * 21,
+            overrides=SAM_MASKS,
+        ),
+    ),
+    overrides=RECALL_ALONE,
+)
+
+TABLE_9 = PaperTable(
+    "Table 9: which SAM to train beside, without the OpenSeg ensemble",
+    (
+        *_CITIES,
+        *_VISTAS,
+        *_semantic("pascal_context_459"),
+        *_semantic("ade20k_847"),
+        *_semantic("pascal_context_59"),
+    ),
+    (
+        _ablation(
+            "ViT-T",
+            "table9_sam_vit_t",
+            *(43.0, 25.9, 55.0, 18.6, 28.0, 17.6, 57.0, 14.0, 48.1, 56.8, 66.1),
+        ),
+        _ablation(
+            "ViT-B",
+            "table9_sam_vit_b",
+            *(45.8, 28.4, 56.8, 18.5, 27.3, 18.5, 59.0, 14.4, 51.5, 58.1, 68.7),
+        ),
+        _ablation(
+            "ViT-L",
+            "table9_sam_vit_l",
+            *(44.2, 27.1, 56.2, 18.5, 27.5, 17.4, 57.0, 14.2, 48.6, 56.7, 66.2),
+        ),
+        _ablation(
+            "ViT-H",
+            "table9_sam_vit_h",
+            *(44.2, 28.0, 56.2, 18.4, 27.4, 17.3, 56.7, 13.9, 48.1, 56.6, 66.2),
+        ),
+    ),
+)
+
+TABLES = {
+    "table1": TABLE_1,
+    "table2": TABLE_2,
+    "table3": TABLE_3,
+    "table4": TABLE_4,
+    "table5": TABLE_5,
+    "table8": TABLE_8,
+    "table9": TABLE_9,
+}

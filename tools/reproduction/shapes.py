@@ -1,0 +1,146 @@
+"""Tables of the paper in the shapes world: trained and measured over seeds."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from fvcore.common.config import CfgNode
+from reproduction.measuring import Metrics, markdown, measured, spread
+from reproduction.paper import (
+    BASELINE,
+    INJECTORS,
+    RECALL_ALONE,
+    SAM_MASKS,
+    TABLE_4,
+    TABLE_5,
+    Column,
+    PaperTable,
+    Row,
+)
+
+from frozenseg.config import load_config
+from frozenseg.engine.run import FINAL_WEIGHTS, RunOptions, run
+
+logger = logging.getLogger(__name__)
+
+SCHEDULE = "shapes/short_schedule.yaml"
+DATASET = "shapes_val"
+
+
+def _columns(**measures: str) -> tuple[Column, ...]:
+    return tuple(
+        Column(DATASET, title.replace("_", " "), measure) for title, measure in measures.items()
+    )
+
+
+def _proposals(title: str, name: str, *, overrides: tuple[str, ...] = ()) -> Row:
+    return Row(title, f"ablations/{name}.yaml", name, (), overrides=overrides)
+
+
+_QUALITY = _columns(
+    seen_PQ="panoptic/seen/PQ",
+    unseen_PQ="panoptic/unseen/PQ",
+    AP="instance/AP",
+    seen_mIoU="semantic/seen/mIoU",
+    unseen_mIoU="semantic/unseen/mIoU",
+    mIoU="semantic/mIoU",
+)
+
+TABLES = {
+    "table4": PaperTable(
+        "Table 4 in the shapes world: what each part brings",
+        _QUALITY,
+        TABLE_4.rows,
+    ),
+    "table5": PaperTable(
+        "Table 5 in the shapes world: where to inject queries", _QUALITY, TABLE_5.rows
+    ),
+    "table8": PaperTable(
+        "Table 8 in the shapes world: recall of mask proposals",
+        _columns(
+            seen_50="recall/seen/R50",
+            seen_75="recall/seen/R75",
+            seen_90="recall/seen/R90",
+            unseen_50="recall/unseen/R50",
+            unseen_75="recall/unseen/R75",
+            unseen_90="recall/unseen/R90",
+        ),
+        (
+            _proposals("baseline", BASELINE),
+            _proposals("baseline, SAM's masks too", BASELINE, overrides=SAM_MASKS),
+            _proposals("both injectors", INJECTORS),
+            _proposals("both injectors, SAM's masks too", INJECTORS, overrides=SAM_MASKS),
+        ),
+        overrides=RECALL_ALONE,
+    ),
+}
+
+
+def measure(
+    table: PaperTable,
+    seeds: Sequence[int],
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+) -> dict[str, list[Metrics]]:
+    """Of each row: what its model scores with every seed. What is not trained yet is trained.
+
+    Rows of one training share it; training and evaluation go on where they were interrupted.
+    """
+    found: dict[str, list[Metrics]] = {row.title: [] for row in table.rows}
+    for seed in seeds:
+        for row in table.rows:
+            chosen = [*table.overrides, *row.overrides, *overrides]
+            if row.weights:
+                weights = trained(row.weights, seed, output / row.weights / str(seed), overrides)
+                chosen += ["MODEL.WEIGHTS", str(weights)]
+            cfg = config_of(row.config, chosen)
+            logger.info("%s, seed %d", row.title, seed)
+            found[row.title].append(measured(cfg, DATASET, output / "scores", limit=limit))
+    return found
+
+
+def trained(name: str, seed: int, folder: Path, overrides: Sequence[str] = ()) -> Path:
+    """The weights of an ablation's training, which is run unless it is finished.
+
+    Raises:
+        SystemExit: it was asked to stop, or failed; its status is the training's.
+    """
+    weights = folder / FINAL_WEIGHTS
+    if not weights.exists():
+        status = run(training_config(name, seed, folder, overrides), RunOptions(resume=True))
+        if status:
+            raise SystemExit(status)
+    return weights
+
+
+def training_config(name: str, seed: int, folder: Path, overrides: Sequence[str]) -> CfgNode:
+    """An ablation's training; it is evaluated apart from it."""
+    own = ["SEED", str(seed), "OUTPUT_DIR", str(folder), "DATASETS.TEST", "()"]
+    return config_of(f"{name}.yaml", [*overrides, *own])
+
+
+def config_of(file: str, overrides: Sequence[str]) -> CfgNode:
+    """An ablation in the shapes world, on the short schedule."""
+    return load_config(f"ablations/shapes/{Path(file).name}", overrides, over=[SCHEDULE])
+
+
+def over_seeds(table: PaperTable, found: dict[str, list[Metrics]]) -> str:
+    """A line per row: mean and sample standard deviation of every column; a dash where none is."""
+    rows = [
+        [
+            title,
+            *(
+                _cell([metrics.get(column.measure) for metrics in seeds])
+                for column in table.columns
+            ),
+        ]
+        for title, seeds in found.items()
+    ]
+    return markdown(["", *(column.title for column in table.columns)], rows)
+
+
+def _cell(values: list[float | None]) -> str:
+    numbers = [value for value in values if value is not None]
+    return spread(numbers) if numbers else "-"
