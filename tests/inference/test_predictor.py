@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from frozenseg.inference.class_ensemble import ClassEnsemble
+from frozenseg.inference.mask_ensemble import MaskEnsemble
 from frozenseg.inference.postprocess import Postprocess
 from frozenseg.inference.predictor import Predictor
 from frozenseg.modeling.frozenseg import Output
@@ -18,7 +19,9 @@ BuildPredictor = Callable[..., Predictor]
 def predictor(small_model) -> BuildPredictor:
     """Three classes, the first of them seen and a thing."""
 
-    def build(kind: str = "resnet", **ensemble: object) -> Predictor:
+    def build(
+        kind: str = "resnet", *, mask_ensemble: MaskEnsemble | None = None, **ensemble: object
+    ) -> Predictor:
         generator = torch.Generator().manual_seed(7)
         rows = torch.randn(4, 24, generator=generator)
         words = TextClassifier(torch.nn.functional.normalize(rows), torch.tensor([0, 1, 1, 2]))
@@ -29,6 +32,7 @@ def predictor(small_model) -> BuildPredictor:
             seen=torch.tensor([True, False, False]),
             postprocess=Postprocess(),
             ensemble=ClassEnsemble(**ensemble),
+            mask_ensemble=mask_ensemble,
         )
 
     return build
@@ -84,3 +88,25 @@ def test_a_result_does_not_depend_on_what_else_is_in_the_batch(predictor: BuildP
     for result, alone in zip(together, images, strict=True):
         single = predict([alone])[0]
         torch.testing.assert_close(result.semantic, single.semantic, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["convnext", "resnet"])
+def test_sams_masks_are_classified_by_either_kind_of_tower_and_mixed_by_hand(
+    predictor: BuildPredictor, kind: str
+) -> None:
+    logits = torch.full((2, 64, 96), -9.0)
+    logits[0, :, :48] = logits[1, :, 48:] = 9.0  # the left half, the right half
+    nobody = MaskEnsemble(lambda _: None, epsilon=0.2, threshold=0.0)
+    predict = predictor(kind, mask_ensemble=nobody)
+    semantic = predict.with_postprocess(Postprocess(panoptic=False, instance=False))
+    picture = image(64, 96)
+    plain = semantic.segment([picture], sam_masks=[logits[:0]])[0].semantic
+    mixed = semantic.segment([picture], sam_masks=[logits])[0].semantic
+    with torch.inference_mode():
+        dense = predict.model([picture], predict.classifier).dense
+        cells = logits[:, ::32, ::32]  # 2 x 3 cells of 32 pixels
+        classes = predict.model.classify_regions(dense, cells[None], predict.classifier)[0]
+    zero_shot = torch.einsum("pk,phw->khw", classes.softmax(dim=-1)[:, :-1], logits.sigmoid())
+    torch.testing.assert_close(mixed[0], plain[0], rtol=0, atol=0)
+    torch.testing.assert_close(mixed[1:], 0.8 * plain[1:] + 0.2 * zero_shot[1:])
+    assert not torch.allclose(classes[0], classes[1]), "the halves do not look alike"
