@@ -66,9 +66,8 @@ def default_config() -> CfgNode:
     cfg.DATASETS.TEST_VOCABULARY = ()  # the same for each of TEST; "" or (): the built-in words
     cfg.DATALOADER = CfgNode()
     cfg.DATALOADER.NUM_WORKERS = 4
-    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = (
-        True  # drop training images without a segment (see INPUT)
-    )
+    # without effect, as in official training: images without a segment are trained on, too
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
     cfg.SOLVER = _solver_keys()
     cfg.TEST = CfgNode()
     cfg.TEST.EVAL_PERIOD = 0  # iterations between evaluations while training; 0: only at the end
@@ -214,6 +213,8 @@ def _input_keys() -> CfgNode:
     keys.MIN_SCALE = 0.1  # large-scale jitter
     keys.MAX_SCALE = 2.0
     keys.RANDOM_FLIP = "horizontal"  # or none
+    # segments of which scaling and crop leave no pixel stay targets, as in official training
+    keys.KEEP_EMPTY_TARGETS = True
     keys.MIN_SIZE_TEST = 800  # short side at test, pixels
     keys.MAX_SIZE_TEST = 1333
     return keys

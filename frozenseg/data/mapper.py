@@ -26,15 +26,15 @@ class TrainingMapper:
         crop_size: side of the square, pixels.
         min_scale, max_scale: the picture is fitted into ``crop_size`` times a number between them.
         flip: probability of a horizontal flip.
-        keep_cropped_away: segments that the crop leaves nothing of stay as targets without a pixel,
-            as in official training; False drops them.
+        keep_empty_targets: segments that scaling and crop leave nothing of stay as targets without
+            a pixel, as in official training; False drops them.
     """
 
     crop_size: int = 1024
     min_scale: float = 0.1
     max_scale: float = 2.0
     flip: float = 0.5
-    keep_cropped_away: bool = True
+    keep_empty_targets: bool = True
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> tuple[Tensor, Target]:
         """A (3, S, S) uint8 picture and its target; the generator's state decides everything."""
@@ -52,7 +52,7 @@ class TrainingMapper:
         image = pad_to_square(resize_image(image, size, part), self.crop_size, fill=PADDING_VALUE)
         rows = pad_to_square(resize_labels(rows, size, part), self.crop_size, fill=len(class_ids))
         target = Target(class_ids, _masks_of(rows, len(class_ids)))
-        return image, target if self.keep_cropped_away else _without_empty(target)
+        return image, target if self.keep_empty_targets else _without_empty(target)
 
 
 def target_of(panoptic: PanopticMap) -> Target:

@@ -67,6 +67,7 @@ def build_schedule(cfg: CfgNode) -> Schedule:
 def build_mapper(cfg: CfgNode) -> TrainingMapper:
     """What training does to a sample."""
     keys = cfg.INPUT
+    _expect("INPUT.FORMAT", keys.FORMAT, ("RGB",))
     _expect("INPUT.DATASET_MAPPER_NAME", keys.DATASET_MAPPER_NAME, ("coco_panoptic_lsj",))
     _expect("INPUT.RANDOM_FLIP", keys.RANDOM_FLIP, ("horizontal", "none"))
     return TrainingMapper(
@@ -74,6 +75,7 @@ def build_mapper(cfg: CfgNode) -> TrainingMapper:
         min_scale=keys.MIN_SCALE,
         max_scale=keys.MAX_SCALE,
         flip=0.5 if keys.RANDOM_FLIP == "horizontal" else 0.0,
+        keep_empty_targets=keys.KEEP_EMPTY_TARGETS,
     )
 
 
@@ -97,6 +99,7 @@ class ImagePreparation:
 
 def build_preparation(cfg: CfgNode) -> ImagePreparation:
     """What evaluation does to a sample's image."""
+    _expect("INPUT.FORMAT", cfg.INPUT.FORMAT, ("RGB",))
     return ImagePreparation(short_side=cfg.INPUT.MIN_SIZE_TEST, long_side=cfg.INPUT.MAX_SIZE_TEST)
 
 

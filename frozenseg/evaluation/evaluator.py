@@ -54,11 +54,18 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
-    def averages(self, task: str, measures: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Percent means of per-class fractions over all classes and each group; nan is left out."""
+    def averages(
+        self, task: str, measures: Mapping[str, np.ndarray], *, weights: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """Percent means of per-class fractions over all classes and each group; nan is left out.
+
+        Within each group, a class counts by its weight; None: all alike.
+        """
         everything = {"": np.ones(len(self), dtype=bool)} | self.groups
         return {
-            "/".join(filter(None, (task, group, name))): percent_mean(values[members])
+            "/".join(filter(None, (task, group, name))): percent_mean(
+                values[members], None if weights is None else weights[members]
+            )
             for group, members in everything.items()
             for name, values in measures.items()
         }
@@ -93,10 +100,13 @@ class Classes:
         self.groups |= {inside: members, outside: ~members}
 
 
-def percent_mean(fractions: np.ndarray) -> float:
-    """Mean of the defined fractions in percent; nan if there is none."""
-    defined = fractions[~np.isnan(fractions)]
-    return 100.0 * float(defined.mean()) if len(defined) else float("nan")
+def percent_mean(fractions: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Weighted mean of the defined fractions in percent; nan if none of them counts."""
+    counts = ~np.isnan(fractions) & (True if weights is None else weights > 0)
+    if not counts.any():
+        return float("nan")
+    shares = None if weights is None else weights[counts]
+    return 100.0 * float(np.average(fractions[counts], weights=shares))
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

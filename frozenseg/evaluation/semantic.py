@@ -37,24 +37,24 @@ class SemanticEvaluator:
         self._counts["confusion"] += confusion
 
     def evaluate(self) -> dict[str, float]:
-        """``semantic/mIoU`` averages over annotated classes; ``semantic/mIoU_predicted_too`` also
-        over those that were only predicted, with IoU 0."""
+        """mIoU, FWIoU and accuracies of all classes, of the seen and of the unseen ones.
+
+        ``semantic/mIoU`` averages over annotated classes; ``semantic/mIoU_predicted_too`` also over
+        those that were only predicted, with IoU 0. ``FWIoU`` weighs each class's IoU by its share
+        of the annotated pixels, and ``pixel_accuracy`` is the share of these that are predicted
+        right; of a group, both count the pixels annotated with its classes alone.
+        """
         measures = semantic_quality(self._counts["confusion"])
         annotated = self._counts["confusion"].sum(axis=1)
-        frequency = annotated / max(annotated.sum(), 1)
-        weighted = np.nansum(frequency * measures["IoU"])
-        correct = np.nansum(frequency * measures["accuracy"])
-        scalars = {"FWIoU": weighted, "pixel_accuracy": correct}
         averages = {
             "mIoU": np.where(annotated > 0, measures["IoU"], np.nan),
             "mIoU_predicted_too": measures["IoU"],
             "mean_accuracy": measures["accuracy"],
         }
-        undefined = annotated.sum() == 0
-        return self.classes.averages("semantic", averages) | {
-            f"semantic/{name}": float("nan") if undefined else 100.0 * float(value)
-            for name, value in scalars.items()
-        }
+        by_pixels = {"FWIoU": measures["IoU"], "pixel_accuracy": measures["accuracy"]}
+        return self.classes.averages("semantic", averages) | self.classes.averages(
+            "semantic", by_pixels, weights=annotated
+        )
 
     def per_class(self) -> list[Row]:
         confusion = self._counts["confusion"]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from frozenseg.config import ConfigError, load_config
 from frozenseg.data.mapper import TrainingMapper, target_of
+from frozenseg.engine.build import build_mapper
 from frozenseg.structures import PanopticMap, Sample, Segment
 
 
@@ -96,10 +98,32 @@ def test_segments_that_the_crop_removes_stay_as_empty_targets() -> None:
 
 def test_the_switch_drops_them() -> None:
     _, sample = cropped()
-    mapper = plain(min_scale=2.0, max_scale=2.0, keep_cropped_away=False)
+    mapper = plain(min_scale=2.0, max_scale=2.0, keep_empty_targets=False)
     _, target = mapper(sample, AlwaysLast())
     assert target.class_ids.tolist() == [4]
     assert target.masks.shape == (1, 4, 4)
+
+
+def test_the_configuration_reaches_the_switch_and_leaves_it_as_official() -> None:
+    assert build_mapper(load_config()).keep_empty_targets
+    keys = "INPUT.IMAGE_SIZE 4 INPUT.MIN_SCALE 2.0 INPUT.RANDOM_FLIP none".split()
+    _, sample = cropped()
+    for keep, expected in (("True", [1, 2, 3, 4]), ("False", [4])):
+        mapper = build_mapper(load_config(None, [*keys, "INPUT.KEEP_EMPTY_TARGETS", keep]))
+        assert mapper(sample, AlwaysLast())[1].class_ids.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("INPUT.FORMAT", "BGR"),
+        ("INPUT.RANDOM_FLIP", "vertical"),
+        ("INPUT.DATASET_MAPPER_NAME", "coco_instance_lsj"),
+    ],
+)
+def test_a_recipe_that_there_is_not_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} is {value}: set it to"):
+        build_mapper(load_config(None, [key, value]))
 
 
 def test_a_picture_without_segments_has_an_empty_target() -> None:

@@ -37,6 +37,28 @@ def test_an_image_worked_by_hand():
     assert metrics["semantic/unseen/mIoU"] == pytest.approx(100 * iou_1)
 
 
+def test_frequencies_and_accuracy_of_a_group_are_those_among_its_own_pixels():
+    target = [[0, 0, 0, 0, 0, 1, 1], [2, 2, 2, 3, 3, IGNORE, IGNORE]]
+    prediction = [[0, 0, 0, 0, 2, 1, 0], [2, 2, 0, 2, 3, 0, 1]]
+    metrics = evaluate(prediction, target, seen=(True, False, True, False))
+    iou_0, iou_1, iou_2, iou_3 = 4 / 7, 1 / 2, 2 / 5, 1 / 2
+    fwiou = (5 * iou_0 + 2 * iou_1 + 3 * iou_2 + 2 * iou_3) / 12
+    assert metrics["semantic/FWIoU"] == pytest.approx(100 * fwiou)
+    assert metrics["semantic/seen/FWIoU"] == pytest.approx(100 * (5 * iou_0 + 3 * iou_2) / 8)
+    assert metrics["semantic/unseen/FWIoU"] == pytest.approx(100 * (2 * iou_1 + 2 * iou_3) / 4)
+    assert metrics["semantic/pixel_accuracy"] == pytest.approx(100 * 8 / 12)
+    assert metrics["semantic/seen/pixel_accuracy"] == pytest.approx(100 * 6 / 8)
+    assert metrics["semantic/unseen/pixel_accuracy"] == pytest.approx(100 * 2 / 4)
+
+
+def test_a_group_without_an_annotated_pixel_has_no_number():
+    metrics = evaluate([[0, 1]], [[0, 0]], seen=(True, False, False, False))
+    assert metrics["semantic/seen/FWIoU"] == metrics["semantic/FWIoU"] == 50
+    assert metrics["semantic/unseen/mIoU_predicted_too"] == 0
+    for measure in ("mIoU", "FWIoU", "pixel_accuracy", "mean_accuracy"):
+        assert math.isnan(metrics[f"semantic/unseen/{measure}"])
+
+
 def test_rows_hold_what_the_averages_are_made_of():
     evaluator = SemanticEvaluator(num_classes=3, names=("cat", "grass", "sky"))
     evaluator.process(torch.tensor([[0, 1, 1]]), torch.tensor([[0, 0, 1]]))
