@@ -13,7 +13,7 @@ from rich.logging import RichHandler
 from typer.core import TyperGroup
 
 import frozenseg
-from frozenseg.cli import datasets, vocabulary
+from frozenseg.cli import datasets, figure, vocabulary
 from frozenseg.cli.benchmark import benchmark
 from frozenseg.cli.console import errors, say_error
 from frozenseg.cli.convert import convert
@@ -93,6 +93,7 @@ app.command()(benchmark)
 app.command()(convert)
 app.command()(summary)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(figure.app, name="figure")
 app.add_typer(vocabulary.app, name="vocabulary")
 
 

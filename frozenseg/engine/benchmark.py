@@ -197,18 +197,9 @@ def _measure_stages(
                 hooks.enter_context(clock.hooked(title, module))
         output = predictor.model([image], predictor.classifier)
     with clock.stage(ENSEMBLE):
-        class_probs = predictor.class_probs(output)[0]
+        class_probs = predictor.class_probs(output)
     with clock.stage(POSTPROCESSING):
-        sam_masks = None if masks is None else masks[0].to(output.dense)
-        predictor.postprocess(
-            class_probs,
-            output.predictions[-1].mask_logits[0].float(),
-            predictor.is_thing,
-            padded_size=output.padded_size,
-            image_size=output.image_sizes[0],
-            output_size=output_size,
-            refine=predictor.mask_refinement(output.dense, sam_masks),
-        )
+        predictor.result(output, class_probs, 0, output_size, None if masks is None else masks[0])
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

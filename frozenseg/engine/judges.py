@@ -38,7 +38,7 @@ def evaluated_tasks(cfg: CfgNode, name: str) -> tuple[Task, ...]:
         "semantic": test.SEMANTIC_ON,
         "instance": test.INSTANCE_ON,
     }
-    return tuple(task for task in _offered_tasks(name) if asked[task])
+    return tuple(task for task in offered_tasks(name) if asked[task])
 
 
 def evaluated_outputs(cfg: CfgNode, name: str) -> tuple[str, ...]:
@@ -86,13 +86,14 @@ def scoring_of(name: str) -> tuple[Scoring, int]:
     return spec.scoring, 255 if spec.semantic is None else spec.semantic.ignore_label
 
 
-def _offered_tasks(name: str) -> tuple[Task, ...]:
+def offered_tasks(name: str) -> tuple[Task, ...]:
+    """What a data set is evaluated for."""
     return ALL_TASKS if name in SHAPES else dataset_spec(name).tasks
 
 
 def _measures_recall(cfg: CfgNode, name: str) -> bool:
     """Whether mask proposals are measured (Table 8): asked for, and there are label maps."""
-    return cfg.MODEL.MASK_FORMER.TEST.RECALL_ON and "semantic" in _offered_tasks(name)
+    return cfg.MODEL.MASK_FORMER.TEST.RECALL_ON and "semantic" in offered_tasks(name)
 
 
 def _instance_judge(

@@ -99,20 +99,38 @@ class Predictor:
             output = self.model([images[i] for i in indices], self.classifier)
             class_probs = self.class_probs(output)
             for row, index in enumerate(indices):
-                masks = None if sam_masks is None else sam_masks[index].to(output.dense)
-                result = self.postprocess(
-                    class_probs[row],
-                    output.predictions[-1].mask_logits[row].float(),
-                    self.is_thing,
-                    padded_size=output.padded_size,
-                    image_size=output.image_sizes[row],
-                    output_size=sizes[index],
-                    refine=self.mask_refinement(output.dense[row : row + 1], masks),
-                )
-                if masks is not None and self.postprocess.proposals:
-                    result.extras[SAM_PROPOSALS] = resized_maps(masks, sizes[index]) > 0
-                results[index] = result
+                masks = None if sam_masks is None else sam_masks[index]
+                results[index] = self.result(output, class_probs, row, sizes[index], masks)
         return [results[index] for index in range(len(images))]
+
+    def result(
+        self,
+        output: Output,
+        class_probs: Tensor,
+        row: int,
+        output_size: Size,
+        sam_masks: Tensor | None = None,
+    ) -> Result:
+        """What becomes of one image of a forward pass.
+
+        Args:
+            class_probs: (B, Q, K + 1), as of ``class_probs``.
+            row: which image of the batch.
+            sam_masks: (P, H, W) logits over it, of any size.
+        """
+        masks = None if sam_masks is None else sam_masks.to(output.dense)
+        result = self.postprocess(
+            class_probs[row],
+            output.predictions[-1].mask_logits[row].float(),
+            self.is_thing,
+            padded_size=output.padded_size,
+            image_size=output.image_sizes[row],
+            output_size=output_size,
+            refine=self.mask_refinement(output.dense[row : row + 1], masks),
+        )
+        if masks is not None and self.postprocess.proposals:
+            result.extras[SAM_PROPOSALS] = resized_maps(masks, output_size) > 0
+        return result
 
     def mask_refinement(self, dense: Tensor, sam_masks: Tensor | None) -> Refine:
         """What eq. 4 does to an image's class maps; nothing where no mask of SAM is kept.
@@ -137,15 +155,22 @@ class Predictor:
 
     def class_probs(self, output: Output) -> Tensor:
         """(B, Q, K + 1) probabilities of the final masks after the class ensemble, void last."""
-        class_logits, mask_logits = output.predictions[-1]
+        return self.classify(*output.predictions[-1], output.dense)
+
+    def classify(self, class_logits: Tensor, mask_logits: Tensor, dense: Tensor) -> Tensor:
+        """The same of any (B, Q, H, W) masks, which CLIP sees on its (B, C, h, w) map.
+
+        Args:
+            class_logits: (B, Q, K + 1) of the decoder.
+        """
         if not (self.ensemble.alpha or self.ensemble.beta):
             return class_logits.float().softmax(dim=-1)
         valid = None
         if self.ensemble.valid_only:
-            valid = binary_masks(mask_logits, output.dense.shape[-2:]).flatten(2).any(dim=-1)
+            valid = binary_masks(mask_logits, dense.shape[-2:]).flatten(2).any(dim=-1)
         return ensemble_classes(
             class_logits,
-            self.model.classify_regions(output.dense, mask_logits, self.classifier),
+            self.model.classify_regions(dense, mask_logits, self.classifier),
             self.seen,
             alpha=self.ensemble.alpha,
             beta=self.ensemble.beta,

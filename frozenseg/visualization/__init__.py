@@ -5,6 +5,7 @@ from frozenseg.visualization.draw import (
     draw_panoptic,
     draw_semantic,
     enlarged,
+    grid,
     side_by_side,
     stacked,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "draw_panoptic",
     "draw_semantic",
     "enlarged",
+    "grid",
     "side_by_side",
     "stacked",
 ]

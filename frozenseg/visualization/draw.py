@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
 from frozenseg.structures import Instances, PanopticMap
-from frozenseg.visualization.labels import Wish, draw_labels, font, place_labels
+from frozenseg.visualization.frames import Box, with_box
+from frozenseg.visualization.labels import Font, Wish, draw_labels, font, place_labels
 from frozenseg.visualization.palette import Color, class_color
 
 Pixels = NDArray[np.uint8]
@@ -16,6 +17,7 @@ Colors = NDArray[np.floating]  # (H, W, 3), 0..255
 
 SHORT_SIDE_PX = 768  # smaller images are enlarged to this, so that names can be read
 LONG_SIDE_PX = 2048  # but no further than to this
+GRID_WIDTH_PX = 640  # of one picture among many
 SHOWN_SCORE = 0.5  # instances below it are not drawn
 _TINT = 0.6
 _SMALLEST_NAMED = 0.001  # of the image: smaller segments are drawn without their name
@@ -27,6 +29,7 @@ def draw_panoptic(
     names: Sequence[str],
     *,
     colors: Sequence[Color] | None = None,
+    frames: Sequence[Box] = (),
 ) -> Image.Image:
     """The image under its panoptic map: segments in their classes' colours, named; void is hatched.
 
@@ -34,10 +37,11 @@ def draw_panoptic(
         image: (H, W, 3) uint8 RGB; the map has the same size.
         names: of the classes, by class id.
         colors: of the classes; None takes those of :func:`class_color`.
+        frames: around what is pointed at, in pixels of the image.
     """
     classes = {segment.id: segment.class_id for segment in panoptic.segments}
     ids = np.where(np.isin(panoptic.ids, list(classes)), panoptic.ids, 0)
-    return _draw(image, ids, classes, names, colors, void=_hatched)
+    return _draw(image, ids, classes, names, colors, void=_hatched, frames=frames)
 
 
 def draw_semantic(
@@ -46,13 +50,14 @@ def draw_semantic(
     names: Sequence[str],
     *,
     colors: Sequence[Color] | None = None,
+    frames: Sequence[Box] = (),
 ) -> Image.Image:
     """The image under its (H, W) class ids; ids without a name are void and hatched."""
     class_ids = np.asarray(class_ids)
     known = (class_ids >= 0) & (class_ids < len(names))
     ids = np.where(known, class_ids + 1, 0)
     classes = {int(number): int(number) - 1 for number in np.unique(ids) if number}
-    return _draw(image, ids, classes, names, colors, void=_hatched)
+    return _draw(image, ids, classes, names, colors, void=_hatched, frames=frames)
 
 
 def draw_instances(
@@ -102,6 +107,28 @@ def stacked(rows: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
+def grid(
+    rows: Sequence[Sequence[Image.Image]], titles: Sequence[str], *, width: int = GRID_WIDTH_PX
+) -> Image.Image:
+    """Pictures in rows and columns, each brought to ``width``, the columns under their titles."""
+    gap, points = max(6, width // 64), max(14, width // 22)
+    panels = [[_with_width(picture, width) for picture in row] for row in rows]
+    heights = [max(panel.height for panel in row) for row in panels]
+    top = 2 * points
+    size = (len(titles) * (width + gap) + gap, top + sum(heights) + len(heights) * gap)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        middle = (gap + column * (width + gap) + width / 2, top / 2)
+        letters = _fitting(title, width, points)
+        draw.text(middle, title, font=letters, fill=(40, 44, 52), anchor="mm")
+    for row, height in zip(panels, heights, strict=True):
+        for column, panel in enumerate(row):
+            sheet.paste(panel, (gap + column * (width + gap), top))
+        top += height + gap
+    return sheet
+
+
 def enlarged(image: Pixels) -> Image.Image:
     """The image at the size in which results are drawn on it."""
     picture = Image.fromarray(np.ascontiguousarray(image))
@@ -116,6 +143,7 @@ def _draw(
     colors: Sequence[Color] | None,
     *,
     void: Callable[[Colors], Colors],
+    frames: Sequence[Box] = (),
 ) -> Image.Image:
     """Paints an (H, W) id map; ``classes`` gives the class id of each segment id, 0 is void."""
     if ids.shape != image.shape[:2]:
@@ -130,6 +158,8 @@ def _draw(
     smooth = _resize_ids(ids, [0, *present], picture.size)
     painted = _paint(pixels, smooth, palette, void)
     picture = Image.fromarray(painted.round().astype(np.uint8))
+    for box in frames:  # under the names, which stay readable
+        picture = with_box(picture, box, (ids.shape[0], ids.shape[1]))
     wishes = (
         Wish(ids == i, names[classes[i]], palette[i])
         for i in sorted(
@@ -209,6 +239,17 @@ def _with_height(picture: Image.Image, height: int) -> Image.Image:
         return picture
     width = max(1, round(picture.width * height / picture.height))
     return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _with_width(picture: Image.Image, width: int) -> Image.Image:
+    height = max(1, round(picture.height * width / picture.width))
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _fitting(text: str, width: int, points: int) -> Font:
+    """The typeface at ``points``, or smaller where the text is wider than ``width``."""
+    share = min(1.0, width / max(1.0, font(points).getlength(text)))
+    return font(max(1, int(points * share)))
 
 
 def _points(size: tuple[int, int]) -> int:

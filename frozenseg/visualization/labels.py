@@ -13,6 +13,7 @@ from scipy import ndimage
 from frozenseg.visualization.palette import Color
 
 Mask = NDArray[np.bool_]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _GRID_PX = 256  # names are placed on a grid with a short side of this many cells at most
 _COMFORT = 1.2  # at 1.41 a plate's corners, too, lie in its segment; a little less is room enough
@@ -78,8 +79,18 @@ def draw_labels(picture: Image.Image, labels: Iterable[Label]) -> None:
         )
 
 
+def label_at(
+    corner: tuple[float, float], text: str, size: tuple[int, int], *, color: Color, font_size: int
+) -> Label:
+    """A name whose lower left corner is at (x, y), moved to lie in a picture of (height, width)."""
+    height, width = _plate(text, font_size)
+    x0 = round(max(0, min(corner[0], size[1] - width)))
+    y0 = round(max(0, min(corner[1] - height, size[0] - height)))
+    return Label(text, color, font_size, (x0, y0, x0 + width, y0 + height))
+
+
 @cache
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> Font:
     """The typeface that Pillow carries, in pixels."""
     return ImageFont.load_default(size)
 
