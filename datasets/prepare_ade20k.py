@@ -9,6 +9,7 @@ ade20k_panoptic_{train,val}.json with a folder of segment maps of the same name.
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -46,6 +47,7 @@ class Paths(NamedTuple):
     semantic: Path
     instances: Path
     panoptic: Path  # to be written
+    record: Path  # to be written when the picture is done; goes when all are
 
 
 class Record(NamedTuple):
@@ -75,11 +77,17 @@ def prepare_objects(preparation: Preparation, base: Path, split: str, maps: Sequ
         return
     folder = base / "annotations_instance" / split
     input_files(folder, "*.png", page=PAGE, known=KNOWN[split])
-    segment_maps = panoptic_json.with_suffix("")
-    jobs = [Paths(path, folder / path.name, segment_maps / path.name) for path in maps]
-    records = preparation.run(convert_objects, jobs, title=f"ADE20K {split}: panoptic, instance")
-    write_json(instance_json, instance_annotation(records))
-    write_json(panoptic_json, panoptic_annotation(records))
+    segment_maps, records = panoptic_json.with_suffix(""), panoptic_json.with_suffix(".parts")
+    pictures = [
+        Paths(path, folder / path.name, segment_maps / path.name, records / f"{path.stem}.json")
+        for path in maps
+    ]
+    jobs = [paths for paths in pictures if not preparation.is_done(paths.record)]
+    preparation.run(convert_objects, jobs, title=f"ADE20K {split}: panoptic, instance")
+    done = [Record(*json.loads(paths.record.read_bytes())) for paths in pictures]
+    write_json(instance_json, instance_annotation(done))
+    write_json(panoptic_json, panoptic_annotation(done))
+    shutil.rmtree(records)
 
 
 def convert_semantic(_: None, job: tuple[Path, Path]) -> None:
@@ -87,7 +95,7 @@ def convert_semantic(_: None, job: tuple[Path, Path]) -> None:
     save_labels(read_semantic(source) - np.uint8(1), target)  # 0, other, becomes 255
 
 
-def convert_objects(_: None, paths: Paths) -> Record:
+def convert_objects(_: None, paths: Paths) -> None:
     semantic, instances = read_semantic(paths.semantic), read_instances(paths.instances)
     if any(each.mask.shape != semantic.shape for each in instances):
         raise UserError(f"{paths.instances} and {paths.semantic} differ in size: fetch them again")
@@ -95,11 +103,12 @@ def convert_objects(_: None, paths: Paths) -> Record:
     with written_whole(paths.panoptic) as part:
         Image.fromarray(colors_of_ids(ids)).save(part)
     stem, (height, width) = paths.semantic.stem, semantic.shape
-    return Record(
+    record = Record(
         {"id": stem, "file_name": f"{stem}.jpg", "height": height, "width": width},
         {"image_id": stem, "file_name": f"{stem}.png", "segments_info": segments},
         [object_of(stem, each) for each in instances],
     )
+    write_json(paths.record, record)
 
 
 def read_semantic(path: Path) -> np.ndarray:
@@ -211,7 +220,7 @@ def instance_classes() -> dict[int, int]:
     return dict(enumerate(things, start=1))
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: object) -> None:
     with written_whole(path) as part:
         part.write_text(json.dumps(content))
 

@@ -30,17 +30,23 @@ def list_datasets(root: Root = None) -> None:
     from frozenseg.data.specs import SPECS, data_root
 
     root = data_root() if root is None else root
-    table = Table("", "name", "data set", "classes", "pictures", "tasks", box=None, padding=(0, 1))
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column()
     for name in SHAPES:
-        pictures = f"{len(dataset_samples(name)):,}"
-        row = (name, "shapes world, drawn on demand", "", pictures, "panoptic semantic")
-        table.add_row("[green]built in[/]", *row)
+        about = f"shapes world, {len(dataset_samples(name)):,} pictures, drawn on demand"
+        table.add_row("[green]built in[/]", f"{name}\n[dim]{about}[/]")
     for spec in SPECS:
         mark = "[green]on disk[/]" if is_present(spec, root=root) else "[dim]absent[/]"
-        pictures = f"{spec.num_images:,}"
-        table.add_row(mark, spec.name, spec.title, spec.vocabulary, pictures, " ".join(spec.tasks))
+        about = f"{spec.title} ({spec.vocabulary}), {spec.num_images:,} pictures"
+        table.add_row(mark, f"{spec.name}\n[dim]{about}: {', '.join(spec.tasks)}[/]")
     console.print(table)
-    console.print(f"looked in {root} (DETECTRON2_DATASETS); see datasets/README.md", style="dim")
+    place = f"{root}" if root.is_dir() else f"{root}, which does not exist"
+    console.print(
+        f"Looked in {escape(place)} (--root, DETECTRON2_DATASETS). `frozenseg datasets check NAME` "
+        "counts files; datasets/README.md says where to get them.",
+        style="dim",
+    )
 
 
 @app.command()
@@ -49,21 +55,33 @@ def check(name: Name, root: Root = None) -> None:
 
     The exit status is 1 if something is. Example: frozenseg datasets check bdd10k_val_sem_seg
     """
+    from frozenseg.data.catalog import SHAPES
     from frozenseg.data.checking import check_dataset
+    from frozenseg.data.specs import data_root
 
+    if name in SHAPES:
+        console.print(f"{name} is drawn on demand: there is nothing to check")
+        return
+    root = data_root() if root is None else root
     with errors.status(f"checking {name}"):
         result = check_dataset(name, root=root)
-    table = Table("", "what", "found", "of", "where", "to do", box=None, padding=(0, 1))
+    table = Table("", "what", "found", "of", box=None, padding=(0, 1))
+    table.add_column(f"below {escape(str(root))}", overflow="fold")
     for finding in result.findings:
-        mark = "[green]ok[/]" if finding.ok else "[bold red]missing[/]"
+        mark = "[green]ok[/]" if finding.ok else "[bold red]too few[/]"
+        if finding.found == 0:
+            mark = "[bold red]missing[/]"
         if finding.found > finding.expected:
             mark = "[yellow]too many[/]"
         counts = (f"{finding.found:,}", f"{finding.expected:,}")
-        place, advice = escape(str(finding.path)), escape(finding.advice)
-        table.add_row(mark, finding.what, *counts, place, advice)
+        place = escape(str(finding.path.relative_to(root)))
+        table.add_row(mark, finding.what, *counts, place)
     console.print(table)
     if result.problem:
         console.print(f"[red]no sample can be read:[/] {escape(result.problem)}", soft_wrap=True)
+    for advice in dict.fromkeys(each.advice for each in result.findings if each.advice):
+        what = ", ".join(each.what for each in result.findings if each.advice == advice)
+        console.print(f"[bold]{what}:[/] {escape(advice)}", soft_wrap=True, highlight=False)
     if not result.ok:
         raise typer.Exit(1)
     console.print("[green]complete; a sample was read[/]")

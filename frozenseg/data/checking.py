@@ -72,7 +72,10 @@ def check_dataset(name: str, *, root: Path | None = None) -> DatasetCheck:
     if spec.instances is not None:
         entries = len(instances) if instances else 0
         path = root / spec.instances.json
-        findings.append(_finding(spec, "instances", "images with objects", path, entries))
+        findings.append(_finding(spec, "instances", "instance entries", path, entries))
+    if spec.instance_ids is not None:
+        objects, path = _matching(root, spec.instance_ids), _folder(root, spec.instance_ids)
+        findings.append(_finding(spec, "instances", "object maps", path, len(objects)))
     problem = panoptic_problem or instance_problem
     return DatasetCheck(
         spec, tuple(findings), problem or _sample_problem(spec, root, panoptic, instances)
@@ -110,9 +113,10 @@ def _images(spec: DatasetSpec, root: Path, stems: Sequence[str] | None) -> Findi
 
 
 def _finding(spec: DatasetSpec, part: Part, what: str, path: Path, found: int) -> Finding:
-    advice = f"get it from {spec.page}"
+    page = spec.image_page if part == "images" and spec.image_page else spec.page
+    advice = f"get them from {page}"
     if part in spec.prepared:
-        advice = f"run {spec.prepare}"
+        advice = f"run `{spec.prepare}`, which reads what {page} has"
     if found == spec.num_images:
         advice = ""
     return Finding(what, path, found, spec.num_images, advice)

@@ -4,12 +4,15 @@ Every file is written whole or not at all, so that a file that is there is done.
 """
 
 import argparse
+import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,6 +58,9 @@ class Preparation:
         shared: object = None,
     ) -> list[Done]:
         """``work(shared, job)`` for all jobs, in order; the first error stops everything."""
+        if not jobs:
+            console.print(f"{title}: nothing is left to do", highlight=False)
+            return []
         columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task(title, total=len(jobs))
@@ -72,7 +78,7 @@ class Preparation:
                 yield work(shared, job)
             return
         with ProcessPoolExecutor(
-            self.num_processes, initializer=_share, initargs=(shared,)
+            self.num_processes, initializer=_start_worker, initargs=(shared,)
         ) as pool:
             try:
                 yield from pool.map(_Work(work), jobs, chunksize=8)
@@ -98,7 +104,8 @@ def run_script(
         default: those that are prepared where none is named.
 
     Returns:
-        The exit status: 2 after a mistake of the user's, which is said in one sentence.
+        The exit status: 2 after a mistake of the user's, which is said in one sentence; 130 after
+        Ctrl-C.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--root", type=Path, default=data_root(), help="default: %(default)s")
@@ -112,6 +119,9 @@ def run_script(
     except UserError as error:
         console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         return 2
+    except KeyboardInterrupt:
+        console.print("stopped: the same command goes on from here", highlight=False)
+        return 130
     return 0
 
 
@@ -150,6 +160,16 @@ class _Work:
         return self.work(_shared, job)
 
 
-def _share(value: Any) -> None:
+def _start_worker(value: Any) -> None:
+    """Ctrl-C is for the main process; a worker ends when that does, even if it was killed."""
     global _shared
     _shared = value
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker was started by someone"
+    parent.join()
+    os._exit(1)

@@ -36,6 +36,7 @@ class DatasetSpec:
         trained_on_things: seen classes are those of COCO's things alone, as official evaluation has
             it where a data set registers no stuff.
         page: where to get it.
+        image_page: where to get the pictures, if elsewhere.
         prepare: the command that makes what the download lacks.
         prepared: what it makes.
     """
@@ -56,6 +57,7 @@ class DatasetSpec:
     object_threshold: float = 0.0
     trained_on_things: bool = False
     page: str
+    image_page: str | None = None
     prepare: str | None = None
     prepared: tuple[Part, ...] = ()
 
@@ -261,6 +263,7 @@ SPECS = (
         num_images=19_809,
         trained_on_things=True,
         page="https://www.lvisdataset.org/dataset",
+        image_page=_COCO_PAGE,
     ),
 )
 

@@ -10,13 +10,16 @@ def pair_areas(first: Tensor, second: Tensor) -> tuple[np.ndarray, np.ndarray, n
     Ids are not negative. Runs of equal pairs are counted, not pixels, which is far faster.
     """
     high, low = (ids.flatten().numpy(force=True) for ids in (first, second))
-    begins = np.ones(len(high), dtype=bool)
-    begins[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    starts = np.flatnonzero(begins)
+    changes = high[1:] != high[:-1]
+    changes |= low[1:] != low[:-1]
+    starts = np.append(0, np.flatnonzero(changes) + 1)
+    lengths = np.diff(starts, append=len(high))
     pairs = (high[starts].astype(np.int64) << 32) | low[starts]
-    found, which = np.unique(pairs, return_inverse=True)
-    areas = np.bincount(which, weights=np.diff(starts, append=len(high)), minlength=len(found))
-    return found >> 32, found & 0xFFFFFFFF, areas.astype(np.int64)
+    order = np.argsort(pairs)
+    pairs = pairs[order]
+    firsts = np.append(0, np.flatnonzero(pairs[1:] != pairs[:-1]) + 1)
+    found, areas = pairs[firsts], np.add.reduceat(lengths[order], firsts)
+    return found >> 32, found & 0xFFFFFFFF, areas
 
 
 def pack_masks(masks: Tensor) -> np.ndarray:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from frozenseg.data.specs import SPECS, dataset_spec
+
 SEMANTIC = "bdd10k_val_sem_seg"
 
 
@@ -32,16 +34,39 @@ def line_of(text: str, word: str) -> str:
 def test_list_says_what_is_on_disk(run, root) -> None:
     done = run("datasets", "list")
     assert done.exit_code == 0
-    assert "on disk" in line_of(done.stdout, f" {SEMANTIC} ")
+    assert "on disk" in line_of(done.stdout, SEMANTIC)
     assert "absent" in line_of(done.stdout, "openvocab_lvis_v1_val")
     assert "built in" in line_of(done.stdout, "shapes_val")
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_names_places_and_commands_are_never_cut(run, root, monkeypatch, columns: int) -> None:
+    monkeypatch.setattr("frozenseg.cli.console.console.width", columns)
+    listed = run("datasets", "list").stdout
+    assert "…" not in listed
+    assert all(f" {spec.name} " in listed for spec in SPECS)
+    city = "openvocab_cityscapes_fine_panoptic_val"
+    checked = run("datasets", "check", city).stdout
+    assert "…" not in checked
+    assert f"`{dataset_spec(city).prepare}`" in checked
+
+
+def test_a_drawn_data_set_needs_no_check(run) -> None:
+    done = run("datasets", "check", "shapes_val")
+    assert done.exit_code == 0 and "nothing to check" in done.stdout
+
+
+def test_a_folder_that_is_not_there_is_said_so(run, tmp_path) -> None:
+    done = run("datasets", "list", "--root", tmp_path / "nowhere")
+    assert "which does not exist" in done.stdout.replace("\n", " ")
 
 
 def test_check_counts_and_fails_where_something_is_missing(run, root) -> None:
     done = run("datasets", "check", SEMANTIC)
     assert done.exit_code == 1
-    assert "1,000" in line_of(done.stdout, "pictures")
-    assert "get it from https://dl.cv.ethz.ch" in line_of(done.stdout, "label maps")
+    assert "too few" in line_of(done.stdout, "bdd100k/images/10k/val")
+    assert "1,000" in line_of(done.stdout, "bdd100k/labels/sem_seg/masks/val")
+    assert "pictures, label maps: get them from https://dl.cv.ethz.ch" in done.stdout
 
 
 def test_show_draws_a_sample(run, root, tmp_path) -> None:

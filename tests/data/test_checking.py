@@ -11,6 +11,7 @@ from frozenseg.data.checking import check_dataset, is_present
 from frozenseg.data.specs import dataset_spec
 
 COCO = "openvocab_coco_2017_val_panoptic_with_sem_seg"
+COCO_PAGE = "https://cocodataset.org/#download"
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def test_a_complete_data_set_passes(download: Callable[..., Path], prepare) -> N
         "panoptic entries": 2,
         "segment maps": 2,
         "label maps": 2,
-        "images with objects": 2,
+        "instance entries": 2,
     }
     assert not any(finding.advice for finding in check.findings)
 
@@ -47,9 +48,27 @@ def test_what_is_missing_comes_with_the_way_to_get_it(download: Callable[..., Pa
     assert counts(check)["pictures"] == 1 and counts(check)["label maps"] == 0
     advice = {finding.what: finding.advice for finding in check.findings if not finding.ok}
     assert advice == {
-        "pictures": "get it from https://cocodataset.org/#download",
-        "label maps": "run python datasets/prepare_coco.py",
+        "pictures": f"get them from {COCO_PAGE}",
+        "label maps": f"run `python datasets/prepare_coco.py`, which reads what {COCO_PAGE} has",
     }
+    assert "none of 2 samples is complete: the first lacks" in check.problem
+
+
+def test_pictures_are_fetched_where_they_are(tmp_path: Path) -> None:
+    check = check_dataset("openvocab_lvis_v1_val", root=tmp_path)
+    assert {finding.what: finding.advice for finding in check.findings} == {
+        "pictures": f"get them from {COCO_PAGE}",
+        "instance entries": "get them from https://www.lvisdataset.org/dataset",
+    }
+
+
+def test_cityscapes_maps_of_objects_are_counted(download: Callable[..., Path]) -> None:
+    root = download("cityscapes")
+    name = "openvocab_cityscapes_fine_panoptic_val"
+    assert counts(check_dataset(name, root=root))["object maps"] == 1
+    (found,) = root.rglob("*_instanceIds.png")
+    found.unlink()
+    assert counts(check_dataset(name, root=root))["object maps"] == 0
 
 
 def test_an_empty_root_is_all_zeros(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_the_switch_drops_them() -> None:
 
 def test_the_configuration_reaches_the_switch_and_leaves_it_as_official() -> None:
     assert build_mapper(load_config()).keep_empty_targets
-    keys = "INPUT.IMAGE_SIZE 4 INPUT.MIN_SCALE 2.0 INPUT.RANDOM_FLIP none".split()
+    keys = ["INPUT.IMAGE_SIZE", "4", "INPUT.MIN_SCALE", "2.0", "INPUT.RANDOM_FLIP", "none"]
     _, sample = cropped()
     for keep, expected in (("True", [1, 2, 3, 4]), ("False", [4])):
         mapper = build_mapper(load_config(None, [*keys, "INPUT.KEEP_EMPTY_TARGETS", keep]))

@@ -70,7 +70,10 @@ class DatasetSamples(Sequence[Sample]):
             bad = missing.keys()
             self._rows = [row for row in self._rows if bad.isdisjoint(self._files([row]))]
         if not self._rows:
-            raise UserError(f"no picture {root / images} is left: see datasets/README.md")
+            lack = f": the first lacks {next(iter(missing))}" if missing else ""
+            raise UserError(
+                f"none of {len(ids)} samples is complete{lack}; see datasets/README.md"
+            )
 
     def __len__(self) -> int:
         return len(self._rows)
