@@ -15,7 +15,7 @@ CPU = ("--device", "cpu")
 
 def columns_of(picture: Image.Image) -> int:
     """How many panels stand beside each other: white gaps part them."""
-    row = np.asarray(picture.convert("RGB"))[-100:-50]
+    row = np.asarray(picture.convert("RGB"))[-600:-20]
     white = (row == 255).all(axis=(0, 2))
     return int((np.diff(white.astype(int)) == -1).sum())
 
