@@ -1,4 +1,4 @@
-"""Mistakes that a user can make and mend; the command line prints them as one sentence and exits with 2."""
+"""Mistakes that a user can make and mend: commands print them as one sentence and exit with 2."""
 
 
 class UserError(ValueError):

@@ -66,7 +66,7 @@ class TestDifferingBoxes:
         assert differing_boxes(*self.maps()) == [(18.5, 8.5, 61.5, 31.5)]
 
     def test_equal_maps_have_none_and_outlines_count_for_nothing(self) -> None:
-        first, second = self.maps()
+        first, _ = self.maps()
         assert differing_boxes(first, first) == []
         moved = first.copy()
         moved[10:30, 60] = 1

@@ -71,9 +71,7 @@ class DatasetSamples(Sequence[Sample]):
             self._rows = [row for row in self._rows if bad.isdisjoint(self._files([row]))]
         if not self._rows:
             lack = f": the first lacks {next(iter(missing))}" if missing else ""
-            raise UserError(
-                f"none of {len(ids)} samples is complete{lack}; see datasets/README.md"
-            )
+            raise UserError(f"none of {len(ids)} samples is complete{lack}; see datasets/README.md")
 
     def __len__(self) -> int:
         return len(self._rows)
