@@ -1,6 +1,5 @@
 """The endless stream of training batches."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -88,7 +87,7 @@ def outlasting_signals(loader: DataLoader) -> DataLoader:
     """
     if loader.num_workers:
         loader.timeout, loader.worker_init_fn = WORKER_TIMEOUT, ignore_stop_signals
-        pass
+        end_workers_at_exit()
     return loader
 
 
@@ -97,8 +96,7 @@ def _good_batches(loader: DataLoader, *, skip_bad: bool) -> Iterator[Batch]:
         for items in loader:
             if good := without_bad(items, skip_bad=skip_bad):
                 yield collate(good)
-    except (EOFError, ConnectionError) as error:  # a worker died while it handed a batch over
-        time.sleep(1)  # PyTorch's SIGCHLD handler raises here, with more to say, rather than later
+    except (EOFError, ConnectionError) as error:  # what PyTorch says of one that dies handing over
         raise RuntimeError("a DataLoader worker has died") from error
 
 
