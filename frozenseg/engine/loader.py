@@ -1,5 +1,6 @@
 """The endless stream of training batches."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -96,7 +97,8 @@ def _good_batches(loader: DataLoader, *, skip_bad: bool) -> Iterator[Batch]:
         for items in loader:
             if good := without_bad(items, skip_bad=skip_bad):
                 yield collate(good)
-    except (EOFError, ConnectionError) as error:  # what PyTorch says of one that dies handing over
+    except (EOFError, ConnectionError) as error:  # a worker died while it handed a batch over
+        time.sleep(1)  # PyTorch's SIGCHLD handler raises here, with more to say, rather than later
         raise RuntimeError("a DataLoader worker has died") from error
 
 

@@ -56,7 +56,7 @@ def ignore_stop_signals(_worker_id: int = 0) -> None:
 def end_workers_at_exit() -> None:
     """Lets this process end whatever its daemonic children do.
 
-    Python asks them by SIGTERM at exit and then waits: for ever, if they ignore it or hang.
+    At exit Python asks them by SIGTERM and then waits: for ever, if they ignore it or hang.
     """
     _end_workers_at_exit_of(os.getpid())
 
