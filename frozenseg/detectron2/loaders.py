@@ -19,6 +19,7 @@ from frozenseg.detectron2.datasets import Record, records_of
 from frozenseg.detectron2.mapper import TestMapper, TrainMapper
 from frozenseg.detectron2.records import Entry
 from frozenseg.engine.judges import evaluated_annotations
+from frozenseg.engine.loader import outlasting_signals
 from frozenseg.engine.sampler import InfiniteSampler, Visit
 
 
@@ -41,7 +42,7 @@ class SoundBatches:
     """
 
     def __init__(self, loader: DataLoader) -> None:
-        self.loader = loader
+        self.loader = outlasting_signals(loader)
 
     def __len__(self) -> int:
         return len(self.loader)

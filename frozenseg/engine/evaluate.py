@@ -21,7 +21,7 @@ from frozenseg.engine.distributed import (
     process_rank,
     wait_for_all,
 )
-from frozenseg.engine.loader import WORKER_TIMEOUT, Samples
+from frozenseg.engine.loader import Samples, outlasting_signals
 from frozenseg.engine.progress import ProgressBar
 from frozenseg.evaluation import Evaluator, Row
 from frozenseg.files import written_whole
@@ -104,10 +104,9 @@ def evaluate(
         batch_sampler=[batch for batches in todo.values() for batch in batches],
         num_workers=num_workers,
         collate_fn=as_list,
-        timeout=WORKER_TIMEOUT if num_workers else 0,
         generator=torch.Generator(),  # its own, so that a training's random numbers are not moved
     )
-    stream = iter(loader)
+    stream = iter(outlasting_signals(loader))
     with ProgressBar(total=len(todo), shown=is_main_process(), what="evaluating") as bar:
         for block, batches in todo.items():
             skipped: list[str] = []

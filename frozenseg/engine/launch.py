@@ -55,7 +55,7 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
     status = mp.get_context("spawn").Value("i", 0)
     children = start_processes(
         _child,
-        (status, main, args, group, device),
+        (status, mp.get_start_method(), main, args, group, device),
         nprocs=group.num_gpus,
         join=False,
         start_method="spawn",
@@ -92,11 +92,15 @@ def process_device(name: str) -> torch.device:
 def _child(
     local_rank: int,
     status: "Synchronized[int]",
+    start_method: str,
     main: Callable[..., int],
     args: tuple[Any, ...],
     group: Group,
     device: str,
 ) -> None:
+    # a spawned process would spawn its data-loading workers too: an import of PyTorch and a copy of
+    # the data set for each; they are started as where one process is alone
+    mp.set_start_method(start_method, force=True)
     rank = group.machine_rank * group.num_gpus + local_rank
     os.environ |= {
         "RANK": str(rank),

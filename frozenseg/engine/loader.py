@@ -1,5 +1,6 @@
 """The endless stream of training batches."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 from frozenseg.data.loading import Attempts, as_list, without_bad
 from frozenseg.engine.sampler import InfiniteSampler, Visit
 from frozenseg.engine.step import Batch
-from frozenseg.engine.stop import ignore_stop_signals
+from frozenseg.engine.stop import end_workers_at_exit, ignore_stop_signals
 from frozenseg.structures import Sample, Target
 
 WORKER_TIMEOUT = 600  # seconds after which a batch that does not come is an error
@@ -73,19 +74,32 @@ def training_batches(
         num_workers=num_workers,
         collate_fn=as_list,
         pin_memory=pin_memory,
-        timeout=WORKER_TIMEOUT if num_workers else 0,
-        worker_init_fn=ignore_stop_signals,
         generator=torch.Generator().manual_seed(
             seed
         ),  # its own, so that the training's is not moved
     )
-    return _good_batches(loader, skip_bad=skip_bad)
+    return _good_batches(outlasting_signals(loader), skip_bad=skip_bad)
+
+
+def outlasting_signals(loader: DataLoader) -> DataLoader:
+    """The loader, whose workers neither follow a signal to the whole job nor outlast this process.
+
+    One that hangs is an error after ``WORKER_TIMEOUT``, one that dies at once.
+    """
+    if loader.num_workers:
+        loader.timeout, loader.worker_init_fn = WORKER_TIMEOUT, ignore_stop_signals
+        end_workers_at_exit()
+    return loader
 
 
 def _good_batches(loader: DataLoader, *, skip_bad: bool) -> Iterator[Batch]:
-    for items in loader:
-        if good := without_bad(items, skip_bad=skip_bad):
-            yield collate(good)
+    try:
+        for items in loader:
+            if good := without_bad(items, skip_bad=skip_bad):
+                yield collate(good)
+    except (EOFError, ConnectionError) as error:  # a worker died while it handed a batch over
+        time.sleep(1)  # PyTorch's SIGCHLD handler raises here, with more to say, rather than later
+        raise RuntimeError("a DataLoader worker has died") from error
 
 
 def collate(items: Sequence[_Item]) -> Batch:

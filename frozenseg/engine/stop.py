@@ -1,7 +1,11 @@
 """Ending a run in good order when a scheduler or a person asks for it."""
 
 import logging
+import os
 import signal
+from functools import cache
+from multiprocessing import active_children
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Self
 
@@ -41,6 +45,29 @@ class StopRequest:
 
 
 def ignore_stop_signals(_worker_id: int = 0) -> None:
-    """For processes that fetch data: a signal to the whole job must not take them from its end."""
+    """For processes that fetch data: a signal to the whole job must not take them from its end.
+
+    Whoever starts such a process calls ``end_workers_at_exit``.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_workers_at_exit() -> None:
+    """Lets this process end whatever its daemonic children do.
+
+    At exit Python asks them by SIGTERM and then waits: for ever, if they ignore it or hang.
+    """
+    _end_workers_at_exit_of(os.getpid())
+
+
+@cache
+def _end_workers_at_exit_of(_pid: int) -> None:  # a forked process inherits the cache but no exit
+    Finalize(None, _kill_workers, exitpriority=0)  # after pools and managers, before SIGTERM
+
+
+def _kill_workers() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would call each an error
+    for child in active_children():
+        if child.daemon:
+            child.kill()

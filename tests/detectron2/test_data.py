@@ -1,6 +1,9 @@
 """Data sets, mappers and the configuration as Detectron2 sees them."""
 
 import json
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +157,17 @@ def test_batches_do_not_depend_on_where_the_stream_was_cut(
     for first, second in zip(next(whole), next(resumed), strict=True):
         assert first["image_id"] == second["image_id"]
         assert torch.equal(first["image"], second["image"])
+
+
+def test_a_signal_to_the_whole_job_leaves_the_workers_alone(configure: Configure) -> None:
+    cfg = detectron2_config(configure(**{"DATALOADER.NUM_WORKERS": 1}))
+    for loader in (Trainer.build_train_loader(cfg), Trainer.build_test_loader(cfg, "shapes_val")):
+        batches = iter(loader)
+        next(batches)
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGTERM)
+        for _ in range(8):  # beyond what was fetched ahead
+            next(batches)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,5 +1,8 @@
 import json
 import logging
+import multiprocessing
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -82,6 +85,16 @@ def test_every_sample_is_judged_once_as_prepared(tmp_path: Path, num_workers: in
     assert report.metrics == {"brightness/mean": 106.0}
     assert [row["image"] for row in report.per_class["brightness"]] == list(range(13))
     assert not (tmp_path / BLOCKS).exists()
+
+
+def test_a_signal_to_the_whole_job_leaves_the_workers_alone(tmp_path: Path) -> None:
+    def signalled(images: list[Tensor], *others: list) -> list[Result]:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGTERM)
+        return predict(images, *others)
+
+    report = run(Grey(13), tmp_path, num_workers=1, predict=signalled)
+    assert report.metrics == {"brightness/mean": 106.0}
 
 
 def interrupted(folder: Path) -> None:

@@ -1,4 +1,10 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,8 +63,6 @@ def test_fetching_leaves_the_trainings_random_numbers_alone() -> None:
 
 class Deadly(TinySamples):
     def __getitem__(self, index: int):
-        import os
-
         os._exit(1)
 
 
@@ -66,3 +70,45 @@ def test_a_dead_worker_is_an_error_and_not_a_wait() -> None:
     batches = training_batches(Deadly(), augment=augment, batch_size=1, seed=0, num_workers=1)
     with pytest.raises(RuntimeError, match="DataLoader worker"):
         next(batches)
+
+
+def test_a_signal_to_the_whole_job_leaves_the_workers_alone() -> None:
+    batches = tiny_batches(num_workers=2)
+    seen = [next(batches)]
+    for worker in multiprocessing.active_children():
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            os.kill(worker.pid, number)
+    assert same([*seen, *islice(batches, 7)], first(8))
+
+
+def lose_a_worker() -> None:
+    """Ends in an error whose traceback keeps the other worker's stream alive."""
+    batches = tiny_batches(num_workers=2)
+    next(batches)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    for _ in batches:
+        pass
+
+
+def test_a_process_of_several_that_loses_a_worker_ends() -> None:
+    process = multiprocessing.get_context("fork").Process(target=lose_a_worker)
+    process.start()
+    process.join(60)
+    try:
+        assert process.exitcode == 1
+    finally:
+        process.kill()
+
+
+@pytest.mark.slow
+def test_a_run_that_loses_a_worker_ends() -> None:
+    command = "from tests.engine.test_loader import lose_a_worker as lose; lose()"
+    ended = subprocess.run(
+        [sys.executable, "-c", command],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 1
+    assert "DataLoader worker" in ended.stderr.splitlines()[-1]  # and no complaint of its ending
