@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from fvcore.common.config import CfgNode
@@ -329,18 +330,20 @@ def _merge(cfg: CfgNode, loaded: CfgNode, *, prefix: str, source: str) -> None:
 
 def _set(cfg: CfgNode, name: str, value: object, *, source: str) -> None:
     *parents, key = name.split(".")
+    node: object = cfg
     for parent in parents:
-        cfg = cfg.get(parent) if isinstance(cfg, CfgNode) else None
-    if not isinstance(cfg, CfgNode) or key not in cfg or isinstance(cfg[key], CfgNode):
+        node = node.get(parent) if isinstance(node, CfgNode) else None
+    if not isinstance(node, CfgNode) or key not in node or isinstance(node[key], CfgNode):
         raise ConfigError(f"{source}: unknown key {name}{_nearest(name)}")
-    _assign(cfg, key, value, name=name, source=source)
+    _assign(node, key, value, name=name, source=source)
 
 
 def _assign(cfg: CfgNode, key: str, value: object, *, name: str, source: str) -> None:
     if isinstance(cfg[key], float) and re.fullmatch(r"[+-]?\d+", str(value)):
         value = float(str(value))  # 1 for 1.0 is no mistake
+    pair: list[Any] = [key, value]
     try:
-        cfg.merge_from_list([key, value])
+        cfg.merge_from_list(pair)
     except (ValueError, AssertionError) as error:
         wanted = type(cfg[key]).__name__
         raise ConfigError(

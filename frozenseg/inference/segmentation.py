@@ -80,13 +80,17 @@ class Segmentation:
             masks = torch.from_numpy(self.semantic == classes[:, None, None])
             rows = [(int(c) + 1, int(c), float("nan")) for c in classes]
         else:
-            found = self.instances
+            found = self._found_instances()
             masks = found.masks
             pairs = zip(found.class_ids.tolist(), found.scores.tolist(), strict=True)
             rows = [
                 (rank, class_id, score) for rank, (class_id, score) in enumerate(pairs, start=1)
             ]
         return self._named(rows, masks)
+
+    def _found_instances(self) -> Instances:
+        assert self.instances is not None, "one of the three tasks was asked for"
+        return self.instances
 
     def draw(self) -> Image.Image:
         """The image with its named segments over it."""
@@ -95,7 +99,7 @@ class Segmentation:
             return draw_panoptic(self.image, self.panoptic, self.names, colors=colors)
         if self.semantic is not None:
             return draw_semantic(self.image, self.semantic, self.names, colors=colors)
-        return draw_instances(self.image, self.instances, self.names, colors=colors)
+        return draw_instances(self.image, self._found_instances(), self.names, colors=colors)
 
     def to_coco(self) -> dict[str, object]:
         """Size, vocabulary and segments as plain values; keys as in COCO's panoptic format."""

@@ -96,7 +96,7 @@ class Segmenter:
         """Segments images of any sizes with the same words; results are as one by one."""
         words = vocabulary if isinstance(vocabulary, Vocabulary) else parse_vocabulary(vocabulary)
         originals = [read_image(image) for image in images]
-        sizes = [tuple(image.shape[-2:]) for image in originals]
+        sizes = [(image.shape[-2], image.shape[-1]) for image in originals]
         scaled = [resize_for_test(image, self.short_side, self.long_side) for image in originals]
         predict = self.predictor(words, task)
         return [
