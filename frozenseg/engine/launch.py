@@ -1,5 +1,6 @@
 """One process per device: started here, by ``torchrun``, or just this one."""
 
+import logging
 import os
 import signal
 import socket
@@ -17,6 +18,8 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 from frozenseg.engine.stop import REQUEUE_EXIT_CODE
 from frozenseg.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(minutes=30)  # after which a process that waits for a hung one gives up
 NO_CUDA = "MODEL.DEVICE is cuda but PyTorch finds no CUDA device: set it to auto or cpu"
@@ -66,8 +69,12 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
             while not children.join():
                 pass
         except ProcessExitedException as error:
-            # a process that is asked to stop while it still starts up dies of the signal
-            return REQUEUE_EXIT_CODE if forwarded else error.exit_code
+            if -error.exit_code in forwarded:  # it was not yet ready to be asked
+                return REQUEUE_EXIT_CODE
+            if error.exit_code < 0:
+                logger.error("%s: the run has ended, --resume goes on", error)
+                return 128 - error.exit_code  # as a shell has it
+            return error.exit_code
     return status.value
 
 

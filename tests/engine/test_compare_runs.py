@@ -69,9 +69,13 @@ def test_the_largest_relative_loss_difference_decides(
     tool: ModuleType, two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [tool.read_run(folder) for folder in two]
-    assert tool.largest_loss_difference(*runs) == pytest.approx(1 / 3)
-    assert tool.largest_loss_difference(*runs, last=40) == pytest.approx(0.4 / 4.4)
-    assert math.isnan(tool.largest_loss_difference(*runs, last=10))
+    largest = tool.largest_loss_difference(*runs)
+    assert largest == (pytest.approx(1 / 3), "total_loss", 60)
+    assert str(largest).endswith("3.33e-01 of their size, total_loss at iteration 60")
+    assert tool.largest_loss_difference(*runs, last=40).relative == pytest.approx(0.4 / 4.4)
+    assert math.isnan(tool.largest_loss_difference(*runs, last=10).relative)
+    runs[1].steps[40]["loss_mask"] = 1.0
+    assert "only one run has loss_mask at iteration 40" in str(tool.largest_loss_difference(*runs))
     for tolerance, last, status in (("0.1", "40", None), ("0.1", "60", 1), ("0.1", "1", 1)):
         arguments = ["--same-losses", tolerance, "--last", last]
         monkeypatch.setattr("sys.argv", ["compare_runs.py", *map(str, two), *arguments])
