@@ -18,6 +18,7 @@ from rich.table import Table
 
 from frozenseg.engine.metrics import read_json_lines
 from frozenseg.engine.run_folder import CONFIG, differences
+from frozenseg.errors import UserError
 
 METRICS = "metrics.jsonl"
 SHOWN = ("total_loss", "gradient_norm", "seconds_per_iteration", "data_wait_share", "memory_gib")
@@ -34,9 +35,13 @@ class Run(NamedTuple):
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a run folder; what is missing counts as empty, but for the configuration."""
+    """Reads a run folder; what is missing counts as empty, but for the configuration.
+
+    Raises:
+        UserError: there is none.
+    """
     if not (folder / CONFIG).exists():
-        sys.exit(f"error: {folder} holds no {CONFIG}: give the OUTPUT_DIR of a run")
+        raise UserError(f"{folder} holds no {CONFIG}: give the OUTPUT_DIR of a run")
     environment, metrics = folder / "environment.json", folder / METRICS
     records = read_json_lines(metrics) if metrics.exists() else []
     return Run(
@@ -152,7 +157,11 @@ def main() -> None:
     )
     parser.add_argument("--last", type=int, metavar="N", help="look at losses up to iteration N")
     options = parser.parse_args()
-    first, second = read_run(options.first), read_run(options.second)
+    try:
+        first, second = read_run(options.first), read_run(options.second)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
     console = Console()
     console.print(f"first: {first.folder}\nsecond: {second.folder}", highlight=False)
     console.print(changed_table("configuration", first.config, second.config))

@@ -87,6 +87,14 @@ def test_the_largest_relative_loss_difference_decides(
             assert ended.value.code == status
 
 
-def test_a_folder_without_a_run_is_named(tool: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"holds no config\.yaml"):
-        tool.read_run(tmp_path)
+def test_a_folder_without_a_run_is_named(
+    tool: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["compare_runs.py", str(tmp_path), str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        tool.main()
+    assert ended.value.code == 2
+    assert "holds no config.yaml" in capsys.readouterr().err
