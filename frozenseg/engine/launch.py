@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from multiprocessing import resource_tracker
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
         return main(*args)
     if group.dist_url == "auto":
         group = group._replace(dist_url=f"tcp://127.0.0.1:{free_port()}")
+    _start_resource_tracker()
     status = mp.get_context("spawn").Value("i", 0)
     children = start_processes(
         _child,
@@ -174,6 +176,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def _start_resource_tracker() -> None:
+    """Python's helper of spawned processes must outlast a signal to the whole job, as they do.
+
+    It ignores SIGTERM by itself, and SIGUSR1 if that is ignored where it is started.
+    """
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    resource_tracker.ensure_running()
+    signal.signal(signal.SIGUSR1, before)
 
 
 @contextmanager
