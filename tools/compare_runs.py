@@ -18,6 +18,7 @@ from rich.table import Table
 
 from frozenseg.engine.metrics import read_json_lines
 from frozenseg.engine.run_folder import CONFIG, differences
+from frozenseg.errors import UserError
 
 METRICS = "metrics.jsonl"
 SHOWN = ("total_loss", "gradient_norm", "seconds_per_iteration", "data_wait_share", "memory_gib")
@@ -34,9 +35,13 @@ class Run(NamedTuple):
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a run folder; what is missing counts as empty, but for the configuration."""
+    """Reads a run folder; what is missing counts as empty, but for the configuration.
+
+    Raises:
+        UserError: there is none.
+    """
     if not (folder / CONFIG).exists():
-        sys.exit(f"error: {folder} holds no {CONFIG}: give the OUTPUT_DIR of a run")
+        raise UserError(f"{folder} holds no {CONFIG}: give the OUTPUT_DIR of a run")
     environment, metrics = folder / "environment.json", folder / METRICS
     records = read_json_lines(metrics) if metrics.exists() else []
     return Run(
@@ -100,20 +105,42 @@ def result_rows(first: Run, second: Run) -> Iterator[tuple[str, float, float]]:
             yield name, first.results[name], second.results[name]
 
 
-def largest_loss_difference(first: Run, second: Run, *, last: int | None = None) -> float:
-    """The largest relative difference of any loss at a common iteration, up to ``last``.
+class LossDifference(NamedTuple):
+    """Of two runs, the largest; relative to the larger of both values."""
 
-    nan where there is none to compare.
-    """
+    relative: float  # infinite where only one run has a loss, nan where there is none to compare
+    name: str = ""
+    iteration: int = 0
+
+    def __str__(self) -> str:
+        if math.isnan(self.relative):
+            return "losses: no iteration that both have written"
+        place = f"{self.name} at iteration {self.iteration}"
+        if math.isinf(self.relative):
+            return f"losses: only one run has {place}"
+        return f"losses: differ by at most {self.relative:.2e} of their size, {place}"
+
+
+def largest_loss_difference(first: Run, second: Run, *, last: int | None = None) -> LossDifference:
+    """Over all losses at the iterations that both runs have written, up to ``last``."""
     common = (n for n in first.steps.keys() & second.steps.keys() if last is None or n <= last)
-    pairs = [
-        (first.steps[iteration][name], second.steps[iteration].get(name, math.nan))
-        for iteration in common
-        for name in first.steps[iteration]
+    found = [
+        LossDifference(
+            _relative(first.steps[iteration].get(name), second.steps[iteration].get(name)),
+            name,
+            iteration,
+        )
+        for iteration in sorted(common)
+        for name in sorted(first.steps[iteration].keys() | second.steps[iteration].keys())
         if "loss" in name
     ]
-    relative = [abs(a - b) / max(abs(a), abs(b), 1e-12) for a, b in pairs]
-    return math.nan if any(map(math.isnan, relative)) else max(relative, default=math.nan)
+    return max(found, key=lambda each: each.relative, default=LossDifference(math.nan))
+
+
+def _relative(one: float | None, other: float | None) -> float:
+    if one is None or other is None:
+        return math.inf
+    return abs(one - other) / max(abs(one), abs(other), 1e-12)
 
 
 def main() -> None:
@@ -130,15 +157,20 @@ def main() -> None:
     )
     parser.add_argument("--last", type=int, metavar="N", help="look at losses up to iteration N")
     options = parser.parse_args()
-    first, second = read_run(options.first), read_run(options.second)
+    try:
+        first, second = read_run(options.first), read_run(options.second)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
     console = Console()
+    console.print(f"first: {first.folder}\nsecond: {second.folder}", highlight=False)
     console.print(changed_table("configuration", first.config, second.config))
     console.print(changed_table("surroundings", first.environment, second.environment))
     console.print(numbers_table("training, second half", training_rows(first, second)))
     largest = largest_loss_difference(first, second, last=options.last)
-    console.print(f"largest relative difference of a loss: {largest:.2e}")
+    console.print(str(largest))
     console.print(numbers_table("results, percent", result_rows(first, second)))
-    if options.same_losses is not None and not largest <= options.same_losses:
+    if options.same_losses is not None and not largest.relative <= options.same_losses:
         sys.exit(1)
 
 

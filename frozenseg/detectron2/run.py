@@ -2,11 +2,13 @@
 
 import logging
 import os
-from argparse import Namespace
 from pathlib import Path
 
-from detectron2.engine import default_setup
+import torch
+from detectron2.config import CfgNode as CompleteNode
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.logger import setup_logger
 from fvcore.common.config import CfgNode
 
 from frozenseg.detectron2.config import detectron2_config
@@ -43,20 +45,34 @@ def run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> int:
     if eval_only and not cfg.MODEL.WEIGHTS and cfg.MODEL.META_ARCHITECTURE != ONLY_SAM:
         complete.MODEL.WEIGHTS = _newest_checkpoint(folder)
     complete.freeze()
-    default_setup(complete, Namespace(eval_only=eval_only, resume=resume))
+    _set_up(complete, eval_only=eval_only)
     if eval_only:
         Trainer.test(complete, Trainer.build_model(complete))
         return 0
     trainer = Trainer(complete)
     trainer.resume_or_load(resume)
     if comm.is_main_process():
-        describe_run(folder, cfg)  # this project's keys alone, for either engine
+        describe_run(folder, cfg, engine="detectron2", resumed=trainer.start_iter > 0)
     try:
         trainer.train()
     except SystemExit as asked_to_stop:
         logger.info("stopped after iteration %d: --resume goes on", trainer.iter + 1)
         return int(asked_to_stop.code or 0)
     return 0
+
+
+def _set_up(cfg: CompleteNode, *, eval_only: bool) -> None:
+    """What Detectron2's ``default_setup`` does, but for ``config.yaml``.
+
+    That is written once the run is sure to begin, with this project's keys alone, so that runs of
+    either engine can be compared; the trainer sets the seed.
+    """
+    for name in ("fvcore", "detectron2"):
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+    logging.getLogger("detectron2").info("environment:\n%s", collect_env_info())
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not eval_only
+    if cfg.FLOAT32_PRECISION:
+        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
 
 
 def _newest_checkpoint(folder: Path) -> str:

@@ -66,8 +66,9 @@ class CheckpointFolder:
 
     def paths(self) -> list[Path]:
         """Checkpoints, newest first."""
-        found = self.folder.glob("[0-9]*") if self.folder.is_dir() else ()
-        return sorted(found, key=lambda path: int(path.name), reverse=True)
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        own = (path for path in found if path.name.isdecimal())  # not a copy that someone made
+        return sorted(own, key=lambda path: int(path.name), reverse=True)
 
     def newest(self) -> Checkpoint | None:
         """The newest that can be read whole; the log names damaged ones, which are passed over."""

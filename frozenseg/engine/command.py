@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 
 from frozenseg.config import load_config
 from frozenseg.engine.launch import Group, launch
-from frozenseg.engine.stop import REQUEUE_EXIT_CODE
+from frozenseg.engine.stop import REQUEUE_EXIT_CODE, leaving_on_request
 from frozenseg.errors import UserError
 
 USER_ERROR_EXIT_CODE = 2
@@ -91,22 +91,27 @@ def _load(options: argparse.Namespace) -> CfgNode:
 def _run(engine: str, cfg: CfgNode, options: argparse.Namespace) -> int:
     """In each process of the run."""
     try:
-        if engine == "detectron2":
-            return _run_detectron2(cfg, options)
-        from frozenseg.engine.run import RunOptions, run
-
-        return run(
-            cfg,
-            RunOptions(
-                resume=options.resume,
-                eval_only=options.eval_only,
-                accumulate=options.accumulate,
-                wandb_project=options.wandb,
-                skip_bad=options.skip_bad,
-            ),
-        )
+        with leaving_on_request():
+            if engine == "detectron2":
+                return _run_detectron2(cfg, options)
+            return _run_natively(cfg, options)
     except UserError as error:
         return _say(error)
+
+
+def _run_natively(cfg: CfgNode, options: argparse.Namespace) -> int:
+    from frozenseg.engine.run import RunOptions, run
+
+    return run(
+        cfg,
+        RunOptions(
+            resume=options.resume,
+            eval_only=options.eval_only,
+            accumulate=options.accumulate,
+            wandb_project=options.wandb,
+            skip_bad=options.skip_bad,
+        ),
+    )
 
 
 def _run_detectron2(cfg: CfgNode, options: argparse.Namespace) -> int:

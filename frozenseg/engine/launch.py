@@ -1,5 +1,6 @@
 """One process per device: started here, by ``torchrun``, or just this one."""
 
+import logging
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from multiprocessing import resource_tracker
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, NamedTuple
 
@@ -17,6 +19,8 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 from frozenseg.engine.stop import REQUEUE_EXIT_CODE
 from frozenseg.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(minutes=30)  # after which a process that waits for a hung one gives up
 NO_CUDA = "MODEL.DEVICE is cuda but PyTorch finds no CUDA device: set it to auto or cpu"
@@ -52,6 +56,7 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
         return main(*args)
     if group.dist_url == "auto":
         group = group._replace(dist_url=f"tcp://127.0.0.1:{free_port()}")
+    _start_resource_tracker()
     status = mp.get_context("spawn").Value("i", 0)
     children = start_processes(
         _child,
@@ -66,8 +71,12 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
             while not children.join():
                 pass
         except ProcessExitedException as error:
-            # a process that is asked to stop while it still starts up dies of the signal
-            return REQUEUE_EXIT_CODE if forwarded else error.exit_code
+            if -error.exit_code in forwarded:  # it was not yet ready to be asked
+                return REQUEUE_EXIT_CODE
+            if error.exit_code < 0:
+                logger.error("%s: the run has ended, --resume goes on", error)
+                return 128 - error.exit_code  # as a shell has it
+            return error.exit_code
     return status.value
 
 
@@ -167,6 +176,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def _start_resource_tracker() -> None:
+    """Python's helper of spawned processes must outlast a signal to the whole job, as they do.
+
+    It ignores SIGTERM by itself, and SIGUSR1 if that is ignored where it is started.
+    """
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    resource_tracker.ensure_running()
+    signal.signal(signal.SIGUSR1, before)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,17 +91,31 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """The same curves on wandb.ai, for those who have it installed and ask for it."""
+    """The same curves on wandb.ai, for those who have it installed and ask for it.
 
-    def __init__(self, folder: Path, *, project: str, config: Mapping[str, Any]) -> None:
+    The run's name there is that of its folder, where its id is kept for when it goes on.
+    """
+
+    def __init__(
+        self, folder: Path, *, project: str, config: Mapping[str, Any], resume_at: int = 0
+    ) -> None:
         try:
             import wandb  # pyright: ignore[reportMissingImports] (optional)
         except ImportError as error:
             raise UserError(
                 "Weights & Biases was asked for but is not installed: pip install wandb"
             ) from error
+        note = folder / "wandb_id.txt"
+        if not (resume_at and note.exists()):
+            with written_whole(note) as part:
+                part.write_text(secrets.token_hex(4))
         self._run = wandb.init(
-            project=project, dir=str(folder), config=dict(config), id=folder.name, resume="allow"
+            project=project,
+            dir=str(folder),
+            config=dict(config),
+            name=folder.name,
+            id=note.read_text(),
+            resume="allow",
         )
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None:

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
 from fvcore.common.config import CfgNode
 from rich.console import Console
 
@@ -17,7 +16,7 @@ from frozenseg.engine.evaluation import check_test_sets, evaluate_datasets, flat
 from frozenseg.engine.faults import Diverged
 from frozenseg.engine.launch import process_device
 from frozenseg.engine.metrics import write_all
-from frozenseg.engine.run_folder import CONFIG, describe_run, differences, set_up_logging
+from frozenseg.engine.run_folder import describe_run, set_up_logging
 from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest
 from frozenseg.engine.train import Trainer
 from frozenseg.engine.training import build_trainer
@@ -101,8 +100,7 @@ def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Trainer:
         evaluate=evaluate if cfg.DATASETS.TEST else None,
     )
     if is_main_process():
-        _note_changes(cfg, folder / CONFIG, resumed=trainer.iteration > 0)
-        describe_run(folder, cfg)
+        describe_run(folder, cfg, engine="native", resumed=trainer.iteration > 0)
         count = sum(value.numel() for value in trainer.step.model.trainable_state().values())
         logger.info("%.2f M trained parameters", count / 1e6)
     return trainer
@@ -132,9 +130,3 @@ def _evaluate(
             logger.info("written to %s", folder / name)
     wait_for_all()
     return reports
-
-
-def _note_changes(cfg: CfgNode, before: Path, *, resumed: bool) -> None:
-    if resumed and before.exists():
-        for key, old, new in differences(yaml.safe_load(before.read_text()), cfg):
-            logger.info("changed since the run began: %s was %s, is %s", key, old, new)

@@ -12,11 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+import yaml
 from fvcore.common.config import CfgNode
 from rich.logging import RichHandler
 
 from frozenseg.engine.progress import console
 from frozenseg.files import written_whole
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("frozenseg", "numpy", "open_clip_torch", "timm", "torch", "torchvision")
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "DETECTRON2_DATASETS", "OMP_NUM_THREADS", "SLURM_JOB_ID")
@@ -24,16 +27,29 @@ CONFIG = "config.yaml"
 CODE = Path(__file__).resolve().parents[2]
 
 
-def describe_run(folder: Path, cfg: CfgNode) -> None:
-    """Writes ``config.yaml``, ``environment.json`` and, for a changed checkout, ``code.diff``."""
+def describe_run(folder: Path, cfg: CfgNode, *, engine: str, resumed: bool = False) -> None:
+    """Writes ``config.yaml``, ``environment.json`` and, for a changed checkout, ``code.diff``.
+
+    Of a run that is resumed, the log says which keys have changed.
+    """
+    if resumed:
+        _log_changes(folder / CONFIG, cfg)
     commit, diff = git_state(CODE)
     with written_whole(folder / CONFIG) as part:
         part.write_text(cfg.dump(), encoding="utf8")
+    about = {"engine": engine, **environment(), "commit": commit}
     with written_whole(folder / "environment.json") as part:
-        part.write_text(json.dumps({**environment(), "commit": commit}, indent=2) + "\n")
+        part.write_text(json.dumps(about, indent=2) + "\n")
     if diff:
         with written_whole(folder / "code.diff") as part:
             part.write_text(diff, encoding="utf8")
+
+
+def _log_changes(path: Path, cfg: CfgNode) -> None:
+    if path.exists():
+        before = yaml.safe_load(path.read_text(encoding="utf8"))
+        for key, old, new in differences(before, cfg):
+            logger.info("changed since the run began: %s was %s, is %s", key, old, new)
 
 
 def environment() -> dict[str, object]:

@@ -3,11 +3,13 @@
 import logging
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing import active_children
 from multiprocessing.util import Finalize
 from types import FrameType
-from typing import Self
+from typing import NoReturn, Self
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,25 @@ class StopRequest:
         )
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def leaving_on_request() -> Iterator[None]:
+    """Outside a ``StopRequest``, SIGTERM and SIGUSR1 end the process with ``REQUEUE_EXIT_CODE``.
+
+    While a run starts up or evaluates, all that can be saved is on the disk.
+    """
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    logger.warning("%s: stopping, --resume goes on", signal.Signals(number).name)
+    raise SystemExit(REQUEUE_EXIT_CODE)
 
 
 def ignore_stop_signals(_worker_id: int = 0) -> None:

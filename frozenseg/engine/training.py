@@ -200,5 +200,5 @@ def _build_writers(
         TensorBoard(folder / "tensorboard", resume_at=start),
     ]
     if wandb_project is not None:
-        writers.append(WeightsAndBiases(folder, project=wandb_project, config=cfg))
+        writers.append(WeightsAndBiases(folder, project=wandb_project, config=cfg, resume_at=start))
     return writers

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from frozenseg.detectron2.trainer import UnscalingScaler
 from frozenseg.engine.build import build_adamw, build_schedule
 from frozenseg.engine.checkpoint import CheckpointFolder
 from frozenseg.engine.optimizer import ClippedAdamW, set_learning_rate
+from frozenseg.engine.run_folder import differences
 from frozenseg.engine.stop import REQUEUE_EXIT_CODE
 from frozenseg.engine.training import build_trainer
 from frozenseg.errors import UserError
@@ -234,6 +236,11 @@ def test_run_trains_evaluates_and_evaluates_again(
         report.unlink()
         assert run(again, eval_only=True) == 0
         assert json.loads(report.read_text()) == first
+    with pytest.raises(UserError, match="checkpoints of another run"):
+        run(configure(**{"SOLVER.MAX_ITER": 9}))
+    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    assert not list(differences(kept, cfg))  # of the training, in the project's keys
+    assert json.loads((folder / "environment.json").read_text())["engine"] == "detectron2"
     text = (folder / "log.txt").read_text()
     assert "engine: detectron2" in text.splitlines()[0]
 

@@ -57,6 +57,11 @@ def test_an_empty_folder_has_no_newest(folder: CheckpointFolder) -> None:
     assert newest(folder) is None
 
 
+def test_a_copy_that_someone_made_is_left_alone(folder: CheckpointFolder) -> None:
+    (folder.folder / "0000007-best").mkdir(parents=True)
+    assert folder.paths() == []
+
+
 def test_only_the_last_ones_are_kept(folder: CheckpointFolder) -> None:
     for iteration in (5, 10, 15):
         folder.save(checkpoint(iteration))

@@ -84,7 +84,9 @@ def metrics(folder: Path) -> dict[str, float]:
 
 def test_a_run_leaves_all_that_it_promises(finished: Path) -> None:
     assert yaml.safe_load((finished / "config.yaml").read_text())["SOLVER"]["MAX_ITER"] == 4
-    assert json.loads((finished / "environment.json").read_text())["packages"]["torch"]
+    about = json.loads((finished / "environment.json").read_text())
+    assert about["engine"] == "native"
+    assert about["packages"]["torch"]
     assert (finished / "last_checkpoint").read_text() == "checkpoints/0000004\n"
     assert list((finished / "tensorboard").iterdir())
     assert "engine: native" in (finished / "log.txt").read_text().splitlines()[0]

@@ -69,9 +69,13 @@ def test_the_largest_relative_loss_difference_decides(
     tool: ModuleType, two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [tool.read_run(folder) for folder in two]
-    assert tool.largest_loss_difference(*runs) == pytest.approx(1 / 3)
-    assert tool.largest_loss_difference(*runs, last=40) == pytest.approx(0.4 / 4.4)
-    assert math.isnan(tool.largest_loss_difference(*runs, last=10))
+    largest = tool.largest_loss_difference(*runs)
+    assert largest == (pytest.approx(1 / 3), "total_loss", 60)
+    assert str(largest).endswith("3.33e-01 of their size, total_loss at iteration 60")
+    assert tool.largest_loss_difference(*runs, last=40).relative == pytest.approx(0.4 / 4.4)
+    assert math.isnan(tool.largest_loss_difference(*runs, last=10).relative)
+    runs[1].steps[40]["loss_mask"] = 1.0
+    assert "only one run has loss_mask at iteration 40" in str(tool.largest_loss_difference(*runs))
     for tolerance, last, status in (("0.1", "40", None), ("0.1", "60", 1), ("0.1", "1", 1)):
         arguments = ["--same-losses", tolerance, "--last", last]
         monkeypatch.setattr("sys.argv", ["compare_runs.py", *map(str, two), *arguments])
@@ -83,6 +87,14 @@ def test_the_largest_relative_loss_difference_decides(
             assert ended.value.code == status
 
 
-def test_a_folder_without_a_run_is_named(tool: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"holds no config\.yaml"):
-        tool.read_run(tmp_path)
+def test_a_folder_without_a_run_is_named(
+    tool: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["compare_runs.py", str(tmp_path), str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        tool.main()
+    assert ended.value.code == 2
+    assert "holds no config.yaml" in capsys.readouterr().err

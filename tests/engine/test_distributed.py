@@ -141,6 +141,13 @@ def hang_in_one(folder: Path) -> int:
     return 0
 
 
+def die_in_one(folder: Path) -> int:
+    if process_rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)  # as if it waited for the other
+    return 0
+
+
 def refuse_in_one(folder: Path) -> int:
     if process_rank() == 1:
         return 2
@@ -230,6 +237,14 @@ def test_a_signal_to_the_parent_stops_all_at_the_same_iteration(tmp_path: Path) 
 
 def test_a_failure_in_one_process_ends_all_with_its_status(tmp_path: Path) -> None:
     assert run(refuse_in_one, tmp_path) == 2
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_all_with_its_status_and_a_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run(die_in_one, tmp_path) == 128 + signal.SIGKILL
+    assert "process 1 terminated with signal SIGKILL: the run has ended" in caplog.text
 
 
 @pytest.mark.slow

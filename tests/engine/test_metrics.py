@@ -1,6 +1,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -83,3 +84,18 @@ def test_asking_for_weights_and_biases_without_it_names_the_remedy(
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="pip install wandb"):
         WeightsAndBiases(tmp_path, project="p", config={})
+
+
+def test_weights_and_biases_knows_a_run_again_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict] = []
+    fake = SimpleNamespace(init=lambda **options: started.append(options))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    for place, resume_at in (("a", 0), ("a", 5), ("b", 0), ("a", 0)):
+        folder = tmp_path / place / "run"
+        WeightsAndBiases(folder, project="p", config={}, resume_at=resume_at)
+    begun, resumed, elsewhere, anew = (options["id"] for options in started)
+    assert begun == resumed
+    assert len({begun, elsewhere, anew}) == 3
+    assert {options["name"] for options in started} == {"run"}
