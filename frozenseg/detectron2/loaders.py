@@ -42,13 +42,13 @@ class SoundBatches:
     """
 
     def __init__(self, loader: DataLoader) -> None:
-        self.loader = outlasting_signals(loader)
+        self.loader = loader
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[list[Entry]]:
-        for batch in self.loader:
+        for batch in outlasting_signals(self.loader):
             yield without_bad(batch, skip_bad=False)
 
 

@@ -106,7 +106,7 @@ def evaluate(
         collate_fn=as_list,
         generator=torch.Generator(),  # its own, so that a training's random numbers are not moved
     )
-    stream = iter(outlasting_signals(loader))
+    stream = outlasting_signals(loader)
     with ProgressBar(total=len(todo), shown=is_main_process(), what="evaluating") as bar:
         for block, batches in todo.items():
             skipped: list[str] = []

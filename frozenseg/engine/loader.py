@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from frozenseg.data.loading import Attempts, as_list, without_bad
 from frozenseg.engine.sampler import InfiniteSampler, Visit
 from frozenseg.engine.step import Batch
-from frozenseg.engine.stop import end_workers_at_exit, ignore_stop_signals
+from frozenseg.engine.stop import end_workers_at_exit, held_back, ignore_stop_signals
 from frozenseg.structures import Sample, Target
 
 WORKER_TIMEOUT = 600  # seconds after which a batch that does not come is an error
@@ -78,23 +78,24 @@ def training_batches(
             seed
         ),  # its own, so that the training's is not moved
     )
-    return _good_batches(outlasting_signals(loader), skip_bad=skip_bad)
+    return _good_batches(loader, skip_bad=skip_bad)
 
 
-def outlasting_signals(loader: DataLoader) -> DataLoader:
-    """The loader, whose workers neither follow a signal to the whole job nor outlast this process.
+def outlasting_signals(loader: DataLoader) -> Iterator[Any]:
+    """The loader's batches; its workers neither follow a signal to the whole job nor outlast us.
 
     One that hangs is an error after ``WORKER_TIMEOUT``, one that dies at once.
     """
     if loader.num_workers:
         loader.timeout, loader.worker_init_fn = WORKER_TIMEOUT, ignore_stop_signals
         end_workers_at_exit()
-    return loader
+    with held_back():
+        return iter(loader)
 
 
 def _good_batches(loader: DataLoader, *, skip_bad: bool) -> Iterator[Batch]:
     try:
-        for items in loader:
+        for items in outlasting_signals(loader):
             if good := without_bad(items, skip_bad=skip_bad):
                 yield collate(good)
     except (EOFError, ConnectionError) as error:  # a worker died while it handed a batch over

@@ -65,6 +65,19 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(REQUEUE_EXIT_CODE)
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Signals to stop wait until the block's end; processes that start in it never hear them.
+
+    So that there is no moment at which one has started but does not yet ignore them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def ignore_stop_signals(_worker_id: int = 0) -> None:
     """For processes that fetch data: a signal to the whole job must not take them from its end.
 

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from frozenseg.engine import loader
 from frozenseg.engine.loader import training_batches
 from frozenseg.engine.step import Batch
+from frozenseg.engine.stop import ignore_stop_signals
 from tests.engine.conftest import TinySamples, augment, tiny_batches
 
 
@@ -72,7 +75,14 @@ def test_a_dead_worker_is_an_error_and_not_a_wait() -> None:
         next(batches)
 
 
-def test_a_signal_to_the_whole_job_leaves_the_workers_alone() -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["at work", "still starting"])
+def test_a_signal_to_the_whole_job_leaves_the_workers_alone(late: bool, monkeypatch) -> None:
+    def starts_slowly(worker_id: int) -> None:
+        time.sleep(worker_id)
+        ignore_stop_signals()
+
+    if late:
+        monkeypatch.setattr(loader, "ignore_stop_signals", starts_slowly)
     batches = tiny_batches(num_workers=2)
     seen = [next(batches)]
     for worker in multiprocessing.active_children():
