@@ -22,7 +22,8 @@ from frozenseg.modeling.sam_folder import sam_from_config
 
 GOLDEN = Path(__file__).with_name("golden")
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+# few threads, as many in the processes that tests start: sums over more differ in their last bits
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -154,10 +154,15 @@ def folders() -> Iterator[Finding]:
 
 def detectron2() -> Iterator[Finding]:
     """Whether the Detectron2 engine can be chosen."""
-    if find_spec("detectron2") is None:
+    spec = find_spec("detectron2")
+    if spec is None:
         yield Finding("Detectron2", State.note, "not installed: the native engine does everything")
-    else:
-        yield Finding("Detectron2", State.well, metadata.version("detectron2"))
+        return
+    try:
+        version = metadata.version("detectron2")
+    except metadata.PackageNotFoundError:  # on PYTHONPATH, say
+        version = f"imported from {spec.origin}"
+    yield Finding("Detectron2", State.well, version)
 
 
 CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {

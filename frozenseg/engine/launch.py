@@ -50,6 +50,7 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
         UserError: the group does not fit this machine.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
+        _check_torchrun(group)
         return _join_and_run(main, args, device=device, timeout=group.timeout)
     _check(group, device)
     if group.num_gpus * group.num_machines == 1:
@@ -98,6 +99,12 @@ def process_device(name: str) -> torch.device:
     return device
 
 
+def share_cores(processes: int) -> None:
+    """Computes with this process's share of the cores, unless ``OMP_NUM_THREADS`` says how many."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+
+
 def _child(
     local_rank: int,
     status: "Synchronized[int]",
@@ -118,7 +125,7 @@ def _child(
         "WORLD_SIZE": str(group.num_gpus * group.num_machines),
     }
     if device == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // group.num_gpus))
+        share_cores(group.num_gpus)
     code = _join_and_run(main, args, device=device, timeout=group.timeout, url=group.dist_url)
     if code not in AGREED:
         sys.exit(code)
@@ -168,6 +175,16 @@ def _check(group: Group, device: str) -> None:
         raise UserError(
             f"--num-gpus is {group.num_gpus} but this machine has {available}: use at most that "
             "many, and --accumulate to keep the batch"
+        )
+
+
+def _check_torchrun(group: Group) -> None:
+    """What the command line says beside torchrun, it says for nothing: it must at least be true."""
+    gpus, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    if group.num_gpus not in (1, gpus) or group.num_machines not in (1, world // gpus):
+        raise UserError(
+            f"torchrun has started {gpus} processes here, {world} in all: leave out --num-gpus and "
+            "--num-machines, and give torchrun --nproc-per-node and --nnodes"
         )
 
 

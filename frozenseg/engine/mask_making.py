@@ -1,6 +1,5 @@
 """SAM's masks of many images: spread over processes, kept one by one, so that it can go on."""
 
-import os
 import queue
 import traceback
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from torch import Tensor
 from frozenseg.data.catalog import dataset_samples
 from frozenseg.data.images import read_image
 from frozenseg.data.readers.samples import DatasetSamples
+from frozenseg.engine.launch import share_cores
 from frozenseg.errors import UserError
 from frozenseg.inference.build import build_mask_cache, build_mask_source
 
@@ -125,7 +125,7 @@ def _work(
     cfg: CfgNode, images: Images, indices: Sequence[int], rank: int, processes: int, outcomes
 ) -> None:
     """One process: an outcome, or the sentence of a mistake, for each image."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    share_cores(processes)
     cfg = cfg.clone()
     cfg.defrost()
     if cfg.MODEL.DEVICE in ("auto", "cuda") and torch.cuda.is_available():

@@ -103,6 +103,7 @@ def build_text_classifier(
     )
     embeddings = None if path is None else _read_cache(path, num_rows=len(words))
     if embeddings is None:
+        logger.info("encoding %d words in %d sentences each", len(words), len(templates))
         embeddings = _embed(encode_text, words, templates, progress)
         if path is not None:
             with written_whole(path) as part:

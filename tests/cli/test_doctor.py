@@ -1,8 +1,10 @@
 """``frozenseg doctor``: tells what is there, and fails when something is broken."""
 
+import sys
 from importlib import metadata
 
 import pytest
+import torch
 
 from frozenseg.cli import doctor
 from frozenseg.cli.doctor import Finding, State, examine
@@ -32,7 +34,7 @@ def test_kernel_that_disagrees_is_broken(run, monkeypatch, difference):
     done = run("doctor")
     assert done.exit_code == 1
     assert "broken" in line_with(done.stdout, "attention on cpu")
-    assert "1 broken" in done.stdout
+    assert f"{1 + torch.cuda.is_available()} broken" in done.stdout
 
 
 def test_model_that_does_not_load_is_broken_and_says_why(run, monkeypatch):
@@ -54,6 +56,16 @@ def test_missing_and_outdated_packages_are_broken(monkeypatch):
     assert "pip install 'no-such-package>=1'" in found["no-such-package"].text
     assert found["torch"].state is State.broken and ">=99" in found["torch"].text
     assert found["pillow"].state is State.well
+
+
+def test_a_detectron2_that_was_not_installed_by_pip_is_well(monkeypatch, tmp_path):
+    package = tmp_path / "detectron2" / "__init__.py"
+    package.parent.mkdir()
+    package.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "detectron2", raising=False)
+    (found,) = examine("Detectron2", doctor.detectron2)
+    assert found == Finding("Detectron2", State.well, f"imported from {package}")
 
 
 def test_what_a_failing_check_found_before_is_kept():

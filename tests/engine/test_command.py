@@ -32,6 +32,7 @@ SMALL = [
     *("MODEL.FROZEN_SEG.FEATURE_INJECTOR_LAYERS", "(1,)"),
 ]
 UNTESTED = ("DATASETS.TEST", "()")
+without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 TIMED = (
     "seconds_per_iteration",
     "data_wait_share",
@@ -43,7 +44,8 @@ TIMED = (
 
 def train(folder: Path, *arguments: str, opts: tuple[str, ...] = UNTESTED) -> int:
     """Runs the command on the small configuration."""
-    return main(["--config-file", CONFIG, "--output", str(folder), *arguments, *SMALL, *opts])
+    options = ("--engine", "native", "--config-file", CONFIG, "--output", str(folder))
+    return main([*options, *arguments, *SMALL, *opts])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,7 +149,7 @@ def test_eval_only_takes_the_newest_checkpoint_of_the_run(finished: Path) -> Non
         ((), ("SOLVER.OPTIMIZER", "SGD"), "set it to ADAMW"),
         ((), ("SOLVER.IMS_PER_BATCH", "3"), "--accumulate"),
         ((), ("DATASETS.TRAIN", "()"), "name one"),
-        ((), ("MODEL.DEVICE", "cuda"), "CUDA"),
+        pytest.param((), ("MODEL.DEVICE", "cuda"), "CUDA", marks=without_cuda),
         (("--eval-only",), (), "MODEL.WEIGHTS is empty"),
         (("--num-gpus", "0"), (), "at least 1"),
         (("--engine", "detectron2"), (), "--engine native"),
@@ -161,8 +163,7 @@ def test_a_mistake_is_one_sentence_and_status_2(
     opts: tuple[str, ...],
     sentence: str,
 ) -> None:
-    arguments = ("--accumulate", "2", *arguments) if "detectron2" not in arguments else arguments
-    assert train(tmp_path, *arguments, opts=opts) == 2
+    assert train(tmp_path, "--accumulate", "2", *arguments, opts=opts) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: ")
     assert sentence in lines[-1]
@@ -204,7 +205,7 @@ def test_auto_takes_detectron2_where_it_is(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_signal_to_the_whole_job_ends_it_with_75_and_resume_goes_on(tmp_path: Path) -> None:
     command = [
         *(sys.executable, str(ROOT / "train_net.py"), "--config-file", CONFIG),
-        *("--output", str(tmp_path / "run"), "--resume", *SMALL, *UNTESTED),
+        *("--engine", "native", "--output", str(tmp_path / "run"), "--resume", *SMALL, *UNTESTED),
         *("DATALOADER.NUM_WORKERS", "1"),
     ]
     environment = {**os.environ, "FROZENSEG_CACHE": str(tmp_path / "cache")}

@@ -284,3 +284,14 @@ def test_one_process_is_not_started_anew(tmp_path: Path) -> None:
 def test_a_group_that_does_not_fit_is_refused(group: Group, device: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         launch(refuse, (), group=group, device=device)
+
+
+@pytest.mark.parametrize("group", [Group(num_gpus=4), Group(num_machines=2, dist_url="tcp://a:1")])
+def test_other_numbers_than_torchruns_are_refused(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="torchrun has started 2 processes here, 2 in all"):
+        launch(refuse, (), group=group, device="cpu")
