@@ -74,7 +74,7 @@ class Notes(HookBase):
 
 def native(cfg: CfgNode, *, resume: bool = False) -> list[Losses]:
     memory = Memory()
-    trainer = build_trainer(cfg, device=torch.device("cpu"), resume=resume)
+    trainer = build_trainer(cfg, device=torch.device(cfg.MODEL.DEVICE), resume=resume)
     trainer.writers, trainer.log_period = [memory], 1
     trainer.run()
     return memory.losses
@@ -95,10 +95,12 @@ def with_detectron2(
     return notes.losses
 
 
-def assert_agree(first: list[Losses], second: list[Losses], *, count: int) -> None:
+def assert_agree(
+    first: list[Losses], second: list[Losses], *, count: int, within: float = 1e-4
+) -> None:
     assert len(first) == len(second) == count
     for ours, theirs in zip(first, second, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
+        assert ours == pytest.approx(theirs, rel=within)
 
 
 def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
@@ -112,6 +114,18 @@ def test_the_first_20_losses_of_both_engines_agree(silent: Configure, tmp_path: 
     theirs = with_detectron2(silent(OUTPUT_DIR=str(tmp_path / "detectron2")))
     assert_agree(theirs, ours, count=20)
     assert ours[-1]["total_loss"] < ours[0]["total_loss"]  # it is a training that they agree on
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_the_engines_agree_in_mixed_precision(
+    silent: Configure, tmp_path: Path, precision: str
+) -> None:
+    mixed = {"MODEL.DEVICE": "cuda", "SOLVER.AMP.ENABLED": True, "SOLVER.AMP.DTYPE": precision}
+    mixed |= {"SOLVER.MAX_ITER": 5, "SOLVER.STEPS": (4,)}  # rounding, in any order, adds up
+    ours = native(silent(**mixed, OUTPUT_DIR=str(tmp_path / "native")))
+    theirs = with_detectron2(silent(**mixed, OUTPUT_DIR=str(tmp_path / "detectron2")))
+    assert_agree(theirs, ours, count=5, within=1e-2)
 
 
 @pytest.mark.parametrize(

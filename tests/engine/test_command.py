@@ -32,6 +32,7 @@ SMALL = [
     *("MODEL.FROZEN_SEG.FEATURE_INJECTOR_LAYERS", "(1,)"),
 ]
 UNTESTED = ("DATASETS.TEST", "()")
+with_detectron2 = pytest.mark.detectron2
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 TIMED = (
     "seconds_per_iteration",
@@ -108,6 +109,39 @@ def test_a_resumed_run_continues_exactly(finished: Path, tmp_path: Path) -> None
     assert train(tmp_path / "run", "--resume") == 0
     assert losses(tmp_path / "run") == losses(finished)
     assert "SOLVER.MAX_ITER was 2, is 4" in (tmp_path / "run" / "log.txt").read_text()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("precision", "within"), [("float32", 2e-3), ("float16", 2e-3), ("bfloat16", 2e-2)]
+)
+def test_a_run_on_cuda_goes_on_with_the_losses_of_a_whole_one(
+    tmp_path: Path, precision: str, within: float
+) -> None:
+    """Sums over threads come in any order. Other random points change the loss by about 5e-3."""
+    opts = (*UNTESTED, "MODEL.DEVICE", "cuda")
+    if precision != "float32":
+        opts += ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", precision)
+    assert train(tmp_path / "whole", opts=opts) == 0
+    assert train(tmp_path / "cut", opts=(*opts, "SOLVER.MAX_ITER", "2")) == 0
+    assert train(tmp_path / "cut", "--resume", opts=opts) == 0
+    whole, cut = losses(tmp_path / "whole"), losses(tmp_path / "cut")
+    assert len(cut) == len(whole) == 4
+    for ours, expected in zip(cut, whole, strict=True):
+        assert ours["total_loss"] == pytest.approx(expected["total_loss"], rel=within)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", pytest.param("detectron2", marks=with_detectron2)])
+def test_torchrun_trains_and_evaluates_through_nccl(tmp_path: Path, engine: str) -> None:
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+    command = [
+        *(*torchrun, str(ROOT / "train_net.py"), "--engine", engine, "--config-file", CONFIG),
+        *("--output", str(tmp_path), *SMALL, "MODEL.DEVICE", "cuda", "SOLVER.AMP.ENABLED", "True"),
+    ]
+    subprocess.run(command, check=True, timeout=600)
+    assert "semantic/mIoU" in metrics(tmp_path)
 
 
 def test_an_unset_seed_is_kept_when_the_run_goes_on(tmp_path: Path) -> None:

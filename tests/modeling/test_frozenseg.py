@@ -161,6 +161,17 @@ def test_half_precision_hardly_changes_the_masks(small_model: SmallModel) -> Non
     assert (rough.float() - exact).abs().mean() < 0.1 * exact.abs().mean()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["convnext", "resnet"])
+def test_cuda_gives_what_the_cpu_gives(small_model: SmallModel, kind: str) -> None:
+    model, words = small_model(kind), classifier(0, 0, 1, 2)
+    expected = run(model, image(50, 70), words=words).predictions[-1]
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        found = run(model.to("cuda"), image(50, 70).cuda(), words=words.to("cuda")).predictions[-1]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-3, atol=1e-3)
+
+
 def test_differences_are_put_into_words() -> None:
     expected = {"a": torch.zeros(2), "b": torch.zeros(3)}
     assert describe_differences(expected, expected) == ""
