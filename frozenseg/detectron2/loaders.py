@@ -37,19 +37,24 @@ class VisitedRecords:
 class SoundBatches:
     """The batches of a loader whose mapper makes ``Attempts``.
 
+    ``names`` are those of the images in the last one.
+
     Raises:
         UserError: a sample could not be read; the file is named, as if no worker had been involved.
     """
 
     def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
+        self.names: list[str] = []
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[list[Entry]]:
         for batch in outlasting_signals(self.loader):
-            yield without_bad(batch, skip_bad=False)
+            entries = without_bad(batch, skip_bad=False)
+            self.names = [entry["file_name"] for entry in entries]
+            yield entries
 
 
 def train_loader(cfg: CfgNode, *, seed: int, start: int = 0) -> SoundBatches:

@@ -17,7 +17,9 @@ from frozenseg.detectron2.weights import PREFIX
 from frozenseg.engine.checkpoint import CheckpointFolder
 from frozenseg.engine.distributed import is_distributed
 from frozenseg.engine.evaluation import check_test_sets
+from frozenseg.engine.faults import Diverged
 from frozenseg.engine.launch import process_device
+from frozenseg.engine.run import DIVERGED_EXIT_CODE
 from frozenseg.engine.run_folder import describe_run, set_up_logging
 from frozenseg.errors import UserError
 from frozenseg.inference.build import ONLY_SAM
@@ -55,6 +57,9 @@ def run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> int:
         describe_run(folder, cfg, engine="detectron2", resumed=trainer.start_iter > 0)
     try:
         trainer.train()
+    except Diverged as fault:
+        logger.error("%s", fault)
+        return DIVERGED_EXIT_CODE
     except SystemExit as asked_to_stop:
         logger.info("stopped after iteration %d: --resume goes on", trainer.iter + 1)
         return int(asked_to_stop.code or 0)

@@ -18,6 +18,7 @@ from frozenseg.detectron2.model import FrozenSeg
 from frozenseg.detectron2.weights import weights_path
 from frozenseg.engine.build import autocast_type, build_adamw, build_schedule
 from frozenseg.engine.checkpoint import CheckpointFolder, check_same_towers, publish_weights
+from frozenseg.engine.faults import ADVICE, MAX_LOSS, Diverged, confirm_update, explain_losses
 from frozenseg.engine.optimizer import ClippedAdamW
 from frozenseg.engine.random_state import seed_everything
 from frozenseg.engine.run import FINAL_WEIGHTS
@@ -52,6 +53,7 @@ class Trainer(DefaultTrainer):
 
     Raises:
         UserError: the configuration or the data set do not allow it.
+        Diverged: while training, a loss or a gradient is not finite; the last checkpoint is sound.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -99,6 +101,21 @@ class Trainer(DefaultTrainer):
         self._trainer.reset_data_loader(
             lambda: self.build_train_loader(self.cfg, start=self.samples_before)
         )
+
+    def run_step(self) -> None:
+        batches: SoundBatches = self._trainer.data_loader
+        try:
+            super().run_step()
+        except FloatingPointError as error:  # before the update, by the matcher or Detectron2
+            reason = " ".join(str(error).split())
+            images = ", ".join(batches.names)
+            raise Diverged(f"{reason}. Images: {images}. Next: {ADVICE}") from error
+        latest = self.storage.latest().items()
+        losses = {name: value for name, (value, _) in latest if "loss" in name}
+        if losses.get("total_loss", 0.0) > MAX_LOSS:
+            raise Diverged(explain_losses(losses, batches.names))
+        # Detectron2 has just made the host wait for the losses, so that this look costs little
+        confirm_update(self.parts.model, self.optimizer, self.scaler, batches.names)
 
     def save(self, iteration: int) -> None:
         """Writes a checkpoint after this many updates; every process must come here."""

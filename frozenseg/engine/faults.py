@@ -1,9 +1,15 @@
 """Why training stopped by itself, in words that point at a place."""
 
+import math
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
+from frozenseg.engine.optimizer import ClippedAdamW
+
+MAX_LOSS = 1e5  # training starts near 100; beyond this it has exploded
+MIN_LOSS_SCALE = 1.0  # float16: a search for a scale that falls below this does not end
 ADVICE = "lower SOLVER.BASE_LR, or train with SOLVER.AMP.ENABLED False, from the last checkpoint"
 
 
@@ -11,10 +17,34 @@ class Diverged(RuntimeError):
     """Training left the finite numbers; what is on the disk is sound."""
 
 
-def explain_losses(losses: Mapping[str, Tensor], images: Sequence[str]) -> str:
+def confirm_update(
+    model: nn.Module,
+    optimizer: ClippedAdamW,
+    scaler: torch.amp.GradScaler,
+    images: Sequence[str],
+) -> None:
+    """Makes sure that the last update had a finite gradient and was therefore applied.
+
+    The host waits for it.
+
+    Args:
+        images: names of those that the update saw.
+
+    Raises:
+        Diverged: it had not; the weights are those before it.
+    """
+    norm = optimizer.grad_norm
+    if norm is None or math.isfinite(norm):
+        return
+    if scaler.is_enabled() and scaler.get_scale() >= MIN_LOSS_SCALE:
+        return  # expected now and then: the loss scale was too large, the update was left out
+    raise Diverged(explain_gradients(model, images))
+
+
+def explain_losses(losses: Mapping[str, Tensor | float], images: Sequence[str]) -> str:
     """Which loss broke, and on which images."""
     worst = sorted(losses.items(), key=lambda item: -_size(item[1]))[:3]
-    values = ", ".join(f"{name} = {loss.item():.6g}" for name, loss in worst)
+    values = ", ".join(f"{name} = {float(loss):.6g}" for name, loss in worst)
     return (
         f"the loss exploded or is not finite: {values}. Images: {', '.join(images)}. Next: {ADVICE}"
     )
@@ -34,6 +64,6 @@ def explain_gradients(model: nn.Module, images: Sequence[str]) -> str:
     )
 
 
-def _size(loss: Tensor) -> float:
-    value = abs(loss.item())
+def _size(loss: Tensor | float) -> float:
+    value = abs(float(loss))
     return value if value == value else float("inf")

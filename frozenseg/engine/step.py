@@ -1,6 +1,5 @@
 """One update of the trained weights: forward, backward, average over processes, clip, apply."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,15 +7,12 @@ import torch
 from torch import Tensor
 
 from frozenseg.engine.distributed import average_gradients
-from frozenseg.engine.faults import Diverged, explain_gradients, explain_losses
+from frozenseg.engine.faults import MAX_LOSS, Diverged, confirm_update, explain_losses
 from frozenseg.engine.optimizer import ClippedAdamW
 from frozenseg.losses import Criterion
 from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.structures import Target
 from frozenseg.vocabulary.text_classifier import TextClassifier
-
-MAX_LOSS = 1e5  # training starts near 100; beyond this it has exploded
-MIN_LOSS_SCALE = 1.0  # float16: a search for a scale that falls below this does not end
 
 Losses = dict[str, Tensor]
 
@@ -89,12 +85,7 @@ class TrainStep:
         Raises:
             Diverged: it had not; the weights are those before it.
         """
-        norm = self.optimizer.grad_norm
-        if norm is None or math.isfinite(norm):
-            return
-        if self.scaler.is_enabled() and self.scaler.get_scale() >= MIN_LOSS_SCALE:
-            return  # expected now and then: the loss scale was too large, the update was left out
-        raise Diverged(explain_gradients(self.model, self._names))
+        confirm_update(self.model, self.optimizer, self.scaler, self._names)
 
     def _forward(self, batch: Batch, num_targets: float) -> tuple[Losses, Tensor]:
         moved = batch.to(self.device)

@@ -1,6 +1,7 @@
 """Same run, either engine: losses, groups, rates; a checkpoint of one resumes in the other."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from frozenseg.detectron2.datasets import records_of
 from frozenseg.detectron2.trainer import UnscalingScaler
 from frozenseg.engine.build import build_adamw, build_schedule
 from frozenseg.engine.checkpoint import CheckpointFolder
+from frozenseg.engine.faults import Diverged
 from frozenseg.engine.optimizer import ClippedAdamW, set_learning_rate
 from frozenseg.engine.run_folder import differences
 from frozenseg.engine.stop import REQUEUE_EXIT_CODE
@@ -180,6 +182,50 @@ def test_a_run_that_is_asked_to_stop_saves_itself_and_says_so(silent: Configure)
     assert ended.value.code == REQUEUE_EXIT_CODE
     assert CheckpointFolder(Path(cfg.OUTPUT_DIR) / "checkpoints").newest().iteration == 2
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Breaks(HookBase):
+    """Multiplies a loss, or a parameter's gradient, from the third iteration on."""
+
+    def __init__(self, *, loss: float = 1.0, gradient: float = 1.0) -> None:
+        self.loss, self.gradient = loss, gradient
+
+    def before_step(self) -> None:
+        if self.trainer.iter != 2:
+            return
+        model, by, scale = self.trainer.model, self.loss, self.gradient
+        criterion = model.criterion
+
+        def broken(*args: object) -> dict[str, Tensor]:
+            losses = criterion(*args)
+            return losses | {"loss_dice": losses["loss_dice"] * by}
+
+        model.criterion = broken
+        model.network.void_embedding.weight.register_hook(lambda gradient: gradient * scale)
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        (Breaks(loss=math.nan), r"Loss became infinite or NaN.*Images: shapes/\d+, shapes/\d+\. "),
+        (Breaks(loss=1e9), r"loss_dice = \S+e\+\d+.*Images: shapes/\d+, shapes/\d+\. "),
+        (
+            Breaks(gradient=math.nan),
+            r"in 1 of \d+ parameters.* void_embedding\.weight\. Images: shapes/\d+, shapes",
+        ),
+    ],
+    ids=["nan", "explodes", "gradient"],
+)
+def test_a_run_that_diverges_says_where_and_keeps_the_last_sound_state(
+    silent: Configure, tmp_path: Path, broken: Breaks, sentence: str
+) -> None:
+    trainer = Trainer(detectron2_config(silent(**SHORT, **{"SOLVER.CHECKPOINT_PERIOD": 1})))
+    trainer.register_hooks([broken])
+    with pytest.raises(Diverged, match=sentence):
+        trainer.train()
+    saved = CheckpointFolder(tmp_path / "run" / "checkpoints").newest()
+    assert saved is not None and saved.iteration == 2
+    assert all(value.isfinite().all() for value in saved.weights.values())
 
 
 def test_a_run_begins_with_the_weights_that_are_set(silent: Configure, tmp_path: Path) -> None:
