@@ -18,7 +18,13 @@ from frozenseg.detectron2.model import FrozenSeg
 from frozenseg.detectron2.weights import weights_path
 from frozenseg.engine.build import autocast_type, build_adamw, build_schedule
 from frozenseg.engine.checkpoint import CheckpointFolder, check_same_towers, publish_weights
-from frozenseg.engine.faults import ADVICE, MAX_LOSS, Diverged, confirm_update, explain_losses
+from frozenseg.engine.faults import (
+    MAX_LOSS,
+    Diverged,
+    confirm_update,
+    explain_error,
+    explain_losses,
+)
 from frozenseg.engine.optimizer import ClippedAdamW
 from frozenseg.engine.random_state import seed_everything
 from frozenseg.engine.run import FINAL_WEIGHTS
@@ -107,9 +113,7 @@ class Trainer(DefaultTrainer):
         try:
             super().run_step()
         except FloatingPointError as error:  # before the update, by the matcher or Detectron2
-            reason = " ".join(str(error).split())
-            images = ", ".join(batches.names)
-            raise Diverged(f"{reason}. Images: {images}. Next: {ADVICE}") from error
+            raise Diverged(explain_error(error, batches.names)) from error
         latest = self.storage.latest().items()
         losses = {name: value for name, (value, _) in latest if "loss" in name}
         if losses.get("total_loss", 0.0) > MAX_LOSS:

@@ -41,6 +41,12 @@ def confirm_update(
     raise Diverged(explain_gradients(model, images))
 
 
+def explain_error(error: FloatingPointError, images: Sequence[str]) -> str:
+    """What could not be computed from which images."""
+    reason = " ".join(str(error).split())
+    return f"{reason}. Images: {', '.join(images)}. Next: {ADVICE}"
+
+
 def explain_losses(losses: Mapping[str, Tensor | float], images: Sequence[str]) -> str:
     """Which loss broke, and on which images."""
     worst = sorted(losses.items(), key=lambda item: -_size(item[1]))[:3]

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from frozenseg.engine.distributed import average_gradients
-from frozenseg.engine.faults import MAX_LOSS, Diverged, confirm_update, explain_losses
+from frozenseg.engine.faults import (
+    MAX_LOSS,
+    Diverged,
+    confirm_update,
+    explain_error,
+    explain_losses,
+)
 from frozenseg.engine.optimizer import ClippedAdamW
 from frozenseg.losses import Criterion
 from frozenseg.modeling.frozenseg import FrozenSeg
@@ -94,7 +100,7 @@ class TrainStep:
         try:
             losses = self.criterion(predictions, moved.targets, num_targets=num_targets)
         except FloatingPointError as error:
-            raise Diverged(f"{error}. Images: {', '.join(batch.names)}") from error
+            raise Diverged(explain_error(error, batch.names)) from error
         total = torch.stack(list(losses.values())).sum()
         if not abs(total.item()) <= MAX_LOSS:  # also where it is nan
             raise Diverged(explain_losses(losses, batch.names))

@@ -162,6 +162,6 @@ def _assign(table: np.ndarray, counts: Sequence[int]) -> Match:
 def _explain(index: int, num_predictions: int) -> str:
     name = "final prediction" if index == num_predictions - 1 else f"prediction {index}"
     return (
-        f"the matching costs of the {name} (of {num_predictions}, 0 = learned queries) are nan or "
-        "infinite: training has diverged, so lower SOLVER.BASE_LR or switch SOLVER.AMP off"
+        f"training has diverged: the matching costs of the {name} (of {num_predictions}, "
+        "0 = learned queries) are nan or infinite"
     )
