@@ -8,7 +8,10 @@ python train_net.py --help
 
 import sys
 
-from frozenseg.engine.command import main
+from frozenseg.engine.stop import leaving_on_request
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with leaving_on_request():
+        from frozenseg.engine.command import main  # takes seconds
+
+        sys.exit(main())

@@ -48,11 +48,11 @@ class StopRequest:
 
 @contextmanager
 def leaving_on_request() -> Iterator[None]:
-    """Outside a ``StopRequest``, SIGTERM and SIGUSR1 end the process with ``REQUEUE_EXIT_CODE``.
+    """Outside a ``StopRequest``, signals to stop end the process with ``REQUEUE_EXIT_CODE``.
 
     While a run starts up or evaluates, all that can be saved is on the disk.
     """
-    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, _leave) for number in SIGNALS}
     try:
         yield
     finally:

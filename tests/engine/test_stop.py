@@ -3,10 +3,10 @@ import signal
 
 import pytest
 
-from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest, leaving_on_request
+from frozenseg.engine.stop import REQUEUE_EXIT_CODE, SIGNALS, StopRequest, leaving_on_request
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_process_leaves_when_asked_unless_it_has_something_to_save(number: int) -> None:
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as left, leaving_on_request():
