@@ -347,7 +347,7 @@ def _assign(cfg: CfgNode, key: str, value: object, *, name: str, source: str) ->
     except (ValueError, AssertionError) as error:
         wanted = type(cfg[key]).__name__
         raise ConfigError(
-            f"{source}: {name} must be a {wanted}, as in {cfg[key]!r}; got {value!r}"
+            f"{source}: {name} must be of type {wanted}, as in {cfg[key]!r}; got {value!r}"
         ) from error
 
 
