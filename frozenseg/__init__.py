@@ -27,7 +27,11 @@ BUILTIN_MODELS = {
 
 
 def load(
-    model: str | Path = "shapes", *, weights: str | Path | None = None, device: str | None = None
+    model: str | Path = "shapes",
+    *,
+    weights: str | Path | None = None,
+    device: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> "Segmenter":
     """A segmenter with trained weights.
 
@@ -37,13 +41,14 @@ def load(
         weights: trained weights, ours or an official ``.pth``; by default those that the
             configuration names.
         device: ``cpu``, ``cuda`` ...; by default cuda where there is one.
+        overrides: configuration keys and values by turns, which win over the file's.
 
     Raises:
-        UserError: no such model, weights of another architecture, a tower that is not there.
+        UserError: no such model or key, weights of another architecture, a tower that is not there.
     """
     from frozenseg.inference.build import build_segmenter
 
-    return build_segmenter(model_config(model, weights=weights, device=device))
+    return build_segmenter(model_config(model, weights=weights, device=device, overrides=overrides))
 
 
 def model_config(

@@ -38,7 +38,7 @@ def test_a_section_is_no_key_to_override():
 
 
 def test_a_value_of_another_type_is_refused_with_an_example():
-    with pytest.raises(ConfigError, match=r"SOLVER.MAX_ITER must be of type int, as in \d+; got 'many'"):
+    with pytest.raises(ConfigError, match=r"MAX_ITER must be of type int, as in \d+; got 'many'"):
         load_config(None, ["SOLVER.MAX_ITER", "many"])
 
 

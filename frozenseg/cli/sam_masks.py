@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from frozenseg.cli.console import console, errors, say_error
 from frozenseg.cli.segment import find_images, output_stems
+from frozenseg.cli.settings import Settings, key_values
 from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,12 +61,7 @@ def sam_masks(
         Path | None,
         typer.Option("--root", help="The folder of all data sets.", envvar="DETECTRON2_DATASETS"),
     ] = None,
-    opts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A configuration key to change.", show_default=False
-        ),
-    ] = None,
+    settings: Settings = None,
 ) -> None:
     """Make and keep SAM's masks of images: a grid of point prompts, filtered.
 
@@ -85,7 +81,7 @@ def sam_masks(
         "MODEL.MASK_ENSEMBLE.CACHE": output,
         "MODEL.DEVICE": device,
     }
-    cfg = _config(model, overrides, opts or [])
+    cfg = _config(model, overrides, settings or [])
     paths = find_images(images or [])
     source = ImageFiles(paths) if dataset is None else DatasetImages(dataset, root=root)
     indices = _part(part, len(source))
@@ -111,16 +107,12 @@ def sam_masks(
         raise typer.Exit(2)
 
 
-def _config(model: str | None, overrides: dict[str, object], opts: Sequence[str]) -> "CfgNode":
+def _config(model: str | None, overrides: dict[str, object], settings: Sequence[str]) -> "CfgNode":
     from frozenseg import model_config
     from frozenseg.config import load_config
 
     pairs = [part for key, value in overrides.items() if value for part in (key, str(value))]
-    for opt in opts:
-        key, equals, value = opt.partition("=")
-        if not equals:
-            raise UserError(f"--set {opt} has no value: write KEY=VALUE")
-        pairs += [key, value]
+    pairs += key_values(settings)
     return load_config(None, pairs) if model is None else model_config(model, overrides=pairs)
 
 

@@ -11,6 +11,7 @@ from rich.progress import track
 from rich.table import Table
 
 from frozenseg.cli.console import console, errors, say_error
+from frozenseg.cli.settings import Settings, key_values
 from frozenseg.cli.words import vocabulary_of
 from frozenseg.errors import UserError
 
@@ -67,6 +68,7 @@ def segment(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
         "output/segment"
     ),
+    settings: Settings = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON line per image instead of a table.")
     ] = False,
@@ -83,8 +85,9 @@ def segment(
     paths = find_images(images)
     stems = output_stems(paths)
     refuse_to_overwrite(paths, output, stems)
+    overrides = key_values(settings or [])
     with errors.status("loading the model"):
-        segmenter = load(model, weights=weights, device=device)
+        segmenter = load(model, weights=weights, device=device, overrides=overrides)
     failures = 0
     for path in track(
         paths, "segmenting", console=errors, disable=len(paths) == 1 or not errors.is_terminal

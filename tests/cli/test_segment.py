@@ -155,10 +155,15 @@ class TestBadInput:
         run(
             *("segment", picture, "-w", "cat", "--model", "my.yaml", "--device", "cpu"),
             *("--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out"),
+            *("--set", "INPUT.MIN_SIZE_TEST=320"),
         )
-        assert loaded == [
-            {"model": "my.yaml", "weights": tmp_path / "w.safetensors", "device": "cpu"}
-        ]
+        (asked,) = loaded
+        assert asked == {
+            "model": "my.yaml",
+            "weights": tmp_path / "w.safetensors",
+            "device": "cpu",
+            "overrides": ["INPUT.MIN_SIZE_TEST", "320"],
+        }
 
 
 def test_stuff_marks_known_classes_and_adds_new_ones():

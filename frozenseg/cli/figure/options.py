@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from frozenseg.cli.settings import Settings as Settings
+
 Images = Annotated[
     list[Path] | None,
     typer.Argument(metavar="IMAGE", help="Images, or folders of images.", show_default=False),
@@ -55,15 +57,6 @@ Stuff = Annotated[
 Model = Annotated[str, typer.Option(help="'shapes', the miniature model, or a YAML file.")]
 Weights = Annotated[
     Path | None, typer.Option(help="Trained weights, if not the model's.", show_default=False)
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="A configuration key of the model to change.",
-        show_default=False,
-    ),
 ]
 Title = Annotated[
     str | None,

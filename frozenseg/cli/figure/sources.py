@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from frozenseg.cli.console import console, errors
 from frozenseg.cli.evaluate import test_set
 from frozenseg.cli.segment import find_images
+from frozenseg.cli.settings import key_values
 from frozenseg.cli.words import vocabulary_of
 from frozenseg.errors import UserError
 
@@ -148,17 +149,6 @@ def baseline_of(
     both = [*model.settings, *(settings or ())]
     title = title or "baseline"
     return Model(model.name, weights or model.weights, both, title, model.device)
-
-
-def key_values(settings: Sequence[str]) -> list[str]:
-    """``KEY=VALUE`` as the configuration takes them, one after the other."""
-    pairs = []
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting} has no value: write KEY=VALUE")
-        pairs += [key, value]
-    return pairs
 
 
 def loaded(models: Sequence[Model], dataset: str | None) -> "Iterator[tuple[CfgNode, Segmenter]]":
