@@ -30,6 +30,7 @@ def test_two_images_are_learned_to_near_zero_loss():
         images=[scene.image for scene in scenes],
         targets=[target_of(scene.panoptic) for scene in scenes],
         names=[scene.file_name for scene in scenes],
+        visits=len(scenes),
     )
     step = TrainStep(
         model=model,

@@ -8,9 +8,9 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from rich.console import Console
@@ -38,30 +38,50 @@ def read_run(folder: Path) -> Run:
     """Reads a run folder; what is missing counts as empty, but for the configuration.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a file cannot be read.
     """
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} holds no {CONFIG}: give the OUTPUT_DIR of a run")
-    environment, metrics = folder / "environment.json", folder / METRICS
-    records = read_json_lines(metrics) if metrics.exists() else []
+    metrics = folder / METRICS
     return Run(
         folder=folder,
-        config=yaml.safe_load((folder / CONFIG).read_text(encoding="utf8")),
-        environment=_without_command(json.loads(environment.read_text()))
-        if environment.exists()
-        else {},
-        steps={
-            record["iteration"]: {k: v for k, v in record.items() if v is not None}
-            for record in records
-            if "total_loss" in record
-        },
+        config=_mapping(folder / CONFIG),
+        environment=_without_command(_mapping(folder / "environment.json")),
+        steps=_readable(metrics, _steps) if metrics.exists() else {},
         results={
             f"{path.parent.name} {measure}": value
             for path in sorted(folder.glob("inference/*/metrics.json"))
-            for measure, value in json.loads(path.read_text()).items()
+            for measure, value in _mapping(path).items()
             if value is not None
         },
     )
+
+
+def _steps(path: Path) -> dict[int, dict[str, float]]:
+    return {
+        record["iteration"]: {k: v for k, v in record.items() if v is not None}
+        for record in read_json_lines(path)
+        if "total_loss" in record
+    }
+
+
+def _mapping(path: Path) -> dict:
+    """Of a YAML or JSON file; empty where there is none."""
+    if not path.exists():
+        return {}
+    parse = json.loads if path.suffix == ".json" else yaml.safe_load
+    found = _readable(path, lambda path: parse(path.read_text(encoding="utf8")))
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no keys: it is not the file that a run has written")
+    return found
+
+
+def _readable(path: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(path)
+    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read ({reason}): it is cut short or damaged") from error
 
 
 def _without_command(environment: dict) -> dict:

@@ -1,8 +1,12 @@
 """What happens after each iteration beside Detectron2's own hooks."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from detectron2.engine import HookBase
+from detectron2.engine.hooks import EvalHook
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from frozenseg.engine.distributed import any_process, is_distributed
@@ -16,10 +20,10 @@ PERIOD = 20  # iterations over which numbers are averaged
 
 
 class SaveAndStop(HookBase):
-    """Saves at the period, at the end, and when a scheduler or a person asks the run to stop."""
+    """Saves at the period, before evaluations, at the end, and when the run is asked to stop."""
 
-    def __init__(self, *, period: int) -> None:
-        self.period = period
+    def __init__(self, *, period: int, evaluation_period: int = 0) -> None:
+        self.periods = [each for each in (period, evaluation_period) if each > 0]
         self.stop = StopRequest()
 
     def before_train(self) -> None:
@@ -27,21 +31,30 @@ class SaveAndStop(HookBase):
 
     def after_step(self) -> None:
         iteration = self.trainer.iter + 1
-        stopping = self._agreed(iteration)
-        last = iteration == self.trainer.max_iter
-        if stopping or last or (self.period > 0 and iteration % self.period == 0):
+        due = iteration == self.trainer.max_iter or any(iteration % n == 0 for n in self.periods)
+        self.trainer.stopped = self._agreed(iteration, due=due)
+        if self.trainer.stopped or due:
             self.trainer.save(iteration)
-        if stopping and not last:
+        if self.trainer.stopped:
             raise SystemExit(REQUEUE_EXIT_CODE)
 
     def after_train(self) -> None:
         self.stop.__exit__()
 
-    def _agreed(self, iteration: int) -> bool:
+    def _agreed(self, iteration: int, *, due: bool) -> bool:
         """Whether any process was asked to stop; all get the same answer at the same iteration."""
-        if is_distributed() and iteration % VOTE_PERIOD:
+        if is_distributed() and iteration % VOTE_PERIOD and not due:
             return False
         return any_process(self.stop.requested, self.trainer.parts.device)
+
+
+class Evaluation(EvalHook):
+    """Detectron2's, which also makes up for one that the run was stopped in."""
+
+    def before_train(self) -> None:
+        start = self.trainer.start_iter
+        if self._period > 0 and 0 < start < self.trainer.max_iter and start % self._period == 0:
+            self._do_eval()
 
 
 class WriteMetrics(HookBase):
@@ -50,23 +63,27 @@ class WriteMetrics(HookBase):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: JsonLines | None = None
-        self.written = 0  # up to this iteration
+        self.begun = 0  # the window of the next line, after this iteration
 
     def before_train(self) -> None:
-        self.written = self.trainer.start_iter
+        self.begun = self.trainer.start_iter
         if comm.is_main_process():
-            self.lines = JsonLines(self.path, resume_at=self.written)
+            self.lines = JsonLines(self.path, resume_at=self.begun)
 
     def after_step(self) -> None:
         iteration = self.trainer.iter + 1
-        due = iteration % PERIOD == 0 or iteration == self.trainer.max_iter
-        if self.lines is not None and due:
-            self.lines.write(iteration, self._numbers(iteration - self.written))
-            self.written = iteration
+        if iteration % PERIOD and iteration != self.trainer.max_iter:
+            return
+        # Detectron2 forgets the losses before a stop: no line rather than one of fewer iterations
+        whole = self.begun % PERIOD == 0
+        if self.lines is not None and whole:
+            self.lines.write(iteration, self._numbers(iteration - self.begun))
+        self.begun = iteration
 
-    def after_train(self) -> None:
-        if self.lines is not None:
-            self.lines.close()
+    def write_results(self, results: Mapping[str, Any] | None) -> None:
+        """What an evaluation found, which comes after a save, under the native engine's names."""
+        if self.lines is not None and results:
+            self.lines.write(self.trainer.saved_at, flatten_results_dict(results))
 
     def _numbers(self, window: int) -> dict[str, float]:
         histories = self.trainer.storage.histories()
@@ -83,8 +100,10 @@ class WriteMetrics(HookBase):
         if "time" not in histories:  # Detectron2 leaves out the first iterations
             return numbers
         seconds = histories["time"].avg(window)
+        left = self.trainer.max_iter - self.trainer.iter - 1
         return numbers | {
             "seconds_per_iteration": seconds,
             "data_wait_share": histories["data_time"].avg(window) / seconds,
             "images_per_second": self.trainer.cfg.SOLVER.IMS_PER_BATCH / seconds,
+            "eta_seconds": seconds * left,
         }

@@ -58,7 +58,7 @@ def run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> int:
     try:
         trainer.train()
     except Diverged as fault:
-        logger.error("%s", fault)
+        logger.error("after iteration %d: %s", trainer.iter, fault)
         return DIVERGED_EXIT_CODE
     except SystemExit as asked_to_stop:
         logger.info("stopped after iteration %d: --resume goes on", trainer.iter + 1)
@@ -81,10 +81,10 @@ def _set_up(cfg: CompleteNode, *, eval_only: bool) -> None:
 
 
 def _newest_checkpoint(folder: Path) -> str:
-    paths = CheckpointFolder(folder / "checkpoints").paths()
-    if not paths:
+    path = CheckpointFolder(folder / "checkpoints").newest_path()
+    if path is None:
         raise UserError(
             f"MODEL.WEIGHTS is empty and {folder} has no checkpoint: set it to trained weights, "
             "ours or an official .pth"
         )
-    return PREFIX + str(paths[0])
+    return PREFIX + str(path)

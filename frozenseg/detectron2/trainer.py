@@ -1,5 +1,6 @@
 """The recipe in Detectron2's training loop."""
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from frozenseg.checkpoint.weights import tower_notes
 from frozenseg.config import ConfigError
 from frozenseg.detectron2.evaluation import JudgesAdapter, build_evaluator
-from frozenseg.detectron2.hooks import METRICS, SaveAndStop, WriteMetrics
+from frozenseg.detectron2.hooks import METRICS, Evaluation, SaveAndStop, WriteMetrics
 from frozenseg.detectron2.loaders import SoundBatches, test_loader, train_loader
 from frozenseg.detectron2.model import FrozenSeg
 from frozenseg.detectron2.weights import weights_path
-from frozenseg.engine.build import autocast_type, build_adamw, build_schedule
+from frozenseg.engine.build import autocast_type, build_adamw, build_schedule, check_numbers
 from frozenseg.engine.checkpoint import CheckpointFolder, check_same_towers, publish_weights
 from frozenseg.engine.faults import (
     MAX_LOSS,
@@ -29,9 +30,12 @@ from frozenseg.engine.optimizer import ClippedAdamW
 from frozenseg.engine.random_state import seed_everything
 from frozenseg.engine.run import FINAL_WEIGHTS
 from frozenseg.engine.snapshot import restore_snapshot, take_snapshot
+from frozenseg.engine.stop import leaving_on_request
 from frozenseg.engine.training import choose_seed, saved_state, share_of_batch
 from frozenseg.inference.build import ONLY_SAM
 from frozenseg.modeling.frozenseg import FrozenSeg as Network
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingParts(NamedTuple):
@@ -70,10 +74,12 @@ class Trainer(DefaultTrainer):
             _needs_cuda(cfg, "SOLVER.AMP.ENABLED is True")
         if comm.get_world_size() > 1:
             _needs_cuda(cfg, f"the run has {comm.get_world_size()} processes")
+        check_numbers(cfg)
         share_of_batch(cfg.SOLVER.IMS_PER_BATCH, accumulate=1)
         self.configured_seed = cfg.SEED
         seed = choose_seed(cfg.SEED, None)
         seed_everything(seed)
+        self.metrics = WriteMetrics(Path(cfg.OUTPUT_DIR) / METRICS)
         super().__init__(_with_seed(cfg, seed))
         seed_everything(seed + 1 + comm.get_rank())  # points are drawn anew in each process
         self.scaler = UnscalingScaler("cuda", enabled=precision is torch.float16)
@@ -81,6 +87,8 @@ class Trainer(DefaultTrainer):
             self._trainer.precision, self._trainer.grad_scaler = precision, self.scaler
         self.checkpoints = CheckpointFolder(Path(cfg.OUTPUT_DIR) / "checkpoints")
         self.samples_before = 0  # seen in the part of the run that a checkpoint holds
+        self.saved_at = 0  # the iteration of the newest checkpoint
+        self.stopped = False  # because it was asked to
 
     @property
     def parts(self) -> TrainingParts:
@@ -94,7 +102,9 @@ class Trainer(DefaultTrainer):
         Raises:
             UserError: there are checkpoints of another run; or this one's belong to other towers.
         """
-        saved = saved_state(self.checkpoints, resume=resume)
+        saved = saved_state(
+            self.checkpoints, resume=resume, num_iterations=self.cfg.SOLVER.MAX_ITER
+        )
         if saved is None:
             return
         source = str(self.checkpoints.folder)
@@ -102,6 +112,7 @@ class Trainer(DefaultTrainer):
         restore_snapshot(self.parts, saved)
         self.cfg = _with_seed(self.cfg, choose_seed(self.configured_seed, saved))
         self.start_iter = self.iter = saved.iteration
+        self.saved_at = saved.iteration
         self.samples_before = saved.numbers["samples_seen"]
         self.scheduler = self.build_lr_scheduler(self.cfg, self.optimizer, start=saved.iteration)
         self._trainer.reset_data_loader(
@@ -132,20 +143,35 @@ class Trainer(DefaultTrainer):
         )
         if comm.is_main_process():
             path = self.checkpoints.save(snapshot)
+            logger.info("saved %s", path)
             if iteration == self.max_iter:
                 publish_weights(path, Path(self.cfg.OUTPUT_DIR) / FINAL_WEIGHTS)
+        self.saved_at = iteration
         comm.synchronize()
 
+    def evaluate(self) -> dict[str, Any]:
+        """What ``test`` finds; a signal ends the process at once, for all that matters is saved."""
+        if self.stopped:
+            return {}
+        with leaving_on_request():
+            self._last_eval_results = self.test(self.cfg, self.model)
+        self.metrics.write_results(self._last_eval_results)
+        return self._last_eval_results
+
     def build_hooks(self) -> list[HookBase]:
-        kept = [
-            hook
-            for hook in super().build_hooks()
-            if not isinstance(hook, hooks.PeriodicCheckpointer)
+        period = self.cfg.TEST.EVAL_PERIOD
+        own: list[HookBase] = [
+            SaveAndStop(period=self.cfg.SOLVER.CHECKPOINT_PERIOD, evaluation_period=period),
+            Evaluation(period, self.evaluate),
         ]
-        evaluation = next(i for i, hook in enumerate(kept) if isinstance(hook, hooks.EvalHook))
-        kept.insert(evaluation, SaveAndStop(period=self.cfg.SOLVER.CHECKPOINT_PERIOD))
+        kept: list[HookBase] = []
+        for hook in super().build_hooks():
+            if isinstance(hook, hooks.EvalHook):
+                kept += own
+            elif not isinstance(hook, hooks.PeriodicCheckpointer):
+                kept.append(hook)
         # after the timer, before the next iteration's learning rate is set
-        kept.insert(1, WriteMetrics(Path(self.cfg.OUTPUT_DIR) / METRICS))
+        kept.insert(1, self.metrics)
         return kept
 
     @classmethod

@@ -87,6 +87,23 @@ def autocast_type(cfg: CfgNode) -> torch.dtype | None:
     return getattr(torch, cfg.SOLVER.AMP.DTYPE)
 
 
+def check_numbers(cfg: CfgNode) -> None:
+    """Refuses what no training can be made of.
+
+    Raises:
+        ConfigError: a number is too small; the key is named.
+    """
+    smallest = {
+        "SOLVER.MAX_ITER": (cfg.SOLVER.MAX_ITER, 1),
+        "SOLVER.IMS_PER_BATCH": (cfg.SOLVER.IMS_PER_BATCH, 1),
+        "INPUT.IMAGE_SIZE": (cfg.INPUT.IMAGE_SIZE, 1),
+        "DATALOADER.NUM_WORKERS": (cfg.DATALOADER.NUM_WORKERS, 0),
+    }
+    for key, (value, least) in smallest.items():
+        if value < least:
+            raise ConfigError(f"{key} must be at least {least}, got {value}")
+
+
 class ImagePreparation:
     """A sample's image at the size that the model is tested at."""
 

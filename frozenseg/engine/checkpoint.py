@@ -54,21 +54,40 @@ class CheckpointFolder:
         self.folder, self.keep = folder, keep
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Writes, points to it, and deletes the oldest beyond ``keep``."""
-        path = self.folder / f"{checkpoint.iteration:07d}"
-        with _written_whole_folder(path) as part:
-            _write(checkpoint, part)
-        with written_whole(self.folder.parent / POINTER) as part:
-            part.write_text(f"{self.folder.name}/{path.name}\n")
-        for old in self.paths()[self.keep :]:
+        """Writes, points to it, and deletes the oldest beyond ``keep``.
+
+        Raises:
+            UserError: it cannot be written; those before it are as they were.
+        """
+        path = self.path(checkpoint.iteration)
+        try:
+            with _written_whole_folder(path) as part:
+                _write(checkpoint, part)
+            with written_whole(self.folder.parent / POINTER) as part:
+                part.write_text(f"{self.folder.name}/{path.name}\n")
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"checkpoint {path} cannot be written ({error}): make room, then --resume"
+            ) from error
+        before = [each for each in self.paths() if int(each.name) < checkpoint.iteration]
+        for old in before[self.keep - 1 :]:
             shutil.rmtree(old)
         return path
+
+    def path(self, iteration: int) -> Path:
+        return self.folder / f"{iteration:07d}"
 
     def paths(self) -> list[Path]:
         """Checkpoints, newest first."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
-        own = (path for path in found if path.name.isdecimal())  # not a copy that someone made
+        # not a copy that someone made
+        own = (path for path in found if path.name.isdecimal() and path.is_dir())
         return sorted(own, key=lambda path: int(path.name), reverse=True)
+
+    def newest_path(self) -> Path | None:
+        """Where the newest is that can be read whole."""
+        newest = self.newest()
+        return None if newest is None else self.path(newest.iteration)
 
     def newest(self) -> Checkpoint | None:
         """The newest that can be read whole; the log names damaged ones, which are passed over."""

@@ -10,7 +10,12 @@ from fvcore.common.config import CfgNode
 
 from frozenseg.config import load_config
 from frozenseg.engine.launch import Group, launch
-from frozenseg.engine.stop import REQUEUE_EXIT_CODE, leaving_on_request
+from frozenseg.engine.stop import (
+    INTERRUPTED,
+    INTERRUPTED_EXIT_CODE,
+    REQUEUE_EXIT_CODE,
+    leaving_on_request,
+)
 from frozenseg.errors import UserError
 
 USER_ERROR_EXIT_CODE = 2
@@ -34,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return launch(_run, (engine, cfg, options), group=group, device=_device_kind(cfg))
     except UserError as error:
         return _say(error)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{INTERRUPTED}\n")
+        return INTERRUPTED_EXIT_CODE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -84,6 +92,9 @@ def choose_engine(wanted: str) -> str:
 
 def _load(options: argparse.Namespace) -> CfgNode:
     output = [] if options.output is None else ["OUTPUT_DIR", options.output]
+    late = next((opt for opt in options.opts if opt.startswith("--")), None)
+    if late is not None:
+        raise UserError(f"{late} comes after KEY VALUE pairs: write all options before them")
     path = None if options.config_file is None else Path(options.config_file)
     return load_config(path, [*options.opts, *output])
 

@@ -4,13 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from frozenseg.engine.optimizer import ClippedAdamW
 
 MAX_LOSS = 1e5  # training starts near 100; beyond this it has exploded
 MIN_LOSS_SCALE = 1.0  # float16: a search for a scale that falls below this does not end
-ADVICE = "lower SOLVER.BASE_LR, or train with SOLVER.AMP.ENABLED False, from the last checkpoint"
+ADVICE = (
+    "lower SOLVER.BASE_LR or set SOLVER.AMP.ENABLED False, and go on from the last checkpoint, if "
+    "there is one, with --resume"
+)
 
 
 class Diverged(RuntimeError):
@@ -47,10 +50,10 @@ def explain_error(error: FloatingPointError, images: Sequence[str]) -> str:
     return f"{reason}. Images: {', '.join(images)}. Next: {ADVICE}"
 
 
-def explain_losses(losses: Mapping[str, Tensor | float], images: Sequence[str]) -> str:
+def explain_losses(losses: Mapping[str, float], images: Sequence[str]) -> str:
     """Which loss broke, and on which images."""
     worst = sorted(losses.items(), key=lambda item: -_size(item[1]))[:3]
-    values = ", ".join(f"{name} = {float(loss):.6g}" for name, loss in worst)
+    values = ", ".join(f"{name} = {loss:.6g}" for name, loss in worst)
     return (
         f"the loss exploded or is not finite: {values}. Images: {', '.join(images)}. Next: {ADVICE}"
     )
@@ -70,6 +73,5 @@ def explain_gradients(model: nn.Module, images: Sequence[str]) -> str:
     )
 
 
-def _size(loss: Tensor | float) -> float:
-    value = abs(float(loss))
-    return value if value == value else float("inf")
+def _size(loss: float) -> float:
+    return float("inf") if math.isnan(loss) else abs(loss)

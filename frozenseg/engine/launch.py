@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from multiprocessing import resource_tracker
@@ -17,7 +17,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
-from frozenseg.engine.stop import REQUEUE_EXIT_CODE
+from frozenseg.engine.stop import (
+    INTERRUPTED,
+    INTERRUPTED_EXIT_CODE,
+    REQUEUE_EXIT_CODE,
+    SIGNALS,
+    held_back,
+    leaving_on_request,
+)
 from frozenseg.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -58,27 +65,39 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
     if group.dist_url == "auto":
         group = group._replace(dist_url=f"tcp://127.0.0.1:{free_port()}")
     _start_resource_tracker()
-    status = mp.get_context("spawn").Value("i", 0)
-    children = start_processes(
-        _child,
-        (status, mp.get_start_method(), main, args, group, device),
-        nprocs=group.num_gpus,
-        join=False,
-        start_method="spawn",
-    )
-    assert children is not None, "start_processes without join returns its processes"
-    with _forwarded_signals(children.pids()) as forwarded:
+    status = mp.get_context("spawn").Value("i", 1)  # until they agree on another
+    pids: list[int] = []
+    with _forwarded_signals(pids) as sent:
+        with held_back():
+            children = start_processes(
+                _child,
+                (status, mp.get_start_method(), main, args, group, device),
+                nprocs=group.num_gpus,
+                join=False,
+                start_method="spawn",
+            )
+            assert children is not None, "start_processes without join returns its processes"
+            pids += children.pids()
         try:
             while not children.join():
                 pass
         except ProcessExitedException as error:
-            if -error.exit_code in forwarded:  # it was not yet ready to be asked
-                return REQUEUE_EXIT_CODE
-            if error.exit_code < 0:
-                logger.error("%s: the run has ended, --resume goes on", error)
-                return 128 - error.exit_code  # as a shell has it
-            return error.exit_code
+            return _status_of_failure(error, sent)
     return status.value
+
+
+def _status_of_failure(error: ProcessExitedException, sent: Sequence[int]) -> int:
+    """The run's status once a process has ended by itself; the others have been ended."""
+    number = -error.exit_code
+    if number < 0:
+        return error.exit_code
+    if number in sent and number != signal.SIGKILL:
+        return REQUEUE_EXIT_CODE
+    if number in sent:
+        logger.error(INTERRUPTED)
+        return INTERRUPTED_EXIT_CODE
+    logger.error("%s: the run has ended, --resume goes on", error)
+    return 128 + number  # as a shell has it
 
 
 def process_device(name: str) -> torch.device:
@@ -126,7 +145,10 @@ def _child(
     }
     if device == "cpu":
         share_cores(group.num_gpus)
-    code = _join_and_run(main, args, device=device, timeout=group.timeout, url=group.dist_url)
+    with leaving_on_request():
+        # Ctrl-C stays blocked: it reaches the parent, too, which passes it on as a request to stop
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGUSR1))
+        code = _join_and_run(main, args, device=device, timeout=group.timeout, url=group.dist_url)
     if code not in AGREED:
         sys.exit(code)
     status.value = code
@@ -168,6 +190,8 @@ def _check(group: Group, device: str) -> None:
         raise UserError(
             "several machines need to know where they meet: pass --dist-url tcp://FIRST_MACHINE:PORT"
         )
+    if group.dist_url != "auto" and "://" not in group.dist_url:
+        raise UserError(f"--dist-url must be as in tcp://FIRST_MACHINE:29500, got {group.dist_url}")
     available = torch.cuda.device_count()
     if device == "cuda" and not available:
         raise UserError(NO_CUDA)
@@ -206,21 +230,26 @@ def _start_resource_tracker() -> None:
 
 
 @contextmanager
-def _forwarded_signals(pids: list[int]) -> Iterator[list[int]]:
-    """Passes requests to stop on to ``pids``, and lists them; Ctrl-C reaches them by itself."""
-    forwarded: list[int] = []
+def _forwarded_signals(pids: Sequence[int]) -> Iterator[list[int]]:
+    """Passes requests to stop on to ``pids``, and lists what was sent.
+
+    Ctrl-C asks them to stop, a second one kills them.
+    """
+    sent: list[int] = []
 
     def forward(number: int, _frame: object) -> None:
-        forwarded.append(number)
+        if number == signal.SIGINT:
+            number = signal.SIGKILL if interrupts else signal.SIGTERM
+            interrupts.append(number)
+        sent.append(number)
         for pid in pids:
             with suppress(ProcessLookupError):  # it may have ended by itself
                 os.kill(pid, number)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, forward) for number in numbers}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts: list[int] = []
+    before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
-        yield forwarded
+        yield sent
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

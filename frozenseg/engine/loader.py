@@ -94,14 +94,18 @@ def outlasting_signals(loader: DataLoader) -> Iterator[Any]:
 
 
 def _good_batches(loader: DataLoader, *, skip_bad: bool) -> Iterator[Batch]:
+    visits = 0
     try:
         for items in outlasting_signals(loader):
+            visits += len(items)
             if good := without_bad(items, skip_bad=skip_bad):
-                yield collate(good)
+                yield collate(good, visits=visits)
+                visits = 0
     except (EOFError, ConnectionError) as error:  # a worker died while it handed a batch over
         time.sleep(1)  # PyTorch's SIGCHLD handler raises here, with more to say, rather than later
         raise RuntimeError("a DataLoader worker has died") from error
 
 
-def collate(items: Sequence[_Item]) -> Batch:
-    return Batch(*(list(column) for column in zip(*items, strict=True)))
+def collate(items: Sequence[_Item], *, visits: int) -> Batch:
+    images, targets, names = zip(*items, strict=True)
+    return Batch(list(images), list(targets), list(names), visits)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from frozenseg.engine.distributed import average
 from frozenseg.errors import UserError
-from frozenseg.files import written_whole
+from frozenseg.files import make_folder, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +27,19 @@ class Writer(Protocol):
 
 
 class DeviceMean:
-    """Averages named scalars where they are computed: nothing waits until they are read."""
+    """Averages named scalars where they are computed: nothing waits until they are read.
 
-    def __init__(self) -> None:
+    Args:
+        state: of another one, to go on from.
+    """
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
         self._names: tuple[str, ...] = ()
         self._sum: Tensor | None = None
         self._count = 0
+        if state is not None and state["count"]:
+            self._names, self._count = tuple(state["sums"]), state["count"]
+            self._sum = torch.tensor(list(state["sums"].values()))
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         row = torch.stack([value.detach().float() for value in values.values()])
@@ -41,7 +48,7 @@ class DeviceMean:
         elif tuple(values) != self._names:
             raise ValueError(f"names changed from {self._names} to {tuple(values)}")
         else:
-            self._sum = self._sum + row
+            self._sum = self._sum.to(row.device) + row
         self._count += 1
 
     def read(self) -> dict[str, float]:
@@ -52,6 +59,13 @@ class DeviceMean:
         self._sum, self._count = None, 0
         return dict(zip(self._names, means.tolist(), strict=True))
 
+    def state(self) -> dict[str, Any]:
+        """What has not been read yet, for JSON; every process must come here."""
+        if self._sum is None:
+            return {"count": 0, "sums": {}}
+        (sums,) = average([self._sum])
+        return {"count": self._count, "sums": dict(zip(self._names, sums.tolist(), strict=True))}
+
 
 class JsonLines:
     """One JSON object a line, null where a number is undefined.
@@ -60,18 +74,18 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, *, resume_at: int = 0) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if path.exists():
             _keep_lines_up_to(path, resume_at)
-        self._file = path.open("a", encoding="utf8")
+        self.path = path
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None:
         known = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"iteration": iteration, **known}) + "\n")
-        self._file.flush()
+        with self.path.open("a", encoding="utf8") as file:
+            file.write(json.dumps({"iteration": iteration, **known}) + "\n")
 
     def close(self) -> None:
-        self._file.close()
+        """Nothing is kept open."""
 
 
 class TensorBoard:
@@ -142,6 +156,12 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _keep_lines_up_to(path: Path, iteration: int) -> None:
-    kept = [record for record in read_json_lines(path) if record["iteration"] <= iteration]
+    """The evaluation of this iteration goes too: it comes again."""
+    kept = [
+        record
+        for record in read_json_lines(path)
+        if record["iteration"] < iteration
+        or (record["iteration"] == iteration and any("loss" in name for name in record))
+    ]
     with written_whole(path) as part:
         part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf8")

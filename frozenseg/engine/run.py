@@ -68,7 +68,7 @@ def _train(trainer: Trainer, stop: StopRequest) -> int:
     try:
         finished = trainer.run(stop)
     except Diverged as fault:
-        logger.error("%s", fault)
+        logger.error("after iteration %d: %s", trainer.iteration, fault)
         return DIVERGED_EXIT_CODE
     if finished:
         return 0
@@ -79,7 +79,7 @@ def _train(trainer: Trainer, stop: StopRequest) -> int:
 def _finish(cfg: CfgNode, trainer: Trainer, folder: Path, options: RunOptions) -> None:
     """Gives the last weights their final name and evaluates them."""
     if is_main_process():
-        publish_weights(trainer.checkpoints.paths()[0], folder / FINAL_WEIGHTS)
+        publish_weights(trainer.checkpoints.path(trainer.iteration), folder / FINAL_WEIGHTS)
     reports = _evaluate(cfg, trainer.step.model, folder / "inference", options)
     if reports and is_main_process():
         write_all(trainer.writers, trainer.iteration, flat_metrics(reports))
@@ -88,7 +88,9 @@ def _finish(cfg: CfgNode, trainer: Trainer, folder: Path, options: RunOptions) -
 def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Trainer:
     def evaluate(model: FrozenSeg, iteration: int) -> Mapping[str, float]:
         part = folder / f"inference-{iteration:07d}"
-        return flat_metrics(evaluate_datasets(cfg, model, part, skip_bad=options.skip_bad))
+        return flat_metrics(
+            evaluate_datasets(cfg, model, part, resume=options.resume, skip_bad=options.skip_bad)
+        )
 
     trainer = build_trainer(
         cfg,
@@ -107,11 +109,8 @@ def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Trainer:
 
 
 def _evaluate_alone(cfg: CfgNode, folder: Path, options: RunOptions) -> int:
-    """Evaluates ``MODEL.WEIGHTS``, or without it the newest checkpoint of the run."""
-    weights = cfg.MODEL.WEIGHTS
-    if not weights:
-        paths = CheckpointFolder(folder / "checkpoints").paths()
-        weights = str(paths[0]) if paths else ""
+    """Evaluates ``MODEL.WEIGHTS``, or without it the newest sound checkpoint of the run."""
+    weights = cfg.MODEL.WEIGHTS or str(CheckpointFolder(folder / "checkpoints").newest_path() or "")
     model = load_model(cfg, weights)
     logger.info("weights: %s", weights or "none")
     _evaluate(cfg, model, folder / "inference", options)

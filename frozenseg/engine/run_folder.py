@@ -17,13 +17,15 @@ from fvcore.common.config import CfgNode
 from rich.logging import RichHandler
 
 from frozenseg.engine.progress import console
-from frozenseg.files import written_whole
+from frozenseg.errors import UserError
+from frozenseg.files import make_folder, written_whole
 
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("frozenseg", "numpy", "open_clip_torch", "timm", "torch", "torchvision")
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "DETECTRON2_DATASETS", "OMP_NUM_THREADS", "SLURM_JOB_ID")
 CONFIG = "config.yaml"
+DIFF = "code.diff"
 CODE = Path(__file__).resolve().parents[2]
 
 
@@ -34,15 +36,17 @@ def describe_run(folder: Path, cfg: CfgNode, *, engine: str, resumed: bool = Fal
     """
     if resumed:
         _log_changes(folder / CONFIG, cfg)
-    commit, diff = git_state(CODE)
+    commit, diff, new_files = git_state(CODE)
     with written_whole(folder / CONFIG) as part:
         part.write_text(cfg.dump(), encoding="utf8")
-    about = {"engine": engine, **environment(), "commit": commit}
+    about = {"engine": engine, **environment(), "commit": commit, "files_not_in_git": new_files}
     with written_whole(folder / "environment.json") as part:
         part.write_text(json.dumps(about, indent=2) + "\n")
     if diff:
-        with written_whole(folder / "code.diff") as part:
+        with written_whole(folder / DIFF) as part:
             part.write_text(diff, encoding="utf8")
+    else:
+        (folder / DIFF).unlink(missing_ok=True)  # of an earlier part of the run
 
 
 def _log_changes(path: Path, cfg: CfgNode) -> None:
@@ -69,11 +73,16 @@ def environment() -> dict[str, object]:
     }
 
 
-def git_state(folder: Path) -> tuple[str | None, str]:
-    """The commit of a checkout and what was changed since; nothing where there is none."""
+def git_state(folder: Path) -> tuple[str | None, str, list[str]]:
+    """The commit of a checkout, what was changed since, and files of Python that git has not got.
+
+    Nothing where there is no checkout.
+    """
     if not (folder / ".git").exists():
-        return None, ""
-    return _git(folder, "rev-parse", "HEAD").strip() or None, _git(folder, "diff", "HEAD")
+        return None, "", []
+    commit = _git(folder, "rev-parse", "HEAD").strip() or None
+    unknown = _git(folder, "ls-files", "--others", "--exclude-standard", "*.py").splitlines()
+    return commit, _git(folder, "diff", "HEAD"), unknown
 
 
 def config_digest(cfg: CfgNode) -> str:
@@ -106,8 +115,14 @@ def set_up_logging(folder: Path, *, rank: int = 0) -> None:
 
     On the console, further processes say no more than warnings.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(folder / ("log.txt" if rank == 0 else f"log.txt.rank{rank}"))
+    make_folder(folder)
+    path = folder / ("log.txt" if rank == 0 else f"log.txt.rank{rank}")
+    try:
+        file = logging.FileHandler(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): mend that, or choose another OUTPUT_DIR"
+        ) from error
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     shown: logging.Handler
     if console.is_terminal:

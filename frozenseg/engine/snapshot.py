@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,9 +30,17 @@ class TrainedParts(Protocol):
 
 
 def take_snapshot(
-    parts: TrainedParts, *, iteration: int, samples_seen: int, about: Mapping[str, str]
+    parts: TrainedParts,
+    *,
+    iteration: int,
+    samples_seen: int,
+    about: Mapping[str, str],
+    unlogged: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """All that the run needs to go on; every process must come here, with its random state."""
+    """All that the run needs to go on; every process must come here, with its random state.
+
+    ``unlogged`` are numbers that have not been written yet (``DeviceMean.state``).
+    """
     training = {
         f"optimizer/{key}": value
         for key, value in moments_by_name(parts.optimizer, parts.model).items()
@@ -49,6 +57,7 @@ def take_snapshot(
             "samples_seen": samples_seen,
             "num_processes": num_processes(),
             "scaler": parts.scaler.state_dict(),
+            "unlogged": unlogged,
         },
     )
 

@@ -29,6 +29,7 @@ class Batch(NamedTuple):
     images: list[Tensor]  # (3, H, W) uint8 RGB
     targets: list[Target]
     names: list[str]  # for reports
+    visits: int  # of the sampler: more than images where bad ones were left out
 
     def to(self, device: torch.device) -> "Batch":
         images = [image.to(device, non_blocking=True) for image in self.images]
@@ -36,7 +37,7 @@ class Batch(NamedTuple):
             Target(*(part.to(device, non_blocking=True) for part in target))
             for target in self.targets
         ]
-        return Batch(images, targets, self.names)
+        return self._replace(images=images, targets=targets)
 
 
 class TrainStep:
@@ -103,7 +104,8 @@ class TrainStep:
             raise Diverged(explain_error(error, batch.names)) from error
         total = torch.stack(list(losses.values())).sum()
         if not abs(total.item()) <= MAX_LOSS:  # also where it is nan
-            raise Diverged(explain_losses(losses, batch.names))
+            values = {name: loss.item() for name, loss in losses.items()}
+            raise Diverged(explain_losses(values, batch.names))
         return losses, total
 
     def _update(self) -> None:

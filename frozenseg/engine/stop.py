@@ -19,6 +19,9 @@ REQUEUE_EXIT_CODE = 75
 The same command with ``--resume`` goes on; a batch script requeues its job on it.
 """
 
+INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as a shell has it
+INTERRUPTED = "interrupted twice: ended without saving, --resume goes on from the last checkpoint"
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 

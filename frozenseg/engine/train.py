@@ -2,10 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
 
 from frozenseg.engine.checkpoint import CheckpointFolder
 from frozenseg.engine.distributed import (
     any_process,
+    gather,
     is_distributed,
     is_main_process,
     num_processes,
@@ -17,7 +21,7 @@ from frozenseg.engine.progress import ProgressBar, StepClock, peak_memory_gib, s
 from frozenseg.engine.schedule import Schedule
 from frozenseg.engine.snapshot import take_snapshot
 from frozenseg.engine.step import Batch, TrainStep
-from frozenseg.engine.stop import StopRequest
+from frozenseg.engine.stop import StopRequest, leaving_on_request
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +37,8 @@ class Trainer:
         evaluate: called with the iteration every ``evaluation_period`` updates (0: never); its
             numbers are written beside the others.
         about: what the weights belong to, stored with them.
+        samples_seen: by all processes, before ``start``.
+        unlogged: of the checkpoint that the run goes on from (``DeviceMean.state``).
         log_period: updates over which numbers are averaged before they are written.
     """
 
@@ -48,6 +54,7 @@ class Trainer:
         about: Mapping[str, str] | None = None,
         start: int = 0,
         samples_seen: int = 0,
+        unlogged: Mapping[str, Any] | None = None,
         accumulate: int = 1,
         checkpoint_period: int = 5000,
         log_period: int = 20,
@@ -55,17 +62,18 @@ class Trainer:
         evaluate: Callable[[int], Mapping[str, float]] | None = None,
     ) -> None:
         self.step, self.batches, self.schedule = step, batches, schedule
-        self.num_iterations, self.iteration, self.samples_seen = num_iterations, start, samples_seen
+        self.num_iterations, self.iteration = num_iterations, start
         self.checkpoints, self.writers, self.about = checkpoints, writers, about or {}
         self.accumulate = accumulate
         self.checkpoint_period, self.log_period = checkpoint_period, log_period
         self.evaluation_period, self.evaluate = evaluation_period, evaluate
-        self._means, self._clock = DeviceMean(), StepClock()
+        self._means, self._clock = DeviceMean(unlogged), StepClock()
         self._images_per_update = 0
+        self._samples_before, self._visits = samples_seen, 0
         self._saved_at = start
 
     def run(self, stop: StopRequest | None = None) -> bool:
-        """Trains; whether the end was reached: a run that is asked to stop saves itself first.
+        """Trains; whether all is done: a run that is asked to stop saves itself first.
 
         Raises:
             Diverged: a loss or a gradient is not finite; the last checkpoint is sound.
@@ -73,18 +81,20 @@ class Trainer:
         self.step.model.train()
         shown = is_main_process()
         with ProgressBar(total=self.num_iterations, start=self.iteration, shown=shown) as bar:
-            while self.iteration < self.num_iterations:
+            stopping = False
+            if self._evaluation_due():  # of a run that goes on: it may have been interrupted
+                self._evaluate()
+            while self.iteration < self.num_iterations and not stopping:
                 self._update()
                 bar.advance()
                 if self._due(self.log_period):
                     bar.note(self._log())
                 stopping = self._agreed(stop is not None and stop.requested)
-                if stopping or self._due(self.checkpoint_period):
+                if stopping or self._due(self.checkpoint_period) or self._evaluation_due():
                     self._save()
-                if stopping:
-                    break
-                self._evaluate()
-        return self.iteration == self.num_iterations
+                if self._evaluation_due() and not stopping:
+                    self._evaluate()
+        return not stopping
 
     def _update(self) -> None:
         with self._clock.waiting():
@@ -93,9 +103,8 @@ class Trainer:
         self._means.add(self.step(batches))
         self._clock.tick()
         self.iteration += 1
-        num_images = sum(len(batch.images) for batch in batches) * num_processes()
-        self.samples_seen += num_images
-        self._images_per_update = num_images
+        self._visits += sum(batch.visits for batch in batches)
+        self._images_per_update = sum(len(batch.images) for batch in batches) * num_processes()
 
     def _due(self, period: int) -> bool:
         """Every ``period`` iterations and at the end."""
@@ -104,7 +113,9 @@ class Trainer:
 
     def _agreed(self, requested: bool) -> bool:
         """Whether any process was asked to stop; all get the same answer at the same iteration."""
-        if is_distributed() and self.iteration % VOTE_PERIOD:
+        last = self.iteration == self.num_iterations
+        ask = last or self.iteration % VOTE_PERIOD == 0 or self._evaluation_due()
+        if is_distributed() and not ask:
             return False
         return any_process(requested, self.step.device)
 
@@ -135,7 +146,8 @@ class Trainer:
         snapshot = take_snapshot(
             self.step,
             iteration=self.iteration,
-            samples_seen=self.samples_seen,
+            samples_seen=self._samples_seen(),
+            unlogged=self._means.state(),
             about=self.about,
         )
         if is_main_process():
@@ -143,12 +155,22 @@ class Trainer:
         self._saved_at = self.iteration
         wait_for_all()
 
+    def _samples_seen(self) -> int:
+        """Where the shared stream goes on: nothing is seen twice if some processes are behind."""
+        visits = gather(torch.tensor([self._visits]), self.step.device)
+        return self._samples_before + num_processes() * int(torch.cat(visits).max())
+
+    def _evaluation_due(self) -> bool:
+        """At its period, but not at the end: that is evaluated under the weights' final name."""
+        if self.evaluate is None or not self.evaluation_period or not self.iteration:
+            return False
+        return self.iteration % self.evaluation_period == 0 and self.iteration < self.num_iterations
+
     def _evaluate(self) -> None:
-        if self.evaluate is None or not self.evaluation_period:
-            return
-        if self.iteration % self.evaluation_period or self.iteration == self.num_iterations:
-            return
-        values = self.evaluate(self.iteration)
+        """Once everything is saved, so that a signal can end the process at once."""
+        assert self.evaluate is not None, "an evaluation is due where there is one"
+        with leaving_on_request():
+            values = self.evaluate(self.iteration)
         self.step.model.train()
         if is_main_process():
             write_all(self.writers, self.iteration, values)

@@ -17,6 +17,7 @@ from frozenseg.engine.build import (
     build_criterion,
     build_mapper,
     build_schedule,
+    check_numbers,
 )
 from frozenseg.engine.checkpoint import Checkpoint, CheckpointFolder, check_same_towers
 from frozenseg.engine.distributed import (
@@ -67,10 +68,11 @@ def build_trainer(
     Raises:
         UserError: the configuration, the data set or the output folder do not allow it.
     """
+    check_numbers(cfg)
     batch_size = share_of_batch(cfg.SOLVER.IMS_PER_BATCH, accumulate)
     folder = Path(cfg.OUTPUT_DIR)
     checkpoints = CheckpointFolder(folder / "checkpoints")
-    saved = saved_state(checkpoints, resume=resume)
+    saved = saved_state(checkpoints, resume=resume, num_iterations=cfg.SOLVER.MAX_ITER)
     seed = choose_seed(cfg.SEED, saved)
     seed_everything(seed)
     step = _build_step(cfg, device)
@@ -103,6 +105,7 @@ def build_trainer(
         about=about,
         start=start,
         samples_seen=samples_seen,
+        unlogged=None if saved is None else saved.numbers.get("unlogged"),
         accumulate=accumulate,
         evaluation_period=cfg.TEST.EVAL_PERIOD,
         evaluate=None if evaluate is None else lambda done: evaluate(step.model, done),
@@ -157,8 +160,14 @@ def _build_step(cfg: CfgNode, device: torch.device) -> TrainStep:
     )
 
 
-def saved_state(checkpoints: CheckpointFolder, *, resume: bool) -> Checkpoint | None:
-    """The checkpoint to go on from, the same in every process."""
+def saved_state(
+    checkpoints: CheckpointFolder, *, resume: bool, num_iterations: int
+) -> Checkpoint | None:
+    """The checkpoint to go on from, the same in every process.
+
+    Raises:
+        UserError: it was not asked for, cannot be read, or is beyond the end of the run.
+    """
     if not resume:
         wait_for_all()
         if checkpoints.paths():
@@ -170,12 +179,22 @@ def saved_state(checkpoints: CheckpointFolder, *, resume: bool) -> Checkpoint | 
     saved = checkpoints.newest()
     chosen = share_text(None if saved is None else str(saved.iteration))
     if chosen is None:
+        if checkpoints.paths():
+            raise UserError(
+                f"none of the checkpoints in {checkpoints.folder} can be read (the log says why): "
+                "move them away to start anew"
+            )
         logger.info("no checkpoint below %s: starting anew", checkpoints.folder)
         return None
     if saved is None or str(saved.iteration) != chosen:
         raise UserError(
             f"process {process_rank()} cannot read checkpoint {chosen} in {checkpoints.folder}: "
             "OUTPUT_DIR must be a folder that all machines share"
+        )
+    if saved.iteration > num_iterations:
+        raise UserError(
+            f"the checkpoint {checkpoints.path(saved.iteration)} is beyond SOLVER.MAX_ITER "
+            f"{num_iterations}: raise it, or start another run in another OUTPUT_DIR"
         )
     logger.info("going on after iteration %s", chosen)
     return saved

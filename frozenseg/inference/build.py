@@ -158,7 +158,16 @@ def _is_same_sam(cfg: CfgNode) -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is cuda where there is one, else the CPU."""
+    """``auto`` is cuda where there is one, else the CPU.
+
+    Raises:
+        ConfigError: PyTorch knows no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"MODEL.DEVICE is {name}: set it to auto, cpu, cuda, or one device such as cuda:1"
+        ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from frozenseg.engine.checkpoint import (
     TRAINING,
@@ -102,6 +103,30 @@ def test_a_damaged_checkpoint_is_replaced_when_the_run_comes_by_again(
     (path / WEIGHTS).write_bytes(b"")
     folder.save(checkpoint(5))
     assert newest(folder) == 5
+
+
+def test_a_checkpoint_does_not_make_room_for_damaged_ones_after_it(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=1)
+    (tmp_path / "0000060").mkdir()
+    assert folder.save(checkpoint(5)).exists()
+    assert folder.save(checkpoint(6)).exists()
+    assert [path.name for path in folder.paths()] == ["0000060", "0000006"]
+    assert folder.newest_path() == tmp_path / "0000006"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.save(checkpoint(5))
+
+    def full(*_: object) -> None:
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("frozenseg.engine.checkpoint.save_file", full)
+    with pytest.raises(UserError, match=r"0000006 cannot be written \(No space left.*make room"):
+        folder.save(checkpoint(6))
+    assert newest(folder) == 5
+    assert [path.name for path in folder.folder.iterdir()] == ["0000005"]
 
 
 def _save_without_end(folder: Path) -> None:

@@ -188,6 +188,14 @@ def test_eval_only_takes_the_newest_checkpoint_of_the_run(finished: Path) -> Non
         (("--num-gpus", "0"), (), "at least 1"),
         (("--engine", "detectron2"), (), "--engine native"),
         (("--wandb", "project"), (), "pip install wandb"),
+        ((), ("SOLVER.MAX_ITER", "0"), "SOLVER.MAX_ITER must be at least 1"),
+        ((), ("SOLVER.IMS_PER_BATCH", "0"), "SOLVER.IMS_PER_BATCH must be at least 1"),
+        ((), ("DATALOADER.NUM_WORKERS", "-1"), "NUM_WORKERS must be at least 0"),
+        ((), ("INPUT.IMAGE_SIZE", "0"), "INPUT.IMAGE_SIZE must be at least 1"),
+        ((), ("MODEL.DEVICE", "gpu"), "set it to auto, cpu, cuda"),
+        ((), ("SOLVER.MAX_ITER", "2", "--resume"), "--resume comes after KEY VALUE pairs"),
+        (("--num-gpus", "2", "--dist-url", "localhost:1"), (), "tcp://FIRST_MACHINE:29500"),
+        (("--output", __file__), (), "cannot be made (File exists)"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(
@@ -202,6 +210,37 @@ def test_a_mistake_is_one_sentence_and_status_2(
     assert lines[-1].startswith("error: ")
     assert sentence in lines[-1]
     assert "Traceback" not in "".join(lines)
+
+
+def test_checkpoints_that_nobody_can_read_are_not_taken_for_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path) == 0
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    for path in CheckpointFolder(tmp_path / "checkpoints").paths():
+        (path / "training.safetensors").write_bytes(b"cut")
+    assert train(tmp_path, "--resume") == 2
+    assert "none of the checkpoints in" in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_beyond_the_end_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path) == 0
+    assert train(tmp_path, "--resume", opts=(*UNTESTED, "SOLVER.MAX_ITER", "3")) == 2
+    assert "0000004 is beyond SOLVER.MAX_ITER 3" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_clean_checkout_leaves_no_diff_of_an_earlier_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for state in (("abc", "a change", ["new.py"]), ("abc", "", [])):
+        monkeypatch.setattr(run_folder, "git_state", lambda _, state=state: state)
+        run_folder.describe_run(tmp_path, load_config(Path(CONFIG)), engine="native")
+        about = json.loads((tmp_path / "environment.json").read_text())
+        assert about["files_not_in_git"] == state[2]
+        assert (tmp_path / "code.diff").exists() == bool(state[1])
 
 
 def test_a_folder_with_checkpoints_is_not_overwritten(

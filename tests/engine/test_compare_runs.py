@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from frozenseg.errors import UserError
+
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "compare_runs.py"
 
 
@@ -98,3 +100,21 @@ def test_a_folder_without_a_run_is_named(
         tool.main()
     assert ended.value.code == 2
     assert "holds no config.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", ""),
+        ("config.yaml", "a: [1"),
+        ("environment.json", '{"packages"'),
+        ("metrics.jsonl", '{"no": "iteration", "total_loss": 1}'),
+        ("inference/shapes_val/metrics.json", "[1]"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    tool: ModuleType, two: tuple[Path, Path], name: str, content: str
+) -> None:
+    (two[0] / name).write_text(content)
+    with pytest.raises(UserError, match=name):
+        tool.read_run(two[0])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from frozenseg.engine.metrics import JsonLines, read_json_lines
 from frozenseg.engine.schedule import multi_step
 from frozenseg.engine.snapshot import restore_snapshot
 from frozenseg.engine.step import TrainStep
-from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest
+from frozenseg.engine.stop import INTERRUPTED_EXIT_CODE, REQUEUE_EXIT_CODE, StopRequest
 from frozenseg.engine.train import Trainer
 from frozenseg.errors import UserError
 from tests.engine.conftest import CPU, pin_points, tiny_batches, tiny_step
@@ -114,7 +115,7 @@ def train_until_told(folder: Path) -> int:
     stop = StopRequest().__enter__()
     step, options = step_with_share()
 
-    (folder / f"running-{process_rank()}").touch()
+    (folder / f"running-{process_rank()}").write_text(str(os.getpid()))
     finished = Trainer(
         step=step,
         batches=tiny_batches(**options),
@@ -223,16 +224,36 @@ def _start(folder: Path) -> None:
     sys.exit(run(train_until_told, folder))
 
 
-def test_a_signal_to_the_parent_stops_all_at_the_same_iteration(tmp_path: Path) -> None:
-    parent = multiprocessing.get_context("spawn").Process(target=_start, args=(tmp_path,))
+def started(folder: Path) -> BaseProcess:
+    """A run of two processes that both train."""
+    parent = multiprocessing.get_context("spawn").Process(target=_start, args=(folder,))
     parent.start()
-    while parent.is_alive() and len(list(tmp_path.glob("running-*"))) < 2:
+    while parent.is_alive() and len(list(folder.glob("running-*"))) < 2:
         time.sleep(0.05)
-    os.kill(parent.pid, signal.SIGTERM)
+    return parent
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_parent_stops_all_at_the_same_iteration(
+    tmp_path: Path, number: int
+) -> None:
+    parent = started(tmp_path)
+    os.kill(parent.pid, number)
     parent.join(60)
     assert parent.exitcode == REQUEUE_EXIT_CODE
     saved = CheckpointFolder(tmp_path / "checkpoints").newest()
     assert saved.numbers["samples_seen"] == TOTAL_BATCH * saved.iteration > 0
+
+
+def test_a_second_interrupt_ends_all_at_once(tmp_path: Path) -> None:
+    parent = started(tmp_path)
+    for pid in map(int, ((tmp_path / f"running-{rank}").read_text() for rank in (0, 1))):
+        os.kill(pid, signal.SIGSTOP)  # so that neither saves itself meanwhile
+    for _ in range(2):
+        os.kill(parent.pid, signal.SIGINT)
+        time.sleep(0.2)
+    parent.join(60)
+    assert parent.exitcode == INTERRUPTED_EXIT_CODE
 
 
 def test_a_failure_in_one_process_ends_all_with_its_status(tmp_path: Path) -> None:

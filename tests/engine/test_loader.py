@@ -15,6 +15,7 @@ from frozenseg.engine import loader
 from frozenseg.engine.loader import training_batches
 from frozenseg.engine.step import Batch
 from frozenseg.engine.stop import ignore_stop_signals
+from frozenseg.errors import UserError
 from tests.engine.conftest import TinySamples, augment, tiny_batches
 
 
@@ -62,6 +63,22 @@ def test_fetching_leaves_the_trainings_random_numbers_alone() -> None:
     first(2)
     assert torch.equal(before[0], torch.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()
+
+
+class SomeBad(TinySamples):
+    def __getitem__(self, index: int):
+        if index in (1, 4):
+            raise UserError(f"tiny/{index}.png is damaged")
+        return super().__getitem__(index)
+
+
+def test_bad_samples_that_are_left_out_still_count_as_visits() -> None:
+    options = {"augment": augment, "batch_size": 1, "seed": 3, "skip_bad": True}
+    whole = list(islice(training_batches(SomeBad(), **options), 12))
+    assert sum(batch.visits for batch in whole) > len(whole)
+    seen = sum(batch.visits for batch in whole[:5])
+    rest = list(islice(training_batches(SomeBad(), **options, start=seen), 7))
+    assert [batch.names for batch in rest] == [batch.names for batch in whole[5:]]
 
 
 class Deadly(TinySamples):

@@ -17,7 +17,7 @@ from frozenseg.engine.faults import Diverged
 from frozenseg.engine.metrics import JsonLines, read_json_lines
 from frozenseg.engine.snapshot import restore_snapshot
 from frozenseg.engine.step import Batch, TrainStep
-from frozenseg.engine.stop import StopRequest
+from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest
 from frozenseg.engine.train import Trainer
 from frozenseg.structures import Target
 from tests.engine.conftest import CPU, pin_points, tiny_batches, tiny_step
@@ -118,6 +118,57 @@ def test_a_signal_saves_and_ends_the_run(make_trainer: MakeTrainer, number: int)
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_in_the_last_iteration_is_not_forgotten(make_trainer: MakeTrainer) -> None:
+    step = tiny_step()
+    trainer = make_trainer(step=step, batches=signalled(tiny_batches(), signal.SIGTERM, after=5))
+    with StopRequest() as stop:
+        assert not trainer.run(stop)
+    saved = trainer.checkpoints.newest()
+    assert saved.iteration == trainer.num_iterations == 6
+    assert resume(make_trainer, step, saved).run()  # there is nothing left to train
+
+
+def test_a_signal_in_an_evaluation_leaves_at_once_and_loses_nothing(
+    make_trainer: MakeTrainer,
+) -> None:
+    seen: list[int] = []
+
+    def evaluate(iteration: int) -> dict[str, float]:
+        seen.append(iteration)
+        if len(seen) == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return {}
+
+    step, options = tiny_step(), {"evaluate": evaluate, "evaluation_period": 2}
+    trainer = make_trainer(step=step, **options)
+    with pytest.raises(SystemExit) as left, StopRequest() as stop:
+        trainer.run(stop)
+    assert left.value.code == REQUEUE_EXIT_CODE
+    saved = trainer.checkpoints.newest()
+    assert saved.iteration == 2
+    assert resume(make_trainer, step, saved, **options).run()
+    assert seen == [2, 2, 4]  # what was interrupted is made up for
+
+
+def test_a_line_of_the_log_covers_its_iterations_though_the_run_was_cut(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    logs = [tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"]
+    whole, cut = ({"writers": [JsonLines(log)], "log_period": 4} for log in logs)
+    make_trainer(checkpoints=CheckpointFolder(tmp_path / "whole"), **whole).run()
+    step = tiny_step()
+    trainer = make_trainer(
+        step=step, batches=signalled(tiny_batches(), signal.SIGTERM, after=2), **cut
+    )
+    with StopRequest() as stop:
+        trainer.run(stop)
+    saved = trainer.checkpoints.newest()
+    assert saved.iteration == 3
+    resume(make_trainer, step, saved, unlogged=saved.numbers["unlogged"], **cut).run()
+    assert untimed(logs[1]) == untimed(logs[0])
+    assert [record["iteration"] for record in untimed(logs[1])] == [4, 6]
+
+
 def broken_loss(step: TrainStep, *, at: int, value: float) -> None:
     """Makes the ``at``-th batch's loss come out as ``value``."""
     criterion, calls = step.criterion, iter(range(1, 100))
@@ -206,7 +257,9 @@ def test_two_accumulated_halves_have_the_gradient_of_the_whole(uneven: bool) -> 
         batch.targets[0] = Target(*(part[:1] for part in batch.targets[0]))
         whole.criterion.class_weight = halves.criterion.class_weight = 0.0
     whole([batch])
-    parts = [Batch(*(column[cut] for column in batch)) for cut in (slice(0, 2), slice(2, 4))]
+    columns = batch[:-1]
+    cuts = (slice(0, 2), slice(2, 4))
+    parts = [Batch(*(column[cut] for column in columns), visits=2) for cut in cuts]
     halves(parts)
     assert gradients(whole).keys() == gradients(halves).keys()
     for name, gradient in gradients(whole).items():
