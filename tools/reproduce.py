@@ -106,7 +106,9 @@ def files_of(pairs: list[str]) -> dict[str, Path]:
     """Files by name, of NAME=FILE."""
     for pair in pairs:
         if "=" not in pair:
-            raise UserError(f"--weights {pair}: write NAME=FILE, as in {next(iter(TABLES))}")
+            raise UserError(
+                f"--weights {pair}: write NAME=FILE, as in frozenseg_convnext_large=FILE"
+            )
     return {name: Path(file) for name, _, file in (pair.partition("=") for pair in pairs)}
 
 

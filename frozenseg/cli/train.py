@@ -34,10 +34,14 @@ def train(
     Example: frozenseg train shapes -o output/mine SOLVER.MAX_ITER 2000
     """
     from frozenseg import BUILTIN_MODELS
-    from frozenseg.engine.command import main
+    from frozenseg.engine.stop import leaving_on_request
 
     file, _ = BUILTIN_MODELS.get(config, (config, None))
     arguments = ["--engine", "native", "--config-file", file, "--num-gpus", str(num_gpus)]
     arguments += ["--resume"] if resume else []
     arguments += [] if output is None else ["--output", str(output)]
-    raise typer.Exit(main([*arguments, *(opts or [])]))
+    with leaving_on_request():
+        from frozenseg.engine.command import main  # takes seconds
+
+        status = main([*arguments, *(opts or [])])
+    raise typer.Exit(status)

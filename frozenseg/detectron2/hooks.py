@@ -9,11 +9,10 @@ from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
-from frozenseg.engine.distributed import any_process, is_distributed
+from frozenseg.engine.distributed import agreed_to_stop
 from frozenseg.engine.metrics import JsonLines
 from frozenseg.engine.progress import peak_memory_gib
 from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest
-from frozenseg.engine.train import VOTE_PERIOD
 
 METRICS = "metrics.jsonl"
 PERIOD = 20  # iterations over which numbers are averaged
@@ -32,7 +31,9 @@ class SaveAndStop(HookBase):
     def after_step(self) -> None:
         iteration = self.trainer.iter + 1
         due = iteration == self.trainer.max_iter or any(iteration % n == 0 for n in self.periods)
-        self.trainer.stopped = self._agreed(iteration, due=due)
+        self.trainer.stopped = agreed_to_stop(
+            self.stop.requested, iteration=iteration, due=due, device=self.trainer.parts.device
+        )
         if self.trainer.stopped or due:
             self.trainer.save(iteration)
         if self.trainer.stopped:
@@ -40,12 +41,6 @@ class SaveAndStop(HookBase):
 
     def after_train(self) -> None:
         self.stop.__exit__()
-
-    def _agreed(self, iteration: int, *, due: bool) -> bool:
-        """Whether any process was asked to stop; all get the same answer at the same iteration."""
-        if is_distributed() and iteration % VOTE_PERIOD and not due:
-            return False
-        return any_process(self.stop.requested, self.trainer.parts.device)
 
 
 class Evaluation(EvalHook):

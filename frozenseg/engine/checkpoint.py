@@ -86,17 +86,20 @@ class CheckpointFolder:
 
     def newest_path(self) -> Path | None:
         """Where the newest is that can be read whole."""
-        newest = self.newest()
-        return None if newest is None else self.path(newest.iteration)
+        return next((path for path, _ in self._sound()), None)
 
     def newest(self) -> Checkpoint | None:
         """The newest that can be read whole; the log names damaged ones, which are passed over."""
+        return next((checkpoint for _, checkpoint in self._sound()), None)
+
+    def _sound(self) -> Iterator[tuple[Path, Checkpoint]]:
         for path in self.paths():
             try:
-                return read_checkpoint(path)
+                checkpoint = read_checkpoint(path)
             except (OSError, SafetensorError, ValueError, KeyError) as error:
                 logger.warning("%s cannot be read (%s): trying the one before", path, error)
-        return None
+            else:
+                yield path, checkpoint
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

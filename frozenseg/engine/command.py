@@ -10,12 +10,7 @@ from fvcore.common.config import CfgNode
 
 from frozenseg.config import load_config
 from frozenseg.engine.launch import Group, launch
-from frozenseg.engine.stop import (
-    INTERRUPTED,
-    INTERRUPTED_EXIT_CODE,
-    REQUEUE_EXIT_CODE,
-    leaving_on_request,
-)
+from frozenseg.engine.stop import INTERRUPTED, INTERRUPTED_EXIT_CODE, REQUEUE_EXIT_CODE
 from frozenseg.errors import UserError
 
 USER_ERROR_EXIT_CODE = 2
@@ -102,10 +97,9 @@ def _load(options: argparse.Namespace) -> CfgNode:
 def _run(engine: str, cfg: CfgNode, options: argparse.Namespace) -> int:
     """In each process of the run."""
     try:
-        with leaving_on_request():
-            if engine == "detectron2":
-                return _run_detectron2(cfg, options)
-            return _run_natively(cfg, options)
+        if engine == "detectron2":
+            return _run_detectron2(cfg, options)
+        return _run_natively(cfg, options)
     except UserError as error:
         return _say(error)
 

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+VOTE_PERIOD = 5  # iterations between questions to all processes whether to stop
+
 
 def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
@@ -69,6 +71,17 @@ def any_process(flag: bool, device: torch.device) -> bool:
     votes = torch.tensor(float(flag), device=device)
     dist.all_reduce(votes, op=dist.ReduceOp.MAX)
     return bool(votes)
+
+
+def agreed_to_stop(requested: bool, *, iteration: int, due: bool, device: torch.device) -> bool:
+    """Whether any process was asked to stop; all get the same answer at the same iteration.
+
+    They ask each other now and then, and always where a checkpoint is ``due``: after it, nothing
+    may be left of the run.
+    """
+    if is_distributed() and iteration % VOTE_PERIOD and not due:
+        return False
+    return any_process(requested, device)
 
 
 def share_text(text: str | None) -> str | None:

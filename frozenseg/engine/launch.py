@@ -21,7 +21,7 @@ from frozenseg.engine.stop import (
     INTERRUPTED,
     INTERRUPTED_EXIT_CODE,
     REQUEUE_EXIT_CODE,
-    SIGNALS,
+    handled_by,
     held_back,
     leaving_on_request,
 )
@@ -88,16 +88,16 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
 
 def _status_of_failure(error: ProcessExitedException, sent: Sequence[int]) -> int:
     """The run's status once a process has ended by itself; the others have been ended."""
-    number = -error.exit_code
-    if number < 0:
+    if error.exit_code >= 0:
         return error.exit_code
-    if number in sent and number != signal.SIGKILL:
-        return REQUEUE_EXIT_CODE
-    if number in sent:
+    number = -error.exit_code
+    if number not in sent:
+        logger.error("%s: the run has ended, --resume goes on", error)
+        return 128 + number  # as a shell has it
+    if number == signal.SIGKILL:
         logger.error(INTERRUPTED)
         return INTERRUPTED_EXIT_CODE
-    logger.error("%s: the run has ended, --resume goes on", error)
-    return 128 + number  # as a shell has it
+    return REQUEUE_EXIT_CODE
 
 
 def process_device(name: str) -> torch.device:
@@ -236,6 +236,7 @@ def _forwarded_signals(pids: Sequence[int]) -> Iterator[list[int]]:
     Ctrl-C asks them to stop, a second one kills them.
     """
     sent: list[int] = []
+    interrupts: list[int] = []
 
     def forward(number: int, _frame: object) -> None:
         if number == signal.SIGINT:
@@ -246,10 +247,5 @@ def _forwarded_signals(pids: Sequence[int]) -> Iterator[list[int]]:
             with suppress(ProcessLookupError):  # it may have ended by itself
                 os.kill(pid, number)
 
-    interrupts: list[int] = []
-    before = {number: signal.signal(number, forward) for number in SIGNALS}
-    try:
+    with handled_by(forward):
         yield sent
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

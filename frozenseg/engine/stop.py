@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing import active_children
@@ -25,20 +25,30 @@ INTERRUPTED = "interrupted twice: ended without saving, --resume goes on from th
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Signals to stop go to ``handler`` in the block, and where they went before after it."""
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
 class StopRequest:
     """Remembers SIGTERM, SIGUSR1 or Ctrl-C in its block; a second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: dict[int, object] = {}
+        self._handling = handled_by(self._remember)
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        self._handling.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type] (what signal.signal itself returned)
+        self._handling.__exit__(None, None, None)
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         self.requested = True
@@ -55,12 +65,8 @@ def leaving_on_request() -> Iterator[None]:
 
     While a run starts up or evaluates, all that can be saved is on the disk.
     """
-    before = {number: signal.signal(number, _leave) for number in SIGNALS}
-    try:
+    with handled_by(_leave):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
@@ -70,9 +76,9 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Signals to stop wait until the block's end; processes that start in it never hear them.
+    """Signals to stop wait until the block's end; in processes that start in it, until they ask.
 
-    So that there is no moment at which one has started but does not yet ignore them.
+    So that there is no moment at which one has started but is not ready for them.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

@@ -8,9 +8,8 @@ import torch
 
 from frozenseg.engine.checkpoint import CheckpointFolder
 from frozenseg.engine.distributed import (
-    any_process,
+    agreed_to_stop,
     gather,
-    is_distributed,
     is_main_process,
     num_processes,
     wait_for_all,
@@ -24,8 +23,6 @@ from frozenseg.engine.step import Batch, TrainStep
 from frozenseg.engine.stop import StopRequest, leaving_on_request
 
 logger = logging.getLogger(__name__)
-
-VOTE_PERIOD = 5  # iterations between questions to all processes whether to stop
 
 
 class Trainer:
@@ -89,10 +86,17 @@ class Trainer:
                 bar.advance()
                 if self._due(self.log_period):
                     bar.note(self._log())
-                stopping = self._agreed(stop is not None and stop.requested)
-                if stopping or self._due(self.checkpoint_period) or self._evaluation_due():
+                evaluating = self._evaluation_due()
+                due = evaluating or self._due(self.checkpoint_period)
+                stopping = agreed_to_stop(
+                    stop is not None and stop.requested,
+                    iteration=self.iteration,
+                    due=due,
+                    device=self.step.device,
+                )
+                if stopping or due:
                     self._save()
-                if self._evaluation_due() and not stopping:
+                if evaluating and not stopping:
                     self._evaluate()
         return not stopping
 
@@ -110,14 +114,6 @@ class Trainer:
         """Every ``period`` iterations and at the end."""
         last = self.iteration == self.num_iterations
         return last or (period > 0 and self.iteration % period == 0)
-
-    def _agreed(self, requested: bool) -> bool:
-        """Whether any process was asked to stop; all get the same answer at the same iteration."""
-        last = self.iteration == self.num_iterations
-        ask = last or self.iteration % VOTE_PERIOD == 0 or self._evaluation_due()
-        if is_distributed() and not ask:
-            return False
-        return any_process(requested, self.step.device)
 
     def _log(self) -> str:
         values = {**self._means.read(), **self._own_numbers()}

@@ -55,32 +55,35 @@ FCCLIP_RN, FROZENSEG_RN = "fcclip_rn50x64", "frozenseg_rn50x64"
 FCCLIP, FROZENSEG = "fcclip_convnext_large", "frozenseg_convnext_large"
 
 
-def _columns(dataset: str, **measures: str) -> tuple[Column, ...]:
-    return tuple(Column(dataset, title, measure) for title, measure in measures.items())
+def columns(dataset: str, **measures: str) -> tuple[Column, ...]:
+    """Measures by the title of their column, with underscores for spaces."""
+    return tuple(
+        Column(dataset, title.replace("_", " "), measure) for title, measure in measures.items()
+    )
 
 
 def _model(title: str, name: str, *paper: float, sam: tuple[str, ...] = ()) -> Row:
     return Row(title, f"{name}.yaml", name, paper, sam_masks_on=sam)
 
 
-def _ablation(
+def ablation(
     title: str, name: str, *paper: float | None, trained_as: str | None = None, **options: tuple
 ) -> Row:
     weights = name if trained_as is None else trained_as
     return Row(title, f"ablations/{name}.yaml", weights, paper, **options)
 
 
-_COCO = _columns("coco_panoptic", PQ=PQ, AP=AP, mIoU=MIOU)
-_ADE = _columns("ade20k_150", PQ=PQ, AP=AP, mIoU=MIOU)
-_CITIES = _columns("cityscapes", PQ=PQ, AP="cityscapes/AP", mIoU="cityscapes/IoU")
-_VISTAS = _columns("mapillary_vistas", PQ=PQ, mIoU=MIOU)
+_COCO = columns("coco_panoptic", PQ=PQ, AP=AP, mIoU=MIOU)
+_ADE = columns("ade20k_150", PQ=PQ, AP=AP, mIoU=MIOU)
+_CITIES = columns("cityscapes", PQ=PQ, AP="cityscapes/AP", mIoU="cityscapes/IoU")
+_VISTAS = columns("mapillary_vistas", PQ=PQ, mIoU=MIOU)
 
 
 def _semantic(dataset: str) -> tuple[Column, ...]:
-    return _columns(dataset, mIoU=MIOU, FWIoU=FWIOU)
+    return columns(dataset, mIoU=MIOU, FWIoU=FWIOU)
 
 
-def _recall(dataset: str, *groups: str) -> tuple[Column, ...]:
+def recall(dataset: str, *groups: str) -> tuple[Column, ...]:
     return tuple(
         Column(dataset, f"{group} {percent}", f"recall/{group}/R{percent}")
         for group in groups
@@ -94,8 +97,8 @@ TABLE_1 = PaperTable(
         *_ADE,
         *_CITIES,
         *_VISTAS,
-        *_columns("bdd100k_panoptic", PQ=PQ),
-        *_columns("bdd100k_semantic", mIoU=MIOU),
+        *columns("bdd100k_panoptic", PQ=PQ),
+        *columns("bdd100k_semantic", mIoU=MIOU),
         *_COCO,
     ),
     (
@@ -151,7 +154,7 @@ TABLE_2 = PaperTable(
 
 TABLE_3 = PaperTable(
     "Table 3: open-vocabulary instance segmentation, rare classes",
-    _columns("lvis_v1", APr="lvis/APr"),
+    columns("lvis_v1", APr="lvis/APr"),
     (_model("FC-CLIP ConvNeXt-L", FCCLIP, 25.0), _model("FrozenSeg ConvNeXt-L", FROZENSEG, 25.6)),
 )
 
@@ -161,41 +164,41 @@ QUERY, FEATURE = "table4_4_query_injector", "table4_feature_injector"
 TABLE_4 = PaperTable(
     "Table 4: what each part brings",
     (
-        *_columns("pascal_context_459", mIoU=MIOU),
-        *_columns("ade20k_847", mIoU=MIOU),
+        *columns("pascal_context_459", mIoU=MIOU),
+        *columns("ade20k_847", mIoU=MIOU),
         *_ADE,
     ),
     (
-        _ablation(
+        ablation(
             "(1) only SAM",
             "table4_1_only_sam",
             *(6.6, 6.5, None, None, 25.4),
             trained_as="",
             overrides=SEMANTIC_ALONE,
         ),
-        _ablation("(2) baseline", BASELINE, 17.3, 14.0, 25.1, 16.4, 32.8),
-        _ablation(
+        ablation("(2) baseline", BASELINE, 17.3, 14.0, 25.1, 16.4, 32.8),
+        ablation(
             "(3) + ensemble",
             "table4_3_ensemble",
             *(17.6, 14.5, None, None, 33.5),
             trained_as=BASELINE,
         ),
-        _ablation("(4) query injector", QUERY, 18.1, 14.2, 25.7, 16.5, 33.6),
-        _ablation(
+        ablation("(4) query injector", QUERY, 18.1, 14.2, 25.7, 16.5, 33.6),
+        ablation(
             "query injector + ensemble",
             "table4_query_injector_ensemble",
             *(None,) * 5,
             trained_as=QUERY,
         ),
-        _ablation("feature injector", FEATURE, *(None,) * 5),
-        _ablation(
+        ablation("feature injector", FEATURE, *(None,) * 5),
+        ablation(
             "feature injector + ensemble",
             "table4_feature_injector_ensemble",
             *(None,) * 5,
             trained_as=FEATURE,
         ),
-        _ablation("(5) both injectors", INJECTORS, 18.5, 14.4, 25.9, 16.5, 33.8),
-        _ablation(
+        ablation("(5) both injectors", INJECTORS, 18.5, 14.4, 25.9, 16.5, 33.8),
+        ablation(
             "(6) FrozenSeg: both + ensemble",
             "table4_6_frozenseg",
             *(19.7, 14.8, None, None, 34.4),
@@ -208,19 +211,19 @@ TABLE_5 = PaperTable(
     "Table 5: where to inject queries, after 55,000 iterations",
     (*_COCO, *_CITIES),
     (
-        _ablation("1/32: layers 1, 4, 7", "table5_1_32", 52.6, 42.7, 62.6, 40.4, 20.8, 53.0),
-        _ablation("1/16: layers 2, 5, 8", "table5_1_16", 52.5, 42.5, 62.4, 40.1, 20.7, 53.3),
-        _ablation("1/8: layers 3, 6, 9", "table5_1_8", 52.7, 42.8, 62.7, 40.0, 21.6, 54.0),
+        ablation("1/32: layers 1, 4, 7", "table5_1_32", 52.6, 42.7, 62.6, 40.4, 20.8, 53.0),
+        ablation("1/16: layers 2, 5, 8", "table5_1_16", 52.5, 42.5, 62.4, 40.1, 20.7, 53.3),
+        ablation("1/8: layers 3, 6, 9", "table5_1_8", 52.7, 42.8, 62.7, 40.0, 21.6, 54.0),
     ),
 )
 
 TABLE_8 = PaperTable(
     "Table 8: recall of mask proposals, seen and unseen classes",
     (
-        *_recall("cityscapes", "seen", "unseen"),
-        *_recall("pascal_context_459", "seen", "unseen"),
-        *_recall("ade20k_847", "seen", "unseen"),
-        *_recall("pascal_voc_21", "seen"),
+        *recall("cityscapes", "seen", "unseen"),
+        *recall("pascal_context_459", "seen", "unseen"),
+        *recall("ade20k_847", "seen", "unseen"),
+        *recall("pascal_voc_21", "seen"),
     ),
     (
         _model(
@@ -260,22 +263,22 @@ TABLE_9 = PaperTable(
         *_semantic("pascal_context_59"),
     ),
     (
-        _ablation(
+        ablation(
             "ViT-T",
             "table9_sam_vit_t",
             *(43.0, 25.9, 55.0, 18.6, 28.0, 17.6, 57.0, 14.0, 48.1, 56.8, 66.1),
         ),
-        _ablation(
+        ablation(
             "ViT-B",
             "table9_sam_vit_b",
             *(45.8, 28.4, 56.8, 18.5, 27.3, 18.5, 59.0, 14.4, 51.5, 58.1, 68.7),
         ),
-        _ablation(
+        ablation(
             "ViT-L",
             "table9_sam_vit_l",
             *(44.2, 27.1, 56.2, 18.5, 27.5, 17.4, 57.0, 14.2, 48.6, 56.7, 66.2),
         ),
-        _ablation(
+        ablation(
             "ViT-H",
             "table9_sam_vit_h",
             *(44.2, 28.0, 56.2, 18.4, 27.4, 17.3, 56.7, 13.9, 48.1, 56.6, 66.2),

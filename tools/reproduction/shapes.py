@@ -13,9 +13,10 @@ from reproduction.paper import (
     SAM_MASKS,
     TABLE_4,
     TABLE_5,
-    Column,
     PaperTable,
-    Row,
+    ablation,
+    columns,
+    recall,
 )
 
 from frozenseg.config import load_config
@@ -27,17 +28,8 @@ SCHEDULE = "shapes/short_schedule.yaml"
 DATASET = "shapes_val"
 
 
-def _columns(**measures: str) -> tuple[Column, ...]:
-    return tuple(
-        Column(DATASET, title.replace("_", " "), measure) for title, measure in measures.items()
-    )
-
-
-def _proposals(title: str, name: str, *, overrides: tuple[str, ...] = ()) -> Row:
-    return Row(title, f"ablations/{name}.yaml", name, (), overrides=overrides)
-
-
-_QUALITY = _columns(
+QUALITY = columns(
+    DATASET,
     seen_PQ="panoptic/seen/PQ",
     unseen_PQ="panoptic/unseen/PQ",
     AP="instance/AP",
@@ -48,28 +40,19 @@ _QUALITY = _columns(
 
 TABLES = {
     "table4": PaperTable(
-        "Table 4 in the shapes world: what each part brings",
-        _QUALITY,
-        TABLE_4.rows,
+        "Table 4 in the shapes world: what each part brings", QUALITY, TABLE_4.rows
     ),
     "table5": PaperTable(
-        "Table 5 in the shapes world: where to inject queries", _QUALITY, TABLE_5.rows
+        "Table 5 in the shapes world: where to inject queries", QUALITY, TABLE_5.rows
     ),
     "table8": PaperTable(
         "Table 8 in the shapes world: recall of mask proposals",
-        _columns(
-            seen_50="recall/seen/R50",
-            seen_75="recall/seen/R75",
-            seen_90="recall/seen/R90",
-            unseen_50="recall/unseen/R50",
-            unseen_75="recall/unseen/R75",
-            unseen_90="recall/unseen/R90",
-        ),
+        recall(DATASET, "seen", "unseen"),
         (
-            _proposals("baseline", BASELINE),
-            _proposals("baseline, SAM's masks too", BASELINE, overrides=SAM_MASKS),
-            _proposals("both injectors", INJECTORS),
-            _proposals("both injectors, SAM's masks too", INJECTORS, overrides=SAM_MASKS),
+            ablation("baseline", BASELINE),
+            ablation("baseline, SAM's masks too", BASELINE, overrides=SAM_MASKS),
+            ablation("both injectors", INJECTORS),
+            ablation("both injectors, SAM's masks too", INJECTORS, overrides=SAM_MASKS),
         ),
         overrides=RECALL_ALONE,
     ),
