@@ -8,10 +8,10 @@ python train_net.py --help
 
 import sys
 
-from frozenseg.engine.stop import leaving_on_request
+from frozenseg.runtime.signals import exit_on_signal
 
 if __name__ == "__main__":
-    with leaving_on_request():
-        from frozenseg.engine.command import main  # takes seconds
+    with exit_on_signal():
+        from frozenseg.cli.train_net import main  # takes seconds
 
         sys.exit(main())

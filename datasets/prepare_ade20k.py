@@ -25,7 +25,7 @@ from frozenseg.data.preparation import Preparation, input_files, run_script, sav
 from frozenseg.data.readers.panoptic import colors_of_ids
 from frozenseg.data.specs import dataset_spec
 from frozenseg.errors import UserError
-from frozenseg.files import written_whole
+from frozenseg.io.files import atomic_write
 from frozenseg.vocabulary import builtin_vocabulary, class_table
 
 SHORT = {"training": "train", "validation": "val"}
@@ -100,7 +100,7 @@ def convert_objects(_: None, paths: Paths) -> None:
     if any(each.mask.shape != semantic.shape for each in instances):
         raise UserError(f"{paths.instances} and {paths.semantic} differ in size: fetch them again")
     ids, segments = panoptic_of(semantic, instances)
-    with written_whole(paths.panoptic) as part:
+    with atomic_write(paths.panoptic) as part:
         Image.fromarray(colors_of_ids(ids)).save(part)
     stem, (height, width) = paths.semantic.stem, semantic.shape
     record = Record(
@@ -221,7 +221,7 @@ def instance_classes() -> dict[int, int]:
 
 
 def write_json(path: Path, content: object) -> None:
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(content))
 
 

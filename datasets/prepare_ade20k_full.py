@@ -19,7 +19,7 @@ from frozenseg.data.images import open_image, read_label_map
 from frozenseg.data.preparation import Preparation, input_files, run_script, save_labels
 from frozenseg.data.specs import dataset_spec
 from frozenseg.errors import UserError
-from frozenseg.files import written_whole
+from frozenseg.io.files import atomic_write
 from frozenseg.vocabulary import class_table
 
 KNOWN = {"training": 25_574, "validation": 2_000}
@@ -62,7 +62,7 @@ def convert(lookup: np.ndarray, job: Job) -> None:
     if labels.shape[::-1] != picture.size:
         raise UserError(f"{segmentation} and {job.source} differ in size: fetch them again")
     size = shrunk(picture.size)
-    with written_whole(job.image) as part:
+    with atomic_write(job.image) as part:
         picture.resize(size, Image.Resampling.BILINEAR).save(part)
     resized = Image.fromarray(labels).resize(size, Image.Resampling.NEAREST)
     save_labels(np.asarray(resized), job.labels)

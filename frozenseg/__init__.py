@@ -46,7 +46,7 @@ def load(
     Raises:
         UserError: no such model or key, weights of another architecture, a tower that is not there.
     """
-    from frozenseg.inference.build import build_segmenter
+    from frozenseg.builders.segmenter import build_segmenter
 
     return build_segmenter(model_config(model, weights=weights, device=device, overrides=overrides))
 

@@ -12,13 +12,15 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
-from frozenseg.checkpoint.towers import clip_tower
+from frozenseg.builders.model import build_model
 from frozenseg.config import default_config
-from frozenseg.modeling.build import build_model
-from frozenseg.modeling.clip import ClipTower
 from frozenseg.modeling.frozenseg import FrozenSeg
-from frozenseg.modeling.sam import SamTower
-from frozenseg.modeling.sam_folder import sam_from_config
+from frozenseg.towers.clip import ClipTower
+from frozenseg.towers.loading import clip_tower
+from frozenseg.towers.sam import SamTower
+from frozenseg.towers.sam_folder import sam_from_config
+
+pytest_plugins = ["tests.fixtures.datasets", "tests.fixtures.training"]
 
 GOLDEN = Path(__file__).with_name("golden")
 

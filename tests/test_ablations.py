@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from fvcore.common.config import CfgNode
 
+from frozenseg.builders.model import build_model, uses_sam
 from frozenseg.config import CONFIG_ROOT, load_config
-from frozenseg.modeling.build import build_model, uses_sam
 
 ROOT = CONFIG_ROOT / "ablations"
 FILES = sorted(ROOT.rglob("*.yaml"))

@@ -2,12 +2,12 @@
 
 import torch
 
+from frozenseg.builders.model import build_model
+from frozenseg.builders.training import build_adamw, build_criterion
 from frozenseg.config import load_config
 from frozenseg.data.mapper import target_of
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
-from frozenseg.engine.build import build_adamw, build_criterion
-from frozenseg.engine.step import Batch, TrainStep
-from frozenseg.modeling.build import build_model
+from frozenseg.training.step import Batch, TrainStep
 from frozenseg.vocabulary.text_classifier import build_text_classifier
 
 NUM_UPDATES = 120

@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from frozenseg.evaluation import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
+from frozenseg.metrics import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
 from frozenseg.structures import InstanceAnnotation, Instances, PanopticMap, Segment, boxes_of
 
 HEIGHT, WIDTH, SEGMENTS = 480, 640, 20

@@ -16,9 +16,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from frozenseg.engine.metrics import read_json_lines
-from frozenseg.engine.run_folder import CONFIG, differences
 from frozenseg.errors import UserError
+from frozenseg.runtime.run_folder import CONFIG, differences
+from frozenseg.training.metric_writers import read_json_lines
 
 METRICS = "metrics.jsonl"
 SHOWN = ("total_loss", "gradient_norm", "seconds_per_iteration", "data_wait_share", "memory_gib")

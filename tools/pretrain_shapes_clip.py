@@ -45,8 +45,8 @@ from frozenseg.data.shapes.words import (
     stuff_of,
     things_of,
 )
-from frozenseg.modeling.clip import PIXEL_MEAN, PIXEL_STD, ConvNeXtClip
-from frozenseg.modeling.clip_folder import (
+from frozenseg.towers.clip import PIXEL_MEAN, PIXEL_STD, ConvNeXtClip
+from frozenseg.towers.clip_folder import (
     CONFIG_NAME,
     MERGES_NAME,
     WEIGHTS_NAME,

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from frozenseg.data.shapes.dataset import ShapesDataset
 from frozenseg.data.shapes.scene import random_scene
-from frozenseg.modeling.sam_folder import (
+from frozenseg.towers.sam_folder import (
     CONFIG_NAME,
     WEIGHTS_NAME,
     load_sam_folder,

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from frozenseg.errors import UserError
-from frozenseg.files import written_whole
+from frozenseg.io.files import atomic_write
 
 Table = StrEnum("Table", list(TABLES))
 errors = Console(stderr=True)
@@ -69,9 +69,9 @@ def main(
         text, found = in_shapes_world(table.value, seeds or [1, 2, 3], folder, **options)
     else:
         text, found = on_photographs(table.value, files_of(weights or []), folder, **options)
-    with written_whole(folder / f"{table.value}.json") as part:
+    with atomic_write(folder / f"{table.value}.json") as part:
         part.write_text(json.dumps(_defined(found), indent=1) + "\n", encoding="utf-8")
-    with written_whole(folder / f"{table.value}.md") as part:
+    with atomic_write(folder / f"{table.value}.md") as part:
         part.write_text(text + "\n", encoding="utf-8")
     Console(width=200).print(text, markup=False, highlight=False)
 

@@ -17,10 +17,11 @@ from reproduction.measuring import Metrics, markdown, measured, spread
 from rich.console import Console
 
 from frozenseg import BUILTIN_MODELS
+from frozenseg.builders.model import build_model
 from frozenseg.checkpoint.weights import load_weights, save_weights
+from frozenseg.cli.native_run import RunOptions, run
 from frozenseg.config import load_config
-from frozenseg.engine.run import FINAL_WEIGHTS, RunOptions, run
-from frozenseg.modeling.build import build_model
+from frozenseg.training.checkpoints import FINAL_WEIGHTS
 
 CONFIG, WEIGHTS = BUILTIN_MODELS["shapes"]
 MEASURES = (

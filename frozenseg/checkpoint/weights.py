@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from frozenseg.checkpoint.official import from_official, is_official, to_official
-from frozenseg.checkpoint.reading import WeightsFile, read_weights
 from frozenseg.errors import UserError
-from frozenseg.files import written_whole
-from frozenseg.modeling.frozen import FrozenTower
-from frozenseg.modeling.frozenseg import FrozenSeg, describe_differences
+from frozenseg.io.files import atomic_write
+from frozenseg.io.weight_files import WeightsFile, describe_differences, read_weights
+from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.towers.frozen import FrozenTower
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def save_weights(
 
 def write_trained(state: Mapping[str, Tensor], path: Path, *, notes: Mapping[str, str]) -> None:
     """The same for weights at hand, and what is known of their towers."""
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         tensors = {name: value.contiguous() for name, value in state.items()}
         save_file(tensors, part, {"format": FORMAT, **notes})
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fvcore.common.config import CfgNode
     from torch import Tensor
 
-    from frozenseg.engine.benchmark import Speed
-    from frozenseg.modeling.summary import Size as PartSize
+    from frozenseg.analysis.parameter_summary import Size as PartSize
+    from frozenseg.analysis.speed import Speed
 
 MEGA = 1e6
 GIGA = 1e9
@@ -42,7 +42,7 @@ class Task(NamedTuple):
         import torch
 
         from frozenseg.data.augmentation import resize_for_test
-        from frozenseg.engine.mask_making import DatasetImages
+        from frozenseg.sam_masks.bulk import DatasetImages
 
         if self.dataset is None:
             noise = [
@@ -165,7 +165,7 @@ def report_table(reports: Sequence[Report]) -> Table:
 
 
 def _measure(name: str, cfg: "CfgNode", task: "Task") -> Report:
-    from frozenseg.engine.benchmark import (
+    from frozenseg.analysis.speed import (
         build_predictor,
         count_multiply_adds,
         count_parameters,

@@ -34,7 +34,7 @@ def convert(
 
     Example: frozenseg convert official.pth frozenseg.safetensors
     """
-    from frozenseg.checkpoint.convert import to_official_layout, to_own_layout
+    from frozenseg.builders.weight_conversion import to_official_layout, to_own_layout
     from frozenseg.config import load_config
 
     cfg = load_config(config)

@@ -101,8 +101,8 @@ def show(
     Example: frozenseg datasets show shapes_val --index 3 --output scene.png
     """
     from frozenseg.data.catalog import dataset_samples, dataset_vocabulary
-    from frozenseg.files import written_whole
-    from frozenseg.visualization.sample import draw_sample
+    from frozenseg.io.files import atomic_write
+    from frozenseg.visualization.annotations import draw_sample
 
     with errors.status(f"opening {name}"):
         samples = dataset_samples(name, root=root, skip_bad=True)
@@ -110,6 +110,6 @@ def show(
         raise UserError(f"{name} has samples 0 to {len(samples) - 1}: give another --index")
     sample = samples[index]
     picture = draw_sample(sample, dataset_vocabulary(name))
-    with written_whole(output) as part:
+    with atomic_write(output) as part:
         picture.save(part)
     console.print(f"{output}: {sample.file_name}", highlight=False, soft_wrap=True)

@@ -57,16 +57,16 @@ def write_demo(folder: Path, results: Sequence["Segmentation"], seen: Sequence[b
     """Writes each scene, one picture of all with their segments, and the segments as JSON."""
     from PIL import Image
 
-    from frozenseg.files import written_whole
+    from frozenseg.io.files import atomic_write
 
     scenes = []
     for number, found in enumerate(results, start=1):
-        with written_whole(folder / f"scene_{number}.png") as part:
+        with atomic_write(folder / f"scene_{number}.png") as part:
             Image.fromarray(found.image).save(part, format="PNG")
         scenes.append({"file_name": f"scene_{number}.png", **with_seen(found.to_coco(), seen)})
-    with written_whole(folder / "demo.png") as part:
+    with atomic_write(folder / "demo.png") as part:
         demo_picture(results, seen).save(part, format="PNG")
-    with written_whole(folder / "demo.json") as part:
+    with atomic_write(folder / "demo.json") as part:
         text = json.dumps({"note": NOTE, "scenes": scenes}, indent=1, allow_nan=False)
         part.write_text(text + "\n", encoding="utf-8")
 

@@ -139,10 +139,10 @@ def shipped_model() -> Iterator[Finding]:
 
 def folders() -> Iterator[Finding]:
     """The cache, and where data sets are looked for."""
-    from frozenseg.files import cache_folder, written_whole
+    from frozenseg.io.files import atomic_write, cache_folder
 
     cache = cache_folder()
-    with written_whole(cache / "doctor") as part:
+    with atomic_write(cache / "doctor") as part:
         part.write_text("")
     (cache / "doctor").unlink()
     yield Finding("cache", State.well, f"{cache} can be written")

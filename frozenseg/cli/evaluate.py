@@ -52,9 +52,9 @@ def evaluate(
     Example: frozenseg evaluate --dataset shapes --output output/shapes
     """
     from frozenseg import model_config
-    from frozenseg.engine.evaluation import evaluate_dataset, open_test_set
-    from frozenseg.evaluation import metrics_table
-    from frozenseg.inference.build import build_segmenter
+    from frozenseg.builders.evaluation import evaluate_dataset, open_test_set
+    from frozenseg.builders.segmenter import build_segmenter
+    from frozenseg.metrics import metrics_table
 
     name, over = test_set(dataset)
     overrides = [*(opts or []), *([] if ensemble else _decoder_alone())]

@@ -15,7 +15,7 @@ from frozenseg.errors import UserError
 if TYPE_CHECKING:
     from fvcore.common.config import CfgNode
 
-    from frozenseg.engine.mask_making import Images
+    from frozenseg.sam_masks.bulk import Images
 
 
 def sam_masks(
@@ -70,8 +70,8 @@ def sam_masks(
 
     Example: frozenseg sam-masks --dataset openvocab_ade20k_full_sem_seg_val --sam vit_h
     """
-    from frozenseg.engine.mask_making import DatasetImages, ImageFiles, make_masks
-    from frozenseg.inference.build import build_mask_cache
+    from frozenseg.builders.segmenter import build_mask_cache
+    from frozenseg.sam_masks.bulk import DatasetImages, ImageFiles, make_masks
 
     if (dataset is None) == (not images):
         raise UserError("give either images or --dataset")
@@ -127,7 +127,7 @@ def _part(text: str, count: int) -> range:
 def _default_processes(cfg: "CfgNode") -> int:
     import torch
 
-    from frozenseg.inference.build import choose_device
+    from frozenseg.runtime.devices import choose_device
 
     kind = choose_device(cfg.MODEL.DEVICE)
     return torch.cuda.device_count() if kind.type == "cuda" and kind.index is None else 1
@@ -136,13 +136,13 @@ def _default_processes(cfg: "CfgNode") -> int:
 def _draw(
     cfg: "CfgNode", source: "Images", index: int, folder: Path, stems: dict[Path, str]
 ) -> None:
-    from frozenseg.files import written_whole
-    from frozenseg.inference.build import build_mask_cache
+    from frozenseg.builders.segmenter import build_mask_cache
+    from frozenseg.io.files import atomic_write
     from frozenseg.visualization.masks import draw_masks
 
     image = source[index]
     masks = build_mask_cache(cfg).read(image)
     assert masks is not None, "they were made a moment ago"
     stem = list(stems.values())[index] if stems else f"{index:06d}"
-    with written_whole(folder / f"{stem}.png") as file:
+    with atomic_write(folder / f"{stem}.png") as file:
         draw_masks(image, masks).save(file, format="PNG")

@@ -23,9 +23,9 @@ def summary(
     Example: frozenseg summary frozenseg_convnext_large.yaml
     """
     from frozenseg import BUILTIN_MODELS
+    from frozenseg.analysis.parameter_summary import summarize
+    from frozenseg.builders.model import build_outline
     from frozenseg.config import load_config
-    from frozenseg.modeling.build import build_outline
-    from frozenseg.modeling.summary import summarize
 
     file, _ = BUILTIN_MODELS.get(config, (config, None))
     table = Table("part", title=f"{config}: parameters", title_justify="left")

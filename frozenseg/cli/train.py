@@ -34,14 +34,14 @@ def train(
     Example: frozenseg train shapes -o output/mine SOLVER.MAX_ITER 2000
     """
     from frozenseg import BUILTIN_MODELS
-    from frozenseg.engine.stop import leaving_on_request
+    from frozenseg.runtime.signals import exit_on_signal
 
     file, _ = BUILTIN_MODELS.get(config, (config, None))
     arguments = ["--engine", "native", "--config-file", file, "--num-gpus", str(num_gpus)]
     arguments += ["--resume"] if resume else []
     arguments += [] if output is None else ["--output", str(output)]
-    with leaving_on_request():
-        from frozenseg.engine.command import main  # takes seconds
+    with exit_on_signal():
+        from frozenseg.cli.train_net import main  # takes seconds
 
         status = main([*arguments, *(opts or [])])
     raise typer.Exit(status)

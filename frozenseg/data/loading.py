@@ -2,16 +2,24 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch.utils.data import Dataset
 
 from frozenseg.errors import UserError
+from frozenseg.structures import Sample
 
 logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
+
+
+class Samples(Protocol):
+    """A data set by index."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 class BadSample(NamedTuple):

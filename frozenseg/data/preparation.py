@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from frozenseg.data.specs import data_root
 from frozenseg.errors import UserError
-from frozenseg.files import written_whole
+from frozenseg.io.files import atomic_write
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -141,12 +141,12 @@ def input_files(folder: Path, pattern: str, *, page: str, known: int | None = No
 
 def save_labels(labels: np.ndarray, path: Path) -> None:
     """Writes (H, W) labels of 8 or 16 bits."""
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         Image.fromarray(labels).save(part)
 
 
 def copy_file(source: Path, target: Path) -> None:
-    with written_whole(target) as part:
+    with atomic_write(target) as part:
         shutil.copyfile(source, part)
 
 

@@ -30,7 +30,7 @@ if find_spec("detectron2") is None:
 
 from frozenseg.detectron2.backbone import CLIP
 from frozenseg.detectron2.config import add_frozenseg_config, detectron2_config
-from frozenseg.detectron2.evaluation import JudgesAdapter, build_evaluator
+from frozenseg.detectron2.evaluation import EvaluatorsAdapter, build_evaluator
 from frozenseg.detectron2.mapper import TestMapper, TrainMapper
 from frozenseg.detectron2.model import FCCLIP, FrozenSeg
 from frozenseg.detectron2.run import run
@@ -39,8 +39,8 @@ from frozenseg.detectron2.trainer import Trainer
 __all__ = [
     "CLIP",
     "FCCLIP",
+    "EvaluatorsAdapter",
     "FrozenSeg",
-    "JudgesAdapter",
     "MissingDetectron2",
     "TestMapper",
     "TrainMapper",

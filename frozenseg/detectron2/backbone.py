@@ -5,8 +5,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
-from frozenseg.checkpoint.towers import load_clip
-from frozenseg.modeling.build import clip_keys
+from frozenseg.builders.model import clip_keys
+from frozenseg.towers.loading import load_clip
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 

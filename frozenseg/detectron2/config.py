@@ -5,7 +5,7 @@ from fvcore.common.config import CfgNode as PlainNode
 
 from frozenseg.config import ConfigError, default_config
 from frozenseg.detectron2.weights import PREFIX
-from frozenseg.inference.build import choose_device
+from frozenseg.runtime.devices import choose_device
 
 # what official files call the parts; this project has no others of their kind
 PART_NAMES = {

@@ -8,31 +8,33 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from frozenseg.detectron2.records import Entry, result_of
-from frozenseg.engine.evaluate import Judge
-from frozenseg.engine.judges import build_judges
-from frozenseg.evaluation import write_report
+from frozenseg.evaluation.evaluators import build_evaluators
+from frozenseg.evaluation.loop import EvaluatorSpec
+from frozenseg.metrics import write_report
 
 
-class JudgesAdapter(DatasetEvaluator):
+class EvaluatorsAdapter(DatasetEvaluator):
     """This project's evaluators of one data set, fed with what a Detectron2 model returns.
 
     Args:
         folder: where ``metrics.json`` and a table of classes per task are written; None: nowhere.
     """
 
-    def __init__(self, judges: Sequence[Judge], *, folder: Path | None = None) -> None:
-        self.judges, self.folder = judges, folder
+    def __init__(
+        self, evaluator_specs: Sequence[EvaluatorSpec], *, folder: Path | None = None
+    ) -> None:
+        self.evaluator_specs, self.folder = evaluator_specs, folder
         self.reset()
 
     def reset(self) -> None:
-        self.evaluators = {judge.name: judge.make() for judge in self.judges}
+        self.evaluators = {spec.name: spec.make() for spec in self.evaluator_specs}
 
     def process(self, inputs: list[Entry], outputs: list[Entry]) -> None:
         """Inputs bring their annotation as ``sample``, which ``TestMapper`` puts there."""
         for entry, output in zip(inputs, outputs, strict=True):
             result = result_of(output)
-            for judge in self.judges:
-                judge.feed(self.evaluators[judge.name], result, entry["sample"])
+            for spec in self.evaluator_specs:
+                spec.feed(self.evaluators[spec.name], result, entry["sample"])
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """``{"panoptic": {"PQ": ...}}`` over all processes, in the main one."""
@@ -50,9 +52,11 @@ class JudgesAdapter(DatasetEvaluator):
         return _by_task(metrics)
 
 
-def build_evaluator(cfg: CfgNode, name: str) -> JudgesAdapter:
+def build_evaluator(cfg: CfgNode, name: str) -> EvaluatorsAdapter:
     """What a registered data set is evaluated by; it reports below ``OUTPUT_DIR``."""
-    return JudgesAdapter(build_judges(cfg, name), folder=Path(cfg.OUTPUT_DIR) / "inference" / name)
+    return EvaluatorsAdapter(
+        build_evaluators(cfg, name), folder=Path(cfg.OUTPUT_DIR) / "inference" / name
+    )
 
 
 def _by_task(metrics: dict[str, float]) -> dict[str, dict[str, float]]:

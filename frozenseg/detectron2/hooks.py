@@ -9,10 +9,10 @@ from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
-from frozenseg.engine.distributed import agreed_to_stop
-from frozenseg.engine.metrics import JsonLines
-from frozenseg.engine.progress import peak_memory_gib
-from frozenseg.engine.stop import REQUEUE_EXIT_CODE, StopRequest
+from frozenseg.runtime.distributed import agreed_to_stop
+from frozenseg.runtime.progress import peak_memory_gib
+from frozenseg.runtime.signals import REQUEUE_EXIT_CODE, StopRequest
+from frozenseg.training.metric_writers import JsonLines
 
 METRICS = "metrics.jsonl"
 PERIOD = 20  # iterations over which numbers are averaged

@@ -13,14 +13,14 @@ from detectron2.data.build import build_batch_data_loader
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
-from frozenseg.data.build import only_training_set
+from frozenseg.builders.vocabularies import only_training_set
 from frozenseg.data.loading import Attempts, without_bad
 from frozenseg.detectron2.datasets import Record, records_of
 from frozenseg.detectron2.mapper import TestMapper, TrainMapper
 from frozenseg.detectron2.records import Entry
-from frozenseg.engine.judges import evaluated_annotations
-from frozenseg.engine.loader import outlasting_signals
-from frozenseg.engine.sampler import InfiniteSampler, Visit
+from frozenseg.evaluation.evaluators import evaluated_annotations
+from frozenseg.runtime.workers import start_workers
+from frozenseg.training.sampler import InfiniteSampler, Visit
 
 
 class VisitedRecords:
@@ -51,7 +51,7 @@ class SoundBatches:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[list[Entry]]:
-        for batch in outlasting_signals(self.loader):
+        for batch in start_workers(self.loader):
             entries = without_bad(batch, skip_bad=False)
             self.names = [entry["file_name"] for entry in entries]
             yield entries

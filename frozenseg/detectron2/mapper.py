@@ -3,12 +3,12 @@
 import numpy as np
 from detectron2.config import CfgNode
 
-from frozenseg.data.build import build_known_vocabulary, build_test_vocabulary
+from frozenseg.builders.training import ImagePreparation, build_mapper, build_preparation
+from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
 from frozenseg.data.mapper import TrainingMapper
 from frozenseg.detectron2.datasets import Record, sample_of
 from frozenseg.detectron2.records import Entry, instances_of
-from frozenseg.engine.build import ImagePreparation, build_mapper, build_preparation
-from frozenseg.engine.judges import evaluated_outputs
+from frozenseg.evaluation.evaluators import evaluated_outputs
 
 
 class TrainMapper:

@@ -7,17 +7,17 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, autocast, device, nn
 
-from frozenseg.checkpoint.reading import WeightsFile
+from frozenseg.builders.model import build_model
+from frozenseg.builders.segmenter import build_segmenter, load_model
+from frozenseg.builders.training import build_criterion
+from frozenseg.builders.vocabularies import build_test_vocabulary, build_training_vocabulary
 from frozenseg.checkpoint.weights import load_state, load_weights
-from frozenseg.data.build import build_test_vocabulary, build_training_vocabulary
 from frozenseg.detectron2.config import check_part_names
 from frozenseg.detectron2.records import Entry, entry_of, target_of
-from frozenseg.engine.build import build_criterion
-from frozenseg.inference.build import build_segmenter, load_model
 from frozenseg.inference.only_sam import ClipAlone
 from frozenseg.inference.segmenter import Segmenter, VocabularyLike
+from frozenseg.io.weight_files import WeightsFile
 from frozenseg.losses import Criterion
-from frozenseg.modeling.build import build_model
 from frozenseg.modeling.frozenseg import FrozenSeg as Network
 from frozenseg.structures import Result
 from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier

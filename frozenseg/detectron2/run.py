@@ -11,18 +11,17 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.logger import setup_logger
 from fvcore.common.config import CfgNode
 
+from frozenseg.builders.evaluation import check_test_sets
+from frozenseg.builders.segmenter import ONLY_SAM
 from frozenseg.detectron2.config import detectron2_config
 from frozenseg.detectron2.trainer import Trainer
 from frozenseg.detectron2.weights import PREFIX
-from frozenseg.engine.checkpoint import CheckpointFolder
-from frozenseg.engine.distributed import is_distributed
-from frozenseg.engine.evaluation import check_test_sets
-from frozenseg.engine.faults import Diverged
-from frozenseg.engine.launch import process_device
-from frozenseg.engine.run import DIVERGED_EXIT_CODE
-from frozenseg.engine.run_folder import describe_run, set_up_logging
 from frozenseg.errors import UserError
-from frozenseg.inference.build import ONLY_SAM
+from frozenseg.runtime.devices import process_device
+from frozenseg.runtime.distributed import is_distributed
+from frozenseg.runtime.run_folder import describe_run, set_up_logging
+from frozenseg.training.checkpoints import CheckpointFolder
+from frozenseg.training.divergence import DIVERGED_EXIT_CODE, Diverged
 
 logger = logging.getLogger(__name__)
 

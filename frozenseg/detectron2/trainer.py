@@ -10,30 +10,34 @@ from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.utils import comm
 from torch.optim.lr_scheduler import LambdaLR
 
+from frozenseg.builders.segmenter import ONLY_SAM
+from frozenseg.builders.trainer import choose_seed, saved_state, share_of_batch
+from frozenseg.builders.training import autocast_type, build_adamw, build_schedule, check_numbers
 from frozenseg.checkpoint.weights import tower_notes
 from frozenseg.config import ConfigError
-from frozenseg.detectron2.evaluation import JudgesAdapter, build_evaluator
+from frozenseg.detectron2.evaluation import EvaluatorsAdapter, build_evaluator
 from frozenseg.detectron2.hooks import METRICS, Evaluation, SaveAndStop, WriteMetrics
 from frozenseg.detectron2.loaders import SoundBatches, test_loader, train_loader
 from frozenseg.detectron2.model import FrozenSeg
 from frozenseg.detectron2.weights import weights_path
-from frozenseg.engine.build import autocast_type, build_adamw, build_schedule, check_numbers
-from frozenseg.engine.checkpoint import CheckpointFolder, check_same_towers, publish_weights
-from frozenseg.engine.faults import (
+from frozenseg.modeling.frozenseg import FrozenSeg as Network
+from frozenseg.runtime.random_state import seed_everything
+from frozenseg.runtime.signals import exit_on_signal
+from frozenseg.training.checkpoints import (
+    FINAL_WEIGHTS,
+    CheckpointFolder,
+    check_same_towers,
+    publish_weights,
+)
+from frozenseg.training.divergence import (
     MAX_LOSS,
     Diverged,
     confirm_update,
     explain_error,
     explain_losses,
 )
-from frozenseg.engine.optimizer import ClippedAdamW
-from frozenseg.engine.random_state import seed_everything
-from frozenseg.engine.run import FINAL_WEIGHTS
-from frozenseg.engine.snapshot import restore_snapshot, take_snapshot
-from frozenseg.engine.stop import leaving_on_request
-from frozenseg.engine.training import choose_seed, saved_state, share_of_batch
-from frozenseg.inference.build import ONLY_SAM
-from frozenseg.modeling.frozenseg import FrozenSeg as Network
+from frozenseg.training.optimizer import ClippedAdamW
+from frozenseg.training.training_state import capture_state, restore_state
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +113,7 @@ class Trainer(DefaultTrainer):
             return
         source = str(self.checkpoints.folder)
         check_same_towers(saved.about, tower_notes(self.parts.model), source=source)
-        restore_snapshot(self.parts, saved)
+        restore_state(self.parts, saved)
         self.cfg = _with_seed(self.cfg, choose_seed(self.configured_seed, saved))
         self.start_iter = self.iter = saved.iteration
         self.saved_at = saved.iteration
@@ -135,7 +139,7 @@ class Trainer(DefaultTrainer):
     def save(self, iteration: int) -> None:
         """Writes a checkpoint after this many updates; every process must come here."""
         seen = (iteration - self.start_iter) * self.cfg.SOLVER.IMS_PER_BATCH
-        snapshot = take_snapshot(
+        snapshot = capture_state(
             self.parts,
             iteration=iteration,
             samples_seen=self.samples_before + seen,
@@ -153,7 +157,7 @@ class Trainer(DefaultTrainer):
         """What ``test`` finds; a signal ends the process at once, for all that matters is saved."""
         if self.stopped:
             return {}
-        with leaving_on_request():
+        with exit_on_signal():
             self._last_eval_results = self.test(self.cfg, self.model)
         self.metrics.write_results(self._last_eval_results)
         return self._last_eval_results
@@ -201,7 +205,7 @@ class Trainer(DefaultTrainer):
         return test_loader(cfg, dataset_name)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> JudgesAdapter:
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> EvaluatorsAdapter:
         return build_evaluator(cfg, dataset_name)
 
 

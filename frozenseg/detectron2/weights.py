@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from detectron2.utils.file_io import PathHandler, PathManager
 
-from frozenseg.checkpoint.reading import read_weights
 from frozenseg.checkpoint.weights import FOLDER_FILE
+from frozenseg.io.weight_files import read_weights
 
 PREFIX = "frozenseg:"  # with slashes after it, paths do not survive the checkpointer's URL parsing
 

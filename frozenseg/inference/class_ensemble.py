@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from frozenseg.modeling.layers import precise
+from frozenseg.ops.precision import full_precision
 
 
 class ClassEnsemble(NamedTuple):
@@ -34,10 +34,10 @@ def ensemble_classes(
 
     Args:
         seen: (K,) bool.
-        valid: (...) bool, queries that CLIP may judge; the others keep the decoder's classes.
+        valid: (...) bool, queries that CLIP may spec; the others keep the decoder's classes.
     """
     in_vocab, void = without_void(in_vocab_logits)
-    out_vocab = precise(out_vocab_logits[..., :-1]).log_softmax(dim=-1)
+    out_vocab = full_precision(out_vocab_logits[..., :-1]).log_softmax(dim=-1)
     weight = torch.where(seen, alpha, beta)
     if valid is not None:
         weight = weight * valid[..., None]
@@ -47,7 +47,7 @@ def ensemble_classes(
 
 def without_void(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities over the classes alone, and the probability of void (..., 1) among all."""
-    logits = precise(logits)
+    logits = full_precision(logits)
     return F.log_softmax(logits[..., :-1], dim=-1), logits.softmax(dim=-1)[..., -1:]
 
 

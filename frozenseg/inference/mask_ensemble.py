@@ -5,9 +5,10 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from frozenseg.inference.sam_masks import MaskSource
-from frozenseg.inference.semantic import class_maps, resized_maps
-from frozenseg.modeling.layers import precise
+from frozenseg.inference.semantic import class_maps
+from frozenseg.ops.maps import resize_maps
+from frozenseg.ops.precision import full_precision
+from frozenseg.sam_masks.generator import MaskSource
 
 
 class MaskEnsemble(NamedTuple):
@@ -54,7 +55,7 @@ def select_proposals(
         visible: (P,) bool, masks that CLIP sees something of; the others take no part. (The
             official code lets them: all of them have the class of nothing at all.)
     """
-    probs = precise(class_logits).softmax(dim=-1)
+    probs = full_precision(class_logits).softmax(dim=-1)
     unseen = probs[:, :-1].masked_fill(seen, 0)
     keep = unseen.amax(dim=-1) > threshold
     if visible is not None:
@@ -71,7 +72,7 @@ def ensemble_masks(
     """
     if not len(proposals.mask_logits):
         return maps
-    masks = resized_maps(proposals.mask_logits, (maps.shape[-2], maps.shape[-1]))
+    masks = resize_maps(proposals.mask_logits, (maps.shape[-2], maps.shape[-1]))
     zero_shot = class_maps(proposals.class_probs, masks.sigmoid())
     mixed = (1 - epsilon) * maps + epsilon * zero_shot
     return mixed.where(~seen[:, None, None], maps)

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from frozenseg.inference.mask_ensemble import masks_on_cells
-from frozenseg.inference.sam_masks import MaskSource
-from frozenseg.inference.semantic import class_maps, resized_maps
-from frozenseg.modeling.clip import ClipTower
+from frozenseg.inference.semantic import class_maps
+from frozenseg.ops.maps import resize_maps
+from frozenseg.sam_masks.generator import MaskSource
 from frozenseg.structures import Result
+from frozenseg.towers.clip import ClipTower
 from frozenseg.vocabulary.text_classifier import TextClassifier
 
 Size = tuple[int, int]
@@ -73,4 +74,4 @@ class OnlySamPredictor:
         void = embeddings.new_zeros(clip.embed_dim)  # its logit is taken out again
         logits = self.classifier.logits(embeddings, void, clip.logit_scale)[0]
         logits[:, -1] = -torch.inf
-        return class_maps(logits.softmax(dim=-1), resized_maps(masks[visible], size).sigmoid())
+        return class_maps(logits.softmax(dim=-1), resize_maps(masks[visible], size).sigmoid())

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from frozenseg.inference.instance import top_instances
 from frozenseg.inference.panoptic import panoptic_map
-from frozenseg.inference.semantic import class_maps, resized_maps
+from frozenseg.inference.semantic import class_maps
+from frozenseg.ops.maps import resize_maps
 from frozenseg.structures import Result
 
 PROPOSALS = "proposals"  # among a result's extras
@@ -57,11 +58,11 @@ class Postprocess:
         (eq. 4).
         """
         height, width = image_size
-        masks = resized_maps(mask_logits, padded_size)[:, :height, :width]
+        masks = resize_maps(mask_logits, padded_size)[:, :height, :width]
         if self.semantic and not (self.panoptic or self.instance or self.proposals):
             maps = refine(class_maps(class_probs, masks.sigmoid()))
-            return Result(semantic=resized_maps(maps, output_size))
-        masks = resized_maps(masks, output_size)
+            return Result(semantic=resize_maps(maps, output_size))
+        masks = resize_maps(masks, output_size)
         mask_probs = masks.sigmoid()
         return Result(
             semantic=refine(class_maps(class_probs, mask_probs)) if self.semantic else None,

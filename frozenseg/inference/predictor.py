@@ -14,9 +14,9 @@ from frozenseg.inference.mask_ensemble import (
     select_proposals,
 )
 from frozenseg.inference.postprocess import Postprocess, Refine, unchanged
-from frozenseg.inference.semantic import resized_maps
 from frozenseg.modeling.frozenseg import FrozenSeg, Output
-from frozenseg.modeling.mask_pooling import binary_masks
+from frozenseg.ops.maps import resize_maps
+from frozenseg.ops.mask_pooling import binary_masks
 from frozenseg.structures import Result
 from frozenseg.vocabulary.text_classifier import TextClassifier
 
@@ -129,7 +129,7 @@ class Predictor:
             refine=self.mask_refinement(output.dense[row : row + 1], masks),
         )
         if masks is not None and self.postprocess.proposals:
-            result.extras[SAM_PROPOSALS] = resized_maps(masks, output_size) > 0
+            result.extras[SAM_PROPOSALS] = resize_maps(masks, output_size) > 0
         return result
 
     def mask_refinement(self, dense: Tensor, sam_masks: Tensor | None) -> Refine:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frozenseg.files import written_whole
+from frozenseg.io.files import atomic_write
 from frozenseg.structures import Instances, PanopticMap, Result, boxes_of
 from frozenseg.visualization.draw import draw_instances, draw_panoptic, draw_semantic
 from frozenseg.vocabulary.vocabulary import Vocabulary
@@ -125,14 +125,14 @@ class Segmentation:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = {"drawing": folder / f"{stem}.png", "segments": folder / f"{stem}.json"}
-        with written_whole(paths["drawing"]) as part:
+        with atomic_write(paths["drawing"]) as part:
             self.draw().save(part, format="PNG")
-        with written_whole(paths["segments"]) as part:
+        with atomic_write(paths["segments"]) as part:
             Path(part).write_text(json.dumps(self.to_coco(), indent=1) + "\n", encoding="utf-8")
         ids = self._id_map()
         if ids is not None:
             paths["ids"] = folder / f"{stem}_ids.png"
-            with written_whole(paths["ids"]) as part:
+            with atomic_write(paths["ids"]) as part:
                 Image.fromarray(ids.astype(np.uint16)).save(part, format="PNG")
         return paths
 

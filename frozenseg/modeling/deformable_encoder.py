@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from frozenseg.modeling.layers import FeedForward, size_of, tokens_of, xavier_matrices_
+from frozenseg.modeling.layers import FeedForward, tokens_of, xavier_matrices_
 from frozenseg.modeling.position_encoding import sine_positions
+from frozenseg.ops.maps import size_of
 from frozenseg.ops.ms_deform_attn import ms_deform_attn, reread_single_level
 
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from frozenseg.errors import UserError
-from frozenseg.modeling.clip import ClipTower
-from frozenseg.modeling.layers import size_of
+from frozenseg.io.weight_files import describe_differences
 from frozenseg.modeling.pixel_decoder import PixelDecoder
-from frozenseg.modeling.sam import SamTower
 from frozenseg.modeling.transformer_decoder import TransformerDecoder
+from frozenseg.ops.maps import size_of
 from frozenseg.structures import Prediction
+from frozenseg.towers.clip import ClipTower
+from frozenseg.towers.sam import SamTower
 from frozenseg.vocabulary.text_classifier import TextClassifier
 
 
@@ -118,26 +119,6 @@ class FrozenSeg(nn.Module):
         height, width = (max(side) for side in zip(*sizes, strict=True))
         step = self.size_divisibility
         return -(-height // step) * step, -(-width // step) * step
-
-
-def describe_differences(
-    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, limit: int = 6
-) -> str:
-    """Which names are missing or unknown and which shapes differ, in words; empty where all fit."""
-    shapes = [
-        f"{name} is {tuple(found[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in found and found[name].shape != value.shape
-    ]
-    missing = [name for name in expected if name not in found]
-    unknown = [name for name in found if name not in expected]
-    groups = (("", shapes), ("missing ", missing), ("unknown ", unknown))
-    return "; ".join(word + _first(names, limit) for word, names in groups if names)
-
-
-def _first(names: list[str], limit: int) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _in_tower(name: str) -> bool:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from frozenseg.modeling.layers import Attention, xavier_matrices_
-from frozenseg.modeling.mask_pooling import mask_pool
+from frozenseg.ops.mask_pooling import mask_pool
 
 
 class QueryInjector(nn.Module):

@@ -71,14 +71,3 @@ def tokens_of(feature_map: Tensor) -> Tensor:
 def map_of(tokens: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """(B, h w, C) to (B, C, h, w)."""
     return tokens.transpose(1, 2).unflatten(2, tuple(size))
-
-
-def size_of(feature_map: Tensor) -> tuple[int, int]:
-    """The height and width of a (..., h, w) map."""
-    height, width = feature_map.shape[-2:]
-    return height, width
-
-
-def precise(tensor: Tensor) -> Tensor:
-    """In float32, or in float64 if it is so already."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frozenseg.modeling.deformable_encoder import DeformableEncoder
-from frozenseg.modeling.layers import precise
+from frozenseg.ops.precision import full_precision
 
 NUM_GROUPS = 32  # of every GroupNorm
 
@@ -58,7 +58,7 @@ class PixelDecoder(nn.Module):
     @torch.autocast("cuda", enabled=False)
     def forward(self, clip_levels: tuple[Tensor, ...], sam: Tensor | None) -> PixelFeatures:
         """CLIP's res2 .. res5 and SAM's (B, C', h, w) embedding; in float32 also under autocast."""
-        res2, res3, res4, res5 = (precise(level) for level in clip_levels)
+        res2, res3, res4, res5 = (full_precision(level) for level in clip_levels)
         maps = zip(self.projections, (res5, res4, res3), strict=True)
         levels = self.encoder([project(level) for project, level in maps])
         lateral = self.lateral(res2)
@@ -66,7 +66,9 @@ class PixelDecoder(nn.Module):
             levels[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False
         )
         mask_features = self.mask_features(self.smooth(lateral + top_down))
-        branch = None if sam is None or self.sam_branch is None else self.sam_branch(precise(sam))
+        branch = (
+            None if sam is None or self.sam_branch is None else self.sam_branch(full_precision(sam))
+        )
         return PixelFeatures(mask_features, levels, branch)
 
 

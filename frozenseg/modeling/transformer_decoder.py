@@ -7,17 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frozenseg.modeling.injectors import FeatureInjector, QueryInjector
-from frozenseg.modeling.layers import (
-    Attention,
-    FeedForward,
-    Mlp,
-    size_of,
-    tokens_of,
-    xavier_matrices_,
-)
-from frozenseg.modeling.mask_pooling import mask_pool
+from frozenseg.modeling.layers import Attention, FeedForward, Mlp, tokens_of, xavier_matrices_
 from frozenseg.modeling.pixel_decoder import PixelFeatures
 from frozenseg.modeling.position_encoding import sine_positions
+from frozenseg.ops.maps import size_of
+from frozenseg.ops.mask_pooling import mask_pool
 from frozenseg.structures import Prediction
 
 Classify = Callable[[Tensor], Tensor]  # (B, Q, D) embeddings to (B, Q, K + 1) logits

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from frozenseg.structures import PanopticMap
 from frozenseg.visualization.draw import draw_panoptic, draw_semantic, enlarged
-from frozenseg.visualization.frames import Box, differing_boxes, with_box
+from frozenseg.visualization.highlight_boxes import Box, differing_boxes, with_box
 from frozenseg.vocabulary.vocabulary import Vocabulary
 
 Shown = PanopticMap | Tensor  # a panoptic map, or (H, W) class ids

@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
 from frozenseg.structures import Instances, PanopticMap
-from frozenseg.visualization.frames import Box, with_box
-from frozenseg.visualization.labels import Font, Wish, draw_labels, font, place_labels
+from frozenseg.visualization.highlight_boxes import Box, with_box
+from frozenseg.visualization.labels import Font, LabelRequest, draw_labels, font, place_labels
 from frozenseg.visualization.palette import Color, class_color
 
 Pixels = NDArray[np.uint8]
@@ -161,7 +161,7 @@ def _draw(
     for box in frames:  # under the names, which stay readable
         picture = with_box(picture, box, (ids.shape[0], ids.shape[1]))
     wishes = (
-        Wish(ids == i, names[classes[i]], palette[i])
+        LabelRequest(ids == i, names[classes[i]], palette[i])
         for i in sorted(
             present, key=lambda i: areas[i]
         )  # the smaller, the fewer places to choose from

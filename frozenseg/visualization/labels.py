@@ -20,7 +20,7 @@ _COMFORT = 1.2  # at 1.41 a plate's corners, too, lie in its segment; a little l
 _SMALLER = 0.72  # of the wished-for font size, where only that fits
 
 
-class Wish(NamedTuple):
+class LabelRequest(NamedTuple):
     """A name that wants a place: the segment it belongs to and the segment's colour."""
 
     mask: Mask  # (H, W), at any resolution of the picture's aspect ratio
@@ -39,7 +39,7 @@ class Label:
 
 
 def place_labels(
-    wishes: Iterable[Wish], size: tuple[int, int], *, font_size: int
+    wishes: Iterable[LabelRequest], size: tuple[int, int], *, font_size: int
 ) -> tuple[Label, ...]:
     """Places names in a picture of ``size`` (height, width), pixels; earlier ones choose first.
 
@@ -95,7 +95,9 @@ def font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _place(wish: Wish, size: tuple[int, int], font_size: int, placed: list[Label]) -> Label | None:
+def _place(
+    wish: LabelRequest, size: tuple[int, int], font_size: int, placed: list[Label]
+) -> Label | None:
     mask, cell = _coarse(wish.mask, size)
     sizes = (font_size, round(_SMALLER * font_size))
     tries = [(points, text) for points in sizes for text in _layouts(wish.text)]

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frozenseg.inference.sam_masks import SamMasks
+from frozenseg.sam_masks.generator import SamMasks
 from frozenseg.structures import PanopticMap, Segment
 from frozenseg.visualization.draw import draw_panoptic, enlarged, side_by_side
 

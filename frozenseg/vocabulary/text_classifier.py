@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from frozenseg.files import written_whole
+from frozenseg.io.files import atomic_write
 from frozenseg.vocabulary.templates import VILD_TEMPLATES
 from frozenseg.vocabulary.vocabulary import Vocabulary
 
@@ -106,7 +106,7 @@ def build_text_classifier(
         logger.info("encoding %d words in %d sentences each", len(words), len(templates))
         embeddings = _embed(encode_text, words, templates, progress)
         if path is not None:
-            with written_whole(path) as part:
+            with atomic_write(path) as part:
                 save_file({"embeddings": embeddings.cpu().contiguous()}, part)
     return TextClassifier(embeddings, torch.tensor(class_ids, device=embeddings.device))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from frozenseg.builders.model import build_outline
 from frozenseg.config import load_config
-from frozenseg.modeling.build import build_outline
 
 FACTS = json.loads((Path(__file__).parents[1] / "golden" / "official_config_keys.json").read_text())
 FILES = [(project, name) for project in ("frozenseg", "fcclip") for name in FACTS[project]]

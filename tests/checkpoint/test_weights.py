@@ -6,7 +6,6 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from frozenseg.checkpoint.reading import read_weights
 from frozenseg.checkpoint.weights import (
     load_weights,
     official_state,
@@ -14,6 +13,7 @@ from frozenseg.checkpoint.weights import (
     tower_notes,
 )
 from frozenseg.errors import UserError
+from frozenseg.io.weight_files import read_weights
 from frozenseg.modeling.frozenseg import FrozenSeg
 
 THREE_LEVEL = {"MODEL__FROZEN_SEG__SAM_ATTENTION_LAYOUT": "three_level"}

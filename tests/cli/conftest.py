@@ -12,12 +12,12 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 import frozenseg
+from frozenseg.builders.model import build_model
 from frozenseg.cli.main import app
 from frozenseg.data.images import read_image
 from frozenseg.data.shapes import shapes_vocabulary
 from frozenseg.inference.panoptic import panoptic_map
 from frozenseg.inference.segmentation import Segmentation
-from frozenseg.modeling.build import build_model
 from frozenseg.structures import Instances, boxes_of
 from frozenseg.structures import Result as Outputs
 from frozenseg.vocabulary import Vocabulary, parse_vocabulary

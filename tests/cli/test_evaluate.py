@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from frozenseg.engine.evaluate import Report
+from frozenseg.evaluation.loop import Report
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def asked(monkeypatch) -> SimpleNamespace:
         seen.name, seen.folder, seen.options = name, folder, options
         return Report({"panoptic/PQ": 61.5, "panoptic/unseen/PQ": 30.25}, {})
 
-    monkeypatch.setattr("frozenseg.inference.build.build_segmenter", build_segmenter)
-    monkeypatch.setattr("frozenseg.engine.evaluation.evaluate_dataset", evaluate_dataset)
+    monkeypatch.setattr("frozenseg.builders.segmenter.build_segmenter", build_segmenter)
+    monkeypatch.setattr("frozenseg.builders.evaluation.evaluate_dataset", evaluate_dataset)
     return seen
 
 

@@ -13,8 +13,8 @@ from frozenseg.data.datasets import open_dataset
 from frozenseg.data.loading import Attempts, BadSample, without_bad
 from frozenseg.data.mapper import TrainingMapper
 from frozenseg.data.shapes import ShapesDataset
-from frozenseg.engine.loader import training_batches
 from frozenseg.errors import UserError
+from frozenseg.training.loader import training_batches
 
 COCO_TRAIN = "openvocab_coco_2017_train_panoptic_with_sem_seg"
 

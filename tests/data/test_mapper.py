@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from frozenseg.builders.training import build_mapper
 from frozenseg.config import ConfigError, load_config
 from frozenseg.data.mapper import TrainingMapper, target_of
-from frozenseg.engine.build import build_mapper
 from frozenseg.structures import PanopticMap, Sample, Segment
 
 

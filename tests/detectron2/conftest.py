@@ -12,8 +12,8 @@ from fvcore.common.config import CfgNode
 from safetensors.torch import save_file
 
 from frozenseg.config import load_config
-from frozenseg.modeling.clip_folder import build_clip
-from frozenseg.modeling.sam_folder import sam_from_config
+from frozenseg.towers.clip_folder import build_clip
+from frozenseg.towers.sam_folder import sam_from_config
 
 CLIP: dict[str, Any] = {
     "model_cfg": {

@@ -19,6 +19,7 @@ from detectron2.data import (
     build_detection_train_loader,
 )
 
+from frozenseg.builders.training import build_schedule
 from frozenseg.config import default_config, known_keys
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
 from frozenseg.detectron2 import (
@@ -30,7 +31,6 @@ from frozenseg.detectron2 import (
 )
 from frozenseg.detectron2.config import check_part_names
 from frozenseg.detectron2.datasets import sample_of
-from frozenseg.engine.build import build_schedule
 from frozenseg.errors import UserError
 from frozenseg.structures import Segment
 from tests.detectron2.conftest import Configure

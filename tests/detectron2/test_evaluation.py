@@ -11,10 +11,10 @@ pytest.importorskip("detectron2", reason="needs Detectron2")
 
 from frozenseg.data.catalog import dataset_vocabulary
 from frozenseg.data.shapes import ShapesDataset
-from frozenseg.detectron2 import JudgesAdapter, Trainer, build_evaluator, detectron2_config
+from frozenseg.detectron2 import EvaluatorsAdapter, Trainer, build_evaluator, detectron2_config
 from frozenseg.detectron2.datasets import records_of
 from frozenseg.detectron2.records import entry_of, result_of
-from frozenseg.engine.evaluate import Judge
+from frozenseg.evaluation.loop import EvaluatorSpec
 from frozenseg.structures import Instances, PanopticMap, Result, Sample, Segment, boxes_of
 from tests.detectron2.conftest import Configure
 
@@ -69,11 +69,11 @@ def test_scores_are_those_of_the_projects_own_evaluation(
     predict = model.segmenter.predictor(dataset_vocabulary("shapes_val"), *outputs)
     entries = [entry for batch in Trainer.build_test_loader(cfg, "shapes_val") for entry in batch]
     adapter = build_evaluator(cfg, "shapes_val")
-    for judge in adapter.judges:
-        evaluator = judge.make()
+    for spec in adapter.evaluator_specs:
+        evaluator = spec.make()
         for index, sample in enumerate(scenes):
             (result,) = predict([entries[index]["image"]], [(256, 256)])
-            judge.feed(evaluator, result, sample)
+            spec.feed(evaluator, result, sample)
         for name, value in evaluator.evaluate().items():
             task, measure = name.split("/", 1)
             assert results[task][measure] == pytest.approx(value, nan_ok=True)
@@ -137,17 +137,17 @@ class Pixels:
 
 
 @pytest.fixture
-def counting() -> JudgesAdapter:
-    judge = Judge("panoptic", Pixels, lambda judge, result, _: judge.process(result.panoptic))
-    return JudgesAdapter([judge])
+def counting() -> EvaluatorsAdapter:
+    spec = EvaluatorSpec("panoptic", Pixels, lambda spec, result, _: spec.process(result.panoptic))
+    return EvaluatorsAdapter([spec])
 
 
-def feed(adapter: JudgesAdapter) -> None:
+def feed(adapter: EvaluatorsAdapter) -> None:
     ids = PanopticMap(torch.zeros(2, 3, dtype=torch.int32), (Segment(1, 0, is_thing=True),))
     adapter.process([{"sample": None}], [entry_of(Result(panoptic=ids))])
 
 
-def test_numbers_come_by_task_and_a_reset_forgets(counting: JudgesAdapter) -> None:
+def test_numbers_come_by_task_and_a_reset_forgets(counting: EvaluatorsAdapter) -> None:
     feed(counting)
     feed(counting)
     assert counting.evaluate() == {"panoptic": {"things/pixels": 12.0}}
@@ -157,7 +157,7 @@ def test_numbers_come_by_task_and_a_reset_forgets(counting: JudgesAdapter) -> No
 
 
 def test_processes_are_added_up_in_the_main_one(
-    counting: JudgesAdapter, monkeypatch: pytest.MonkeyPatch
+    counting: EvaluatorsAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = {"panoptic": {"pixels": np.array([100.0])}}
     monkeypatch.setattr("detectron2.utils.comm.gather", lambda state: [state, other])

@@ -16,13 +16,13 @@ from detectron2.modeling import build_backbone, build_model
 from detectron2.structures import BitMasks, PolygonMasks
 from detectron2.structures import Instances as DetectronInstances
 
+from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.checkpoint.weights import official_state, save_weights
 from frozenseg.data.augmentation import resize_for_test
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
 from frozenseg.detectron2 import FrozenSeg, Trainer, detectron2_config
 from frozenseg.detectron2.records import instances_of
 from frozenseg.errors import UserError
-from frozenseg.inference.build import build_segmenter
 from frozenseg.structures import Sample, Target
 from frozenseg.vocabulary.text_classifier import build_text_classifier
 from tests.detectron2.conftest import Configure

@@ -18,19 +18,19 @@ pytest.importorskip("detectron2", reason="needs Detectron2")
 
 from detectron2.engine import HookBase
 
+from frozenseg.builders.model import build_model
+from frozenseg.builders.trainer import build_trainer
+from frozenseg.builders.training import build_adamw, build_schedule
 from frozenseg.checkpoint.weights import load_weights, save_weights
 from frozenseg.detectron2 import Trainer, detectron2_config, run
 from frozenseg.detectron2.datasets import records_of
 from frozenseg.detectron2.trainer import UnscalingScaler
-from frozenseg.engine.build import build_adamw, build_schedule
-from frozenseg.engine.checkpoint import CheckpointFolder
-from frozenseg.engine.faults import Diverged
-from frozenseg.engine.optimizer import ClippedAdamW, set_learning_rate
-from frozenseg.engine.run_folder import differences
-from frozenseg.engine.stop import REQUEUE_EXIT_CODE
-from frozenseg.engine.training import build_trainer
 from frozenseg.errors import UserError
-from frozenseg.modeling.build import build_model
+from frozenseg.runtime.run_folder import differences
+from frozenseg.runtime.signals import REQUEUE_EXIT_CODE
+from frozenseg.training.checkpoints import CheckpointFolder
+from frozenseg.training.divergence import Diverged
+from frozenseg.training.optimizer import ClippedAdamW, set_learning_rate
 from tests.detectron2.conftest import Configure
 
 pytestmark = pytest.mark.detectron2

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from frozenseg.builders.segmenter import build_segmenter
+from frozenseg.cli.native_run import RunOptions, run
 from frozenseg.config import load_config
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
-from frozenseg.engine.run import RunOptions, run
 from frozenseg.errors import UserError
-from frozenseg.inference.build import build_segmenter
 from frozenseg.inference.only_sam import ClipAlone, OnlySamPredictor
-from frozenseg.modeling.mask_pooling import mask_pool
+from frozenseg.ops.mask_pooling import mask_pool
 from frozenseg.vocabulary.text_classifier import TextClassifier
 
 CONFIG = "ablations/shapes/table4_1_only_sam.yaml"

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 import frozenseg
-from frozenseg.checkpoint.reference import build_reference, reference_vocabularies
+from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.config import load_config
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
-from frozenseg.inference.build import build_segmenter
 from frozenseg.inference.class_ensemble import ClassEnsemble
-from frozenseg.inference.mask_cache import KeptMasks
 from frozenseg.inference.mask_ensemble import MaskEnsemble, ensemble_masks, select_proposals
 from frozenseg.inference.postprocess import PROPOSALS, Postprocess
 from frozenseg.inference.predictor import SAM_PROPOSALS, Predictor
-from frozenseg.inference.sam_masks import SamMasks
 from frozenseg.inference.segmenter import Segmenter
+from frozenseg.sam_masks.cache import CachedMasks
+from frozenseg.sam_masks.generator import SamMasks
 from frozenseg.vocabulary.text_classifier import build_text_classifier
 from frozenseg.vocabulary.vocabulary import Vocabulary
+from tools.reference_checks.reference_model import build_reference, reference_vocabularies
 
 SEMANTIC = Postprocess(panoptic=False, instance=False)
 Golden = Callable[[str], dict[str, Tensor]]
@@ -180,7 +180,7 @@ def test_a_mask_that_clip_sees_nothing_of_takes_no_part(segmenter: Segmenter):
 def test_cached_masks_give_the_semantic_result_of_exact_ones(segmenter: Segmenter):
     """At least 99.99 % of pixels have the same class."""
     words, source = shapes_vocabulary("val"), segmenter.mask_ensemble.source
-    assert isinstance(source, KeptMasks)
+    assert isinstance(source, CachedMasks)
     generate, _ = source.build()
     exact = maps_of(segmenter, words, source=generate).argmax(dim=0)
     cached = maps_of(segmenter, words).argmax(dim=0)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from frozenseg.builders.segmenter import build_augmentation
 from frozenseg.config import ConfigError, default_config
-from frozenseg.inference.build import build_augmentation
 from frozenseg.inference.postprocess import Postprocess
 from frozenseg.inference.test_time_augmentation import Augmentation, AugmentedPredictor
 from frozenseg.structures import PanopticMap, Result

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from frozenseg.io.weight_files import describe_differences
 from frozenseg.losses import Criterion, HungarianMatcher
-from frozenseg.modeling.frozenseg import FrozenSeg, Output, describe_differences
+from frozenseg.modeling.frozenseg import FrozenSeg, Output
 from frozenseg.structures import Target
 from frozenseg.vocabulary.text_classifier import TextClassifier
 

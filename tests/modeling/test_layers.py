@@ -4,7 +4,7 @@ from torch import nn
 
 from frozenseg.modeling.injectors import FeatureInjector, QueryInjector
 from frozenseg.modeling.layers import Attention, FeedForward, Mlp, map_of, tokens_of
-from frozenseg.modeling.mask_pooling import mask_pool
+from frozenseg.ops.mask_pooling import mask_pool
 
 
 def pytorch_twin(attention: Attention, dim: int) -> nn.MultiheadAttention:

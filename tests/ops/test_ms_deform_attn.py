@@ -48,12 +48,14 @@ def random_case(
     device: str = "cpu",
 ) -> Case:
     """Points fall inside of the maps, across their borders and far outside."""
-    precise = torch.float64 if dtype == torch.float64 else torch.float32
+    work_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     shapes = torch.tensor(levels)
     cells = shapes.prod(1)
-    locations = torch.rand(batch, queries, heads, len(levels), points, 2, dtype=precise) * 1.8 - 0.4
-    weights = torch.randn(batch, queries, heads, len(levels), points, dtype=precise)
-    value = torch.randn(batch, int(cells.sum()), heads, channels, dtype=precise).to(dtype)
+    locations = (
+        torch.rand(batch, queries, heads, len(levels), points, 2, dtype=work_dtype) * 1.8 - 0.4
+    )
+    weights = torch.randn(batch, queries, heads, len(levels), points, dtype=work_dtype)
+    value = torch.randn(batch, int(cells.sum()), heads, channels, dtype=work_dtype).to(dtype)
     return Case(
         value.to(device).requires_grad_(),
         shapes.to(device),

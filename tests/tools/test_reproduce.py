@@ -17,9 +17,9 @@ from reproduction.measuring import spread  # noqa: E402
 from reproduction.paper import TABLE_3, TABLES, PaperTable, Row  # noqa: E402
 
 from frozenseg.config import load_config  # noqa: E402
-from frozenseg.engine.judges import build_judges  # noqa: E402
-from frozenseg.engine.run_folder import flat  # noqa: E402
 from frozenseg.errors import UserError  # noqa: E402
+from frozenseg.evaluation.evaluators import build_evaluators  # noqa: E402
+from frozenseg.runtime.run_folder import flat  # noqa: E402
 
 HEAD = ROOT / "frozenseg/weights/shapes/head.safetensors"
 EVERY_ROW = [(table, row) for table in TABLES.values() for row in table.rows]
@@ -36,8 +36,8 @@ def pairs(keys: dict[str, object]) -> list[str]:
 
 
 def measures(cfg) -> set[str]:
-    judges = build_judges(cfg, cfg.DATASETS.TEST[0])
-    return {name for judge in judges for name in judge.make().evaluate()}
+    evaluator_specs = build_evaluators(cfg, cfg.DATASETS.TEST[0])
+    return {name for spec in evaluator_specs for name in spec.make().evaluate()}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ import verify_reference  # noqa: E402
 from reference_checks.compare import Row, compare  # noqa: E402
 from reference_checks.model import Inspection  # noqa: E402
 
-from frozenseg.checkpoint.reference import (  # noqa: E402
+from frozenseg.builders.model import build_model  # noqa: E402
+from frozenseg.checkpoint.weights import official_state  # noqa: E402
+from tools.reference_checks.reference_model import (  # noqa: E402
     build_reference,
     checksum,
     drawn_weights,
@@ -27,8 +29,6 @@ from frozenseg.checkpoint.reference import (  # noqa: E402
     reference_config,
     reference_sam,
 )
-from frozenseg.checkpoint.weights import official_state  # noqa: E402
-from frozenseg.modeling.build import build_model  # noqa: E402
 
 app = typer.Typer()
 app.command()(verify_reference.main)

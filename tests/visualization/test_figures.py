@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frozenseg.analysis.clusters import cluster_maps, draw_clusters, k_means
 from frozenseg.structures import PanopticMap, Segment
 from frozenseg.visualization import draw_semantic, grid
 from frozenseg.visualization.bars import draw_bars
-from frozenseg.visualization.clusters import cluster_maps, draw_clusters, k_means
 from frozenseg.visualization.comparison import class_ids_of, comparison_row
-from frozenseg.visualization.frames import differing_boxes, with_box
+from frozenseg.visualization.highlight_boxes import differing_boxes, with_box
 from frozenseg.visualization.palette import class_color
 from frozenseg.vocabulary import parse_vocabulary
 

@@ -3,13 +3,13 @@
 import numpy as np
 from PIL import Image
 
-from frozenseg.visualization.labels import Label, Wish, draw_labels, place_labels
+from frozenseg.visualization.labels import Label, LabelRequest, draw_labels, place_labels
 
 RED = (200, 30, 30)
 
 
 def place(*wishes: tuple[np.ndarray, str], size: tuple[int, int], font_size: int = 20):
-    return place_labels([Wish(*wish, RED) for wish in wishes], size, font_size=font_size)
+    return place_labels([LabelRequest(*wish, RED) for wish in wishes], size, font_size=font_size)
 
 
 def middle(label: Label) -> tuple[int, int]:

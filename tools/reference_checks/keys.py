@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from reference_checks.compare import Row
 
-from frozenseg.checkpoint.reference import Case
-from frozenseg.checkpoint.towers import RANDOM, load_clip, load_sam
+from frozenseg.builders.model import build_model
 from frozenseg.checkpoint.weights import official_state
 from frozenseg.config import default_config
-from frozenseg.modeling.build import build_model
+from frozenseg.towers.loading import RANDOM, load_clip, load_sam
+from tools.reference_checks.reference_model import Case
 
 
 def check_keys(case: Case, arrays: dict[str, np.ndarray]) -> list[Row]:

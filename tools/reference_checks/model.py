@@ -14,19 +14,19 @@ from reference_checks.compare import Row, compare, split_stride, strided
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from frozenseg.checkpoint.reference import Case, build_reference, reference_vocabularies
+from frozenseg.builders.model import clip_keys
 from frozenseg.inference.class_ensemble import ClassEnsemble
 from frozenseg.inference.mask_ensemble import ensemble_masks, masks_on_cells, select_proposals
 from frozenseg.inference.postprocess import Postprocess
 from frozenseg.inference.predictor import Predictor
-from frozenseg.modeling.build import clip_keys
-from frozenseg.modeling.clip import ResNetClip
 from frozenseg.modeling.frozenseg import FrozenSeg, Output
-from frozenseg.modeling.layers import size_of
-from frozenseg.modeling.mask_pooling import binary_masks
+from frozenseg.ops.maps import size_of
+from frozenseg.ops.mask_pooling import binary_masks
 from frozenseg.structures import Instances, PanopticMap, Result
+from frozenseg.towers.clip import ResNetClip
 from frozenseg.vocabulary.templates import VILD_TEMPLATES
 from frozenseg.vocabulary.text_classifier import build_text_classifier
+from tools.reference_checks.reference_model import Case, build_reference, reference_vocabularies
 
 Arrays = Mapping[str, np.ndarray]
 Values = dict[str, Tensor]  # by recorded name, without the axis of images

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from reference_checks.compare import Row, compare, compare_numbers, split_stride, strided
 from torch import Tensor
 
-from frozenseg.checkpoint.reference import Case, drawn_weights
-from frozenseg.evaluation.panoptic import PanopticEvaluator
 from frozenseg.losses import Criterion, HungarianMatcher
 from frozenseg.losses.matcher import pack_targets
+from frozenseg.metrics.panoptic import PanopticEvaluator
 from frozenseg.modeling.deformable_encoder import DeformableAttention
-from frozenseg.modeling.tiny_vit import TinyVit
 from frozenseg.ops.ms_deform_attn import ms_deform_attn, reread_single_level
 from frozenseg.structures import PanopticMap, Prediction, Segment, Target
+from frozenseg.towers.tiny_vit import TinyVit
+from tools.reference_checks.reference_model import Case, drawn_weights
 
 Arrays = Mapping[str, np.ndarray]
 EXACT = 1e-10  # float64

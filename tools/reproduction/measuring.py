@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from frozenseg.engine.evaluation import evaluate_dataset
-from frozenseg.engine.run_folder import config_digest
-from frozenseg.inference.build import build_segmenter
+from frozenseg.builders.evaluation import evaluate_dataset
+from frozenseg.builders.segmenter import build_segmenter
+from frozenseg.runtime.run_folder import config_digest
 
 Metrics = dict[str, float]
 

@@ -9,8 +9,8 @@ from fvcore.common.config import CfgNode
 from reproduction.measuring import Metrics, markdown, measured
 from reproduction.paper import SAM_MASKS, PaperTable, Row
 
+from frozenseg.builders.evaluation import open_test_set
 from frozenseg.config import load_config
-from frozenseg.engine.evaluation import open_test_set
 from frozenseg.errors import UserError
 
 Measured = dict[str, dict[str, Metrics]]

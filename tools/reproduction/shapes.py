@@ -19,8 +19,9 @@ from reproduction.paper import (
     recall,
 )
 
+from frozenseg.cli.native_run import RunOptions, run
 from frozenseg.config import load_config
-from frozenseg.engine.run import FINAL_WEIGHTS, RunOptions, run
+from frozenseg.training.checkpoints import FINAL_WEIGHTS
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from frozenseg.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from frozenseg.analysis.attention import QueryView
     from frozenseg.inference.predictor import Predictor
-    from frozenseg.visualization.attention import QueryView
     from frozenseg.vocabulary import Vocabulary
 
 
@@ -84,8 +84,8 @@ def attention(
         views.append(_views(predictor, seen, _allowed(classes, word), objects, each.label()))
     titles = ["query", *(each.label() for each in models[::-1])]
 
+    from frozenseg.analysis.attention import draw_attention, draw_object
     from frozenseg.visualization import grid
-    from frozenseg.visualization.attention import draw_attention, draw_object
 
     rows = [
         [
@@ -126,7 +126,7 @@ def _views(
 ) -> "list[QueryView]":
     import torch
 
-    from frozenseg.visualization.attention import look_at_query
+    from frozenseg.analysis.attention import look_at_query
 
     among = torch.tensor(allowed, device=predictor.seen.device)
     return [

@@ -51,10 +51,10 @@ def clusters(
         raise UserError(f"{len(names)} --sam but {len(sam_weights)} --sam-weights: give one each")
     pictures = Choice(images or (), dataset, index or (), limit).open((), with_words=False)
 
-    from frozenseg.checkpoint.towers import load_sam
-    from frozenseg.inference.build import choose_device
+    from frozenseg.analysis.clusters import cluster_maps, draw_clusters
+    from frozenseg.runtime.devices import choose_device
+    from frozenseg.towers.loading import load_sam
     from frozenseg.visualization import enlarged, grid
-    from frozenseg.visualization.clusters import cluster_maps, draw_clusters
 
     columns = [[enlarged(image.permute(1, 2, 0).numpy()) for image in pictures.images]]
     for row, name in enumerate(names):

@@ -21,7 +21,7 @@ from frozenseg.cli.figure.sources import (
 from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
-    from frozenseg.engine.diagnosis import Scores
+    from frozenseg.analysis.diagnosis import Scores
 
 
 LEGEND = {
@@ -61,7 +61,7 @@ def diagnosis(
     name, _ = test_set(dataset)
     scores, num_images = _scores(chosen, name, limit)
 
-    from frozenseg.files import written_whole
+    from frozenseg.io.files import atomic_write
     from frozenseg.visualization.bars import draw_bars
 
     shown = {
@@ -80,7 +80,7 @@ def diagnosis(
         "scores": scores,
     }
     numbers = output.with_suffix(".json")
-    with written_whole(numbers) as part:
+    with atomic_write(numbers) as part:
         part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     console.print(scores_table(scores, title=subtitle))
     for line in verdicts(scores):
@@ -102,7 +102,7 @@ def scores_table(scores: "Scores", *, title: str) -> Table:
 
 def verdicts(scores: "Scores") -> list[str]:
     """For each of PQ and mIoU, a sentence of what fails more."""
-    from frozenseg.engine.diagnosis import AS_IT_IS, TRUE_CLASSES, TRUE_MASKS
+    from frozenseg.analysis.diagnosis import AS_IT_IS, TRUE_CLASSES, TRUE_MASKS
 
     lines = []
     for measure, value in scores[AS_IT_IS].items():
@@ -124,12 +124,12 @@ def short_name(measure: str) -> str:
 
 
 def _scores(model: Model, dataset: str, limit: int | None) -> "tuple[Scores, int]":
-    from frozenseg.data.build import build_known_vocabulary, build_test_vocabulary
-    from frozenseg.engine.build import build_preparation
-    from frozenseg.engine.diagnosis import Diagnosis
-    from frozenseg.engine.evaluation import FirstSamples, open_test_set
-    from frozenseg.engine.judges import evaluated_tasks, scoring_of
-    from frozenseg.engine.progress import ProgressBar
+    from frozenseg.analysis.diagnosis import Diagnosis
+    from frozenseg.builders.evaluation import FirstSamples, open_test_set
+    from frozenseg.builders.training import build_preparation
+    from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
+    from frozenseg.evaluation.evaluators import evaluated_tasks, scoring_of
+    from frozenseg.runtime.progress import ProgressBar
 
     cfg = model.config(dataset)
     tasks = [task for task in evaluated_tasks(cfg, dataset) if task != "instance"]

@@ -153,7 +153,7 @@ def baseline_of(
 
 def loaded(models: Sequence[Model], dataset: str | None) -> "Iterator[tuple[CfgNode, Segmenter]]":
     """One model after the other, so that only one is in memory; configurations are read first."""
-    from frozenseg.inference.build import build_segmenter
+    from frozenseg.builders.segmenter import build_segmenter
 
     for model, cfg in [(model, model.config(dataset)) for model in models]:
         with errors.status(f"loading {model.label()}"):
@@ -165,7 +165,7 @@ def loaded(models: Sequence[Model], dataset: str | None) -> "Iterator[tuple[CfgN
 
 def words_of(pictures: Pictures, cfg: "CfgNode") -> "Vocabulary":
     """The words that a model segments the pictures with."""
-    from frozenseg.data.build import build_test_vocabulary
+    from frozenseg.builders.vocabularies import build_test_vocabulary
 
     if pictures.words is not None:
         return pictures.words
@@ -175,7 +175,7 @@ def words_of(pictures: Pictures, cfg: "CfgNode") -> "Vocabulary":
 
 def known_words(pictures: Pictures, cfg: "CfgNode") -> "Vocabulary":
     """Those that count as seen."""
-    from frozenseg.data.build import build_known_vocabulary, build_training_vocabulary
+    from frozenseg.builders.vocabularies import build_known_vocabulary, build_training_vocabulary
 
     if pictures.dataset is None:
         return build_training_vocabulary(cfg)
@@ -208,9 +208,9 @@ def expect_png(path: Path) -> None:
 
 def write_figure(picture: "Image", path: Path, names: Sequence[str] = ()) -> None:
     """Writes a picture and says so, with what its rows show."""
-    from frozenseg.files import written_whole
+    from frozenseg.io.files import atomic_write
 
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         picture.save(part, format="PNG")
     for row, name in enumerate(names, start=1):
         console.print(f"row {row}: {name}", highlight=False, markup=False, soft_wrap=True)

@@ -60,13 +60,13 @@ def ms_deform_attn(
         ValueError: if the shapes do not belong together.
     """
     _check_shapes(value, spatial_shapes, level_start, sampling_locations, attention_weights)
-    precise = torch.float64 if value.dtype == torch.float64 else torch.float32
+    work_dtype = torch.float64 if value.dtype == torch.float64 else torch.float32
     return torch.ops.frozenseg.ms_deform_attn(
         value,
         spatial_shapes,
         level_start,
-        sampling_locations.to(precise),
-        attention_weights.to(precise),
+        sampling_locations.to(work_dtype),
+        attention_weights.to(work_dtype),
     )
 
 

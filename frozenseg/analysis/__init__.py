@@ -1,0 +1,1 @@
+"""Tools that explain a model: diagnosis, speed, attention, clusters, parameter summary."""

@@ -1,0 +1,215 @@
+"""How large and how fast a model is (Table 6): parameters, multiply-adds, times, memory."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from statistics import mean, median
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from frozenseg.analysis.parameter_summary import Size as PartSize
+from frozenseg.analysis.parameter_summary import summarize
+from frozenseg.builders.model import build_model, build_outline
+from frozenseg.builders.segmenter import build_mask_generator, build_segmenter
+from frozenseg.builders.vocabularies import build_test_vocabulary
+from frozenseg.errors import UserError
+from frozenseg.inference.predictor import Predictor, Size
+from frozenseg.runtime.progress import peak_memory_gib
+from frozenseg.vocabulary.text_classifier import TextClassifier
+
+SAMPLE_WORK = 5  # multiply-adds of one bilinear sample and its weight, for each channel
+STAGES = {  # parts of the model by what is measured there
+    "CLIP image encoder": "clip",
+    "SAM image encoder": "sam",
+    "pixel decoder": "pixel_decoder",
+    "transformer decoder": "transformer_decoder",
+}
+SAM_MASKS = "SAM's masks (eq. 4)"
+ENSEMBLE = "class ensemble (eq. 3)"
+POSTPROCESSING = "post-processing"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a model took for images, one at a time, from pixels to results.
+
+    ``stages`` are medians in milliseconds, each waited for by itself; ``images_per_second`` is of
+    whole passes that nobody interrupts. The memory is the device's, or the process's on a CPU.
+    """
+
+    images_per_second: float
+    stages: dict[str, float]
+    peak_memory_gib: float
+
+
+def count_parameters(cfg: CfgNode) -> list[PartSize]:
+    """Trained and frozen parameters of each part; nothing is downloaded for it."""
+    return summarize(build_outline(cfg))
+
+
+def count_multiply_adds(cfg: CfgNode, image_size: Size, num_rows: int) -> dict[str, int]:
+    """Of matrix products, convolutions and attention, part by part, for one image.
+
+    Nothing is computed: the shapes alone say it. Norms, activations and sums are not counted.
+
+    Args:
+        num_rows: of the text classifier, one for each synonym.
+    """
+    model = build_outline(cfg).eval().requires_grad_(False)
+    classifier = random_classifier(num_rows, num_rows, model.clip.embed_dim).to("meta")
+    classifier.__dict__["num_classes"] = num_rows  # which shapes alone do not say
+    image = torch.empty(3, *image_size, device="meta")
+    counter = FlopCounterMode(
+        display=False, custom_mapping={torch.ops.frozenseg.ms_deform_attn: _sampling_work}
+    )
+    with counter:
+        output = model([image], classifier)
+        model.classify_regions(output.dense, output.predictions[-1].mask_logits, classifier)
+    counts = counter.get_flop_counts()
+    parts = {
+        title: sum(counts.get(f"FrozenSeg.{name}", {}).values()) // 2
+        for title, name in STAGES.items()
+    }
+    total = counter.get_total_flops() // 2
+    return {"all": total, **parts, "the rest": total - sum(parts.values())}
+
+
+def _sampling_work(
+    value: Any, spatial_shapes: Any, level_start: Any, locations: Any, *_: Any, **__: Any
+) -> int:
+    """Floating-point operations of deformable attention, from the shapes of its arguments."""
+    batch, queries, heads, levels, points, _two = locations
+    return 2 * SAMPLE_WORK * batch * queries * heads * levels * points * value[-1]
+
+
+def random_classifier(num_classes: int, num_rows: int, embed_dim: int) -> TextClassifier:
+    """Rows for words that nobody chose: speed does not depend on what they are."""
+    class_ids = torch.arange(num_rows) % num_classes
+    return TextClassifier(F.normalize(torch.randn(num_rows, embed_dim), dim=-1), class_ids)
+
+
+def build_predictor(cfg: CfgNode, *, random: bool = False) -> tuple[Predictor, int]:
+    """The configured model with the words of its test set, and how many words there are.
+
+    Masks of SAM, where they are used, are made every time.
+
+    Args:
+        random: take fresh weights, and rows at random for the words.
+
+    Raises:
+        UserError: the model is not one of single passes.
+    """
+    words = build_test_vocabulary(cfg, cfg.DATASETS.TEST[0])
+    num_rows = sum(map(len, words.synonyms))
+    segmenter = build_segmenter(cfg, model=build_model(cfg) if random else None)
+    embed_dim = segmenter.model.clip.embed_dim
+    rows = random_classifier(len(words), num_rows, embed_dim) if random else None
+    predictor = segmenter.predictor(words, classifier=rows)
+    if not isinstance(predictor, Predictor):
+        raise UserError("only a trained model of single passes is measured: turn TEST.AUG off")
+    if predictor.mask_ensemble is not None:
+        source, _ = build_mask_generator(cfg)
+        predictor.mask_ensemble = predictor.mask_ensemble._replace(source=source)
+    return predictor, num_rows
+
+
+def measure_speed(
+    predictor: Predictor,
+    images: Sequence[Tensor],
+    output_sizes: Sequence[Size],
+    *,
+    originals: Sequence[Tensor] | None = None,
+    repeats: int = 1,
+    warm_up: int = 1,
+) -> Speed:
+    """Times a model over images; the first ``warm_up`` are shown once beforehand."""
+    device = predictor.seen.device
+    pictures = images if originals is None else originals
+    shown = list(zip(images, output_sizes, pictures, strict=True))
+    for image, size, original in shown[:warm_up]:
+        predictor([image], [size], [original])
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = [
+        _seconds(lambda each=each: predictor([each[0]], [each[1]], [each[2]]), device)
+        for _ in range(repeats)
+        for each in shown
+    ]
+    memory = peak_memory_gib(device)
+    clock = StageClock(device)
+    for each in shown:
+        _measure_stages(predictor, *each, clock)
+    return Speed(1 / mean(seconds), clock.medians(), memory)
+
+
+class StageClock:
+    """Collects how long stages take; each begins and ends with an idle device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = _now(self.device)
+        yield
+        self._seconds[name].append(_now(self.device) - began)
+
+    @contextmanager
+    def hooked(self, name: str, module: nn.Module) -> Iterator[None]:
+        """Times every forward pass of a module as a stage."""
+        began: list[float] = []
+        before = module.register_forward_pre_hook(lambda *_: began.append(_now(self.device)))
+        after = module.register_forward_hook(
+            lambda *_: self._seconds[name].append(_now(self.device) - began.pop())
+        )
+        try:
+            yield
+        finally:
+            before.remove()
+            after.remove()
+
+    def medians(self) -> dict[str, float]:
+        """In milliseconds."""
+        return {name: 1000 * median(values) for name, values in self._seconds.items()}
+
+
+@torch.inference_mode()
+def _measure_stages(
+    predictor: Predictor, image: Tensor, output_size: Size, original: Tensor, clock: StageClock
+) -> None:
+    """What ``Predictor`` does for one image, stage by stage."""
+    masks = None
+    if predictor.mask_ensemble is not None:
+        with clock.stage(SAM_MASKS):
+            masks = predictor.sam_masks([original])
+    with ExitStack() as hooks:
+        for title, name in STAGES.items():
+            module = getattr(predictor.model, name)
+            if module is not None:
+                hooks.enter_context(clock.hooked(title, module))
+        output = predictor.model([image], predictor.classifier)
+    with clock.stage(ENSEMBLE):
+        class_probs = predictor.class_probs(output)
+    with clock.stage(POSTPROCESSING):
+        predictor.result(output, class_probs, 0, output_size, None if masks is None else masks[0])
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    began = _now(device)
+    call()
+    return _now(device) - began
+
+
+def _now(device: torch.device) -> float:
+    """Once the device has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,4 @@
+"""Turns a configuration into objects.
+
+Nothing outside this folder and ``cli/`` reads configuration keys.
+"""

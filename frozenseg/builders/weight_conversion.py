@@ -1,0 +1,87 @@
+"""From one layout of trained weights to the other, each checked against the configuration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor
+
+from frozenseg.builders.model import build_model, build_outline, clip_keys, uses_sam
+from frozenseg.checkpoint.weights import (
+    load_state,
+    load_weights,
+    official_state,
+    split_state,
+    write_trained,
+)
+from frozenseg.io.files import atomic_write
+from frozenseg.io.weight_files import describe_differences, read_weights
+from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.towers.frozen import fingerprint_of
+
+
+def to_own_layout(source: Path, output: Path, cfg: CfgNode) -> None:
+    """Writes the trained weights of an official (or our own) file as safetensors, without towers.
+
+    No tower is needed for it. If the file holds whole towers, their fingerprints are noted beside
+    the weights, so that other towers are noticed later.
+
+    Raises:
+        UserError: the file cannot be read, or is not of this configuration.
+    """
+    weights = read_weights(source)
+    model = build_outline(cfg)
+    load_state(model, weights, source=str(source), towers="skip")
+    trained, towers = split_state(weights.tensors, source=str(source))
+    write_trained(trained, output, notes={**_names(cfg), **_fingerprints(model, towers)})
+
+
+def to_official_layout(
+    source: Path, output: Path, cfg: CfgNode, *, with_towers: bool = True
+) -> None:
+    """Writes trained weights under official names, as a ``.pth`` that the official code reads.
+
+    Args:
+        with_towers: also those of the frozen towers, without which the official code looks for them
+            elsewhere.
+
+    Raises:
+        UserError: the file cannot be read, is not of this configuration, or holds what the official
+            code has no place for.
+    """
+    model = build_model(cfg) if with_towers else _with_trained_parts(cfg)
+    load_weights(model, source, towers="compare" if with_towers else "skip")
+    state = official_state(
+        model,
+        num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+        no_object_weight=cfg.MODEL.MASK_FORMER.NO_OBJECT_WEIGHT,
+        with_towers=with_towers,
+    )
+    with atomic_write(output) as part:
+        torch.save({"model": {name: value.contiguous() for name, value in state.items()}}, part)
+
+
+def _with_trained_parts(cfg: CfgNode) -> FrozenSeg:
+    """The outline with room for the trained weights."""
+    model = build_outline(cfg)
+    for name, part in model.named_children():
+        if name not in ("clip", "sam"):
+            part.to_empty(device="cpu")
+    model.logit_scale = torch.nn.Parameter(torch.empty(()))
+    return model
+
+
+def _names(cfg: CfgNode) -> dict[str, str]:
+    keys = clip_keys(cfg)
+    names = {"clip_name": f"{keys.CLIP_MODEL_NAME}/{keys.CLIP_PRETRAINED_WEIGHTS}"}
+    return names | ({"sam_name": cfg.MODEL.SAM_NAME} if uses_sam(cfg) else {})
+
+
+def _fingerprints(model: FrozenSeg, towers: Mapping[str, Mapping[str, Tensor]]) -> dict[str, str]:
+    whole = {
+        key: state
+        for key, state in towers.items()
+        if not describe_differences(getattr(model, key).model.state_dict(), state)
+    }
+    return {key: fingerprint_of(state) for key, state in whole.items()}

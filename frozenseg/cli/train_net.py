@@ -1,0 +1,142 @@
+"""The command line of ``train_net.py``: Detectron2's flags, either engine."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from fvcore.common.config import CfgNode
+
+from frozenseg.config import load_config
+from frozenseg.errors import UserError
+from frozenseg.runtime.launch import Group, launch
+from frozenseg.runtime.signals import INTERRUPTED, INTERRUPTED_EXIT_CODE, REQUEUE_EXIT_CODE
+
+USER_ERROR_EXIT_CODE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit status. A user's mistake is one sentence and status 2."""
+    options = build_parser().parse_args(arguments)
+    try:
+        cfg = _load(options)
+        if options.dump_config:
+            sys.stdout.write(cfg.dump())
+            return 0
+        engine = choose_engine(options.engine)
+        group = Group(
+            num_gpus=options.num_gpus,
+            num_machines=options.num_machines,
+            machine_rank=options.machine_rank,
+            dist_url=options.dist_url,
+        )
+        return launch(_run, (engine, cfg, options), group=group, device=_device_kind(cfg))
+    except UserError as error:
+        return _say(error)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{INTERRUPTED}\n")
+        return INTERRUPTED_EXIT_CODE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Trains or evaluates a model from its configuration.",
+        epilog=f"Exit status {REQUEUE_EXIT_CODE}: the run was asked to stop (SIGTERM, SIGUSR1, "
+        "Ctrl-C) and has saved itself; the same command with --resume goes on.",
+    )
+    add = parser.add_argument
+    add("--config-file", metavar="FILE", help="YAML; default: the paper's method")
+    add(
+        "--engine",
+        choices=("auto", "detectron2", "native"),
+        default="auto",
+        help="auto: Detectron2 where it is installed (default)",
+    )
+    add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS, or the last checkpoint")
+    add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    add(
+        "--skip-bad",
+        action="store_true",
+        help="native engine: leave out images with a missing or damaged file, and list them",
+    )
+    add("--output", metavar="DIR", help="the same as OUTPUT_DIR DIR at the end")
+    add(
+        "--accumulate",
+        type=int,
+        default=1,
+        metavar="N",
+        help="native engine: see each batch in N parts, for fewer GPUs than the recipe has",
+    )
+    add("--num-gpus", type=int, default=1, metavar="N", help="processes per machine (default 1)")
+    add("--num-machines", type=int, default=1, metavar="N")
+    add("--machine-rank", type=int, default=0, metavar="N", help="which machine this is, from 0")
+    add("--dist-url", default="auto", metavar="URL", help="tcp://FIRST_MACHINE:PORT")
+    add("--wandb", metavar="PROJECT", help="native engine: metrics also to Weights & Biases")
+    add("--dump-config", action="store_true", help="print the complete configuration and stop")
+    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys to change")
+    return parser
+
+
+def choose_engine(wanted: str) -> str:
+    """``auto`` is Detectron2 if it can be imported, else the native engine."""
+    if wanted != "auto":
+        return wanted
+    return "native" if find_spec("detectron2") is None else "detectron2"
+
+
+def _load(options: argparse.Namespace) -> CfgNode:
+    output = [] if options.output is None else ["OUTPUT_DIR", options.output]
+    late = next((opt for opt in options.opts if opt.startswith("--")), None)
+    if late is not None:
+        raise UserError(f"{late} comes after KEY VALUE pairs: write all options before them")
+    path = None if options.config_file is None else Path(options.config_file)
+    return load_config(path, [*options.opts, *output])
+
+
+def _run(engine: str, cfg: CfgNode, options: argparse.Namespace) -> int:
+    """In each process of the run."""
+    try:
+        if engine == "detectron2":
+            return _run_detectron2(cfg, options)
+        return _run_natively(cfg, options)
+    except UserError as error:
+        return _say(error)
+
+
+def _run_natively(cfg: CfgNode, options: argparse.Namespace) -> int:
+    from frozenseg.cli.native_run import RunOptions, run
+
+    return run(
+        cfg,
+        RunOptions(
+            resume=options.resume,
+            eval_only=options.eval_only,
+            accumulate=options.accumulate,
+            wandb_project=options.wandb,
+            skip_bad=options.skip_bad,
+        ),
+    )
+
+
+def _run_detectron2(cfg: CfgNode, options: argparse.Namespace) -> int:
+    if options.accumulate != 1 or options.wandb is not None or options.skip_bad:
+        raise UserError(
+            "--accumulate, --wandb and --skip-bad belong to the native engine: leave them out, or "
+            "pass --engine native"
+        )
+    from frozenseg.detectron2.run import run
+
+    return run(cfg, resume=options.resume, eval_only=options.eval_only)
+
+
+def _device_kind(cfg: CfgNode) -> str:
+    """``cpu`` or ``cuda``: what decides how processes exchange."""
+    from frozenseg.runtime.devices import choose_device
+
+    return choose_device(cfg.MODEL.DEVICE).type
+
+
+def _say(error: UserError) -> int:
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    return USER_ERROR_EXIT_CODE

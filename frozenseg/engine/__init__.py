@@ -1,1 +1,0 @@
-"""Running the method without Detectron2: training, evaluation, checkpoints, several processes."""

@@ -1,0 +1,1 @@
+"""Reading and writing files: weight files, downloads, atomic writes."""

@@ -1,0 +1,1 @@
+"""Processes, signals, devices, progress and run folders."""

@@ -1,0 +1,1 @@
+"""SAM's zero-shot masks: generation, cache, and generation for whole data sets."""

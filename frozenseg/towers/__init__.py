@@ -1,0 +1,1 @@
+"""The frozen CLIP and SAM encoders ("towers") and loading them by name."""

@@ -1,0 +1,229 @@
+"""Frozen towers by name, file or folder: CLIP as open_clip knows it, SAM as its publishers do."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
+from timm.models.convnext import ConvNeXt
+from torch import Tensor, nn
+
+from frozenseg.errors import UserError
+from frozenseg.io.downloads import Published, is_offline, obtain
+from frozenseg.io.files import cache_folder
+from frozenseg.io.weight_files import describe_differences, read_weights
+from frozenseg.towers import clip_folder, sam_folder
+from frozenseg.towers.clip import ClipTower, ConvNeXtClip, ResNetClip, Tokenize
+from frozenseg.towers.sam import SamTower
+from frozenseg.towers.tiny_vit import build_sam_vit_t
+
+SHAPES = Path(__file__).resolve().parent.parent / "weights" / "shapes"
+RANDOM = "random"  # instead of weights: a tower as it is built, for sizes and speed
+
+HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+META = "https://dl.fbaipublicfiles.com/segment_anything/"
+MOBILE_SAM = (
+    "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/"
+    "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt"
+)
+
+# The six digits in Meta's file names begin their MD5; these are SHA-256.
+SAM_FILES = {
+    "vit_t": Published(
+        MOBILE_SAM,
+        "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+    ),
+    "vit_b": Published(
+        f"{META}sam_vit_b_01ec64.pth",
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    ),
+    "vit_l": Published(
+        f"{META}sam_vit_l_0b3195.pth",
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    ),
+    "vit_h": Published(
+        f"{META}sam_vit_h_4b8939.pth",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    ),
+}
+SAM_BUILDERS: dict[str, Callable[[], Sam]] = {
+    "vit_t": build_sam_vit_t,
+    **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")},
+}
+# the classifier of TinyViT's pre-training, which MobileSAM's file still holds
+UNUSED = ("image_encoder.norm_head.", "image_encoder.head.")
+
+
+def load_clip(name: str, pretrained: str) -> ClipTower:
+    """A CLIP tower with its weights.
+
+    Args:
+        name: a ConvNeXt or ResNet CLIP of open_clip (``convnext_large_d_320``, ``RN50x64``);
+            ``shapes``, the miniature that ships with the package; or a folder such as its.
+        pretrained: open_clip's tag of published weights, a local file, or ``random``. A folder has
+            its own, unless ``random`` is asked for.
+
+    Raises:
+        UserError: an unknown name or tag, a tower of another kind, a file that is not there or
+            does not fit.
+    """
+    folder = SHAPES / "clip" if name == "shapes" else Path(name).expanduser()
+    if name == "shapes" or folder.is_dir():
+        model, tokenize = clip_folder.load_clip_folder(folder, with_weights=pretrained != RANDOM)
+        return clip_tower(model, tokenize=tokenize, name=name)
+    config = _open_clip_config(name)
+    path = None if pretrained == RANDOM else _clip_file(name, pretrained)
+    model = open_clip.CLIP(**config)
+    if path:
+        _load(model, path, owner=f"CLIP_MODEL_NAME {name}")
+    return clip_tower(model, tokenize=open_clip.get_tokenizer(name), name=f"{name}/{pretrained}")
+
+
+def clip_tower(model: nn.Module, *, tokenize: Tokenize, name: str) -> ClipTower:
+    """The tower class that knows this open_clip model's image encoder.
+
+    Raises:
+        UserError: it is neither a ConvNeXt nor a ResNet.
+    """
+    visual = model.visual
+    if isinstance(visual, ModifiedResNet):
+        kind = ResNetClip
+    elif isinstance(getattr(visual, "trunk", None), ConvNeXt):
+        kind = ConvNeXtClip
+    else:
+        raise UserError(
+            f"CLIP_MODEL_NAME {name} has a {type(visual).__name__} image encoder: choose a "
+            "ConvNeXt or ResNet CLIP, whose maps have strides 4 to 32"
+        )
+    tower = kind(model, tokenize=tokenize)
+    tower.name = name
+    return tower
+
+
+def load_sam(name: str, weights: str = "") -> SamTower:
+    """A SAM tower with its weights.
+
+    Args:
+        name: ``vit_t`` (MobileSAM), ``vit_b``, ``vit_l`` or ``vit_h``; ``shapes``, the miniature
+            that ships with the package; or a folder such as its.
+        weights: a local file, or ``random``; empty takes the published file, from the cache folder
+            if it is there.
+
+    Raises:
+        UserError: an unknown name, a download that fails or has a wrong hash, a file that does not
+            fit.
+    """
+    folder = SHAPES if name == "shapes" else Path(name).expanduser()
+    if name == "shapes" or folder.is_dir():
+        model = sam_folder.load_sam_folder(folder, with_weights=weights != RANDOM)
+        return _sam_tower(model, name)
+    if name not in SAM_BUILDERS:
+        choices = ", ".join([*SAM_BUILDERS, "shapes"])
+        raise UserError(
+            f"no SAM named '{name}': set MODEL.SAM_NAME to one of {choices}, or to a folder"
+        )
+    path = None if weights == RANDOM else Path(weights) if weights else _published_sam(name)
+    model = SAM_BUILDERS[name]()
+    if path:
+        _load(model, path, owner=f"MODEL.SAM_NAME '{name}'")
+    return _sam_tower(model, f"{name}/{RANDOM}" if weights == RANDOM else name)
+
+
+def _sam_tower(model: Sam, name: str) -> SamTower:
+    tower = SamTower(model)
+    tower.name = name
+    return tower
+
+
+def _published_sam(name: str) -> Path:
+    return obtain(SAM_FILES[name], cache_folder() / "sam", setting="MODEL.SAM_WEIGHTS")
+
+
+def _open_clip_config(name: str) -> dict[str, Any]:
+    config = open_clip.get_model_config(name)
+    if config is None:
+        near = difflib.get_close_matches(name, open_clip.list_models(), n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UserError(
+            f"no CLIP named '{name}': {hint}Give an open_clip name, 'shapes' or a folder"
+        )
+    # OpenAI's weights and their relatives were trained with a cheaper GELU that open_clip's plain
+    # names leave out
+    tags = list_pretrained_tags_by_model(name)
+    if any(get_pretrained_cfg(name, tag).get("quick_gelu") for tag in tags):
+        config["quick_gelu"] = True
+    if config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]:
+        raise UserError(f"CLIP_MODEL_NAME {name} has a text encoder that this model does not offer")
+    return config
+
+
+def _clip_file(name: str, pretrained: str) -> Path:
+    """The weights that a tag or a path names."""
+    published = get_pretrained_cfg(name, pretrained) if pretrained else {}
+    if not published:
+        path = Path(pretrained).expanduser()
+        if pretrained and (path.is_file() or path.suffix or len(path.parts) > 1):
+            return path
+        tags = ", ".join(list_pretrained_tags_by_model(name))
+        raise UserError(
+            f"CLIP_PRETRAINED_WEIGHTS '{pretrained}' is neither a tag of {name} ({tags}) nor a file"
+        )
+    own = cache_folder() / "clip" / f"{name}-{pretrained}.safetensors"
+    return own if own.is_file() else _from_hub(published["hf_hub"].rstrip("/"), own)
+
+
+def _from_hub(repository: str, own: Path) -> Path:
+    """From the hub client's cache, else through it; it resumes and checks what it fetches."""
+    problem: Exception = FileNotFoundError(repository)
+    for local_only in (True, False):
+        for file_name in HUB_FILES:
+            try:
+                return Path(hf_hub_download(repository, file_name, local_files_only=local_only))
+            except LocalEntryNotFoundError as error:
+                problem = error
+                if not local_only:
+                    break  # no network: the next name would only wait as long again
+            except EntryNotFoundError as error:  # the repository has the other file
+                problem = error
+            except OSError as error:  # whatever else the hub answers
+                problem = error
+                break
+        if is_offline():
+            break
+    reason = "downloads are switched off" if is_offline() else str(problem).splitlines()[0]
+    raise UserError(
+        f"cannot get {HUB_FILES[0]} of {repository} ({reason}): download "
+        f"https://huggingface.co/{repository}/resolve/main/{HUB_FILES[0]} where there is a "
+        f"network and put it at {own}, or set CLIP_PRETRAINED_WEIGHTS to where it is"
+    ) from problem
+
+
+def _load(model: nn.Module, path: Path, *, owner: str) -> None:
+    tensors = read_weights(path).tensors
+    state = {name: value for name, value in tensors.items() if not name.startswith(UNUSED)}
+    differences = describe_differences(model.state_dict(), state, limit=3)
+    if differences:
+        likely = _sam_variant(state)
+        hint = (
+            f"it looks like '{likely}', set it so"
+            if likely
+            else "choose the file that belongs to it"
+        )
+        raise UserError(f"{path} does not fit {owner} ({differences}): {hint}")
+    model.load_state_dict(state)
+
+
+def _sam_variant(state: dict[str, Tensor]) -> str | None:
+    """Which SAM these weights are of, by the width of their position embedding."""
+    if "image_encoder.patch_embed.seq.0.c.weight" in state:
+        return "vit_t"
+    positions = state.get("image_encoder.pos_embed")
+    widths = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+    return None if positions is None else widths.get(positions.shape[-1])

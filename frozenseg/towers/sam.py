@@ -1,0 +1,35 @@
+"""The SAM tower: *where* things are."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from frozenseg.towers.frozen import FrozenTower
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+class SamTower(FrozenTower):
+    """SAM's image encoder; the whole of SAM stays at hand for mask proposals.
+
+    Args:
+        model: a ``segment_anything.modeling.Sam``.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model, pixel_mean=PIXEL_MEAN, pixel_std=PIXEL_STD)
+        self.image_size: int = self.model.image_encoder.img_size
+        self.out_channels: int = self.model.prompt_encoder.embed_dim
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """The (B, C, h, w) embedding of a normalised, padded batch.
+
+        The batch is stretched to SAM's square as the published model does: the aspect ratio is not
+        kept, so that SAM's map and CLIP's maps cover the same view.
+        """
+        square = (self.image_size, self.image_size)
+        if images.shape[-2:] != square:
+            images = F.interpolate(images, size=square, mode="bilinear", align_corners=False)
+        return self.model.image_encoder(images)

@@ -1,0 +1,1 @@
+"""The native training loop: step, optimizer, schedule, sampling, checkpoints."""

@@ -1,0 +1,120 @@
+"""One update of the trained weights: forward, backward, average over processes, clip, apply."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from frozenseg.losses import Criterion
+from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.runtime.distributed import average_gradients
+from frozenseg.structures import Target
+from frozenseg.training.divergence import (
+    MAX_LOSS,
+    Diverged,
+    confirm_update,
+    explain_error,
+    explain_losses,
+)
+from frozenseg.training.optimizer import ClippedAdamW
+from frozenseg.vocabulary.text_classifier import TextClassifier
+
+Losses = dict[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """Training images with what they hold."""
+
+    images: list[Tensor]  # (3, H, W) uint8 RGB
+    targets: list[Target]
+    names: list[str]  # for reports
+    visits: int  # of the sampler: more than images where bad ones were left out
+
+    def to(self, device: torch.device) -> "Batch":
+        images = [image.to(device, non_blocking=True) for image in self.images]
+        targets = [
+            Target(*(part.to(device, non_blocking=True) for part in target))
+            for target in self.targets
+        ]
+        return self._replace(images=images, targets=targets)
+
+
+class TrainStep:
+    """Makes one update from the batches that this process sees of it.
+
+    Args:
+        model: called with images and the classifier; its ``predictions`` go to the criterion.
+        autocast: the type of mixed precision, or ``None``; float16 scales its loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: FrozenSeg,
+        classifier: TextClassifier,
+        criterion: Criterion,
+        optimizer: ClippedAdamW,
+        device: torch.device,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.model, self.classifier, self.criterion = model, classifier, criterion
+        self.optimizer, self.device, self.autocast = optimizer, device, autocast
+        self.scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
+        self._names: list[str] = []  # of the images that the last update saw
+
+    def __call__(self, batches: Sequence[Batch]) -> Losses:
+        """The mean losses of the batches, after whose mean gradient the weights were updated.
+
+        Raises:
+            Diverged: a loss is not finite, or the gradient of the update before was not. No weight
+                has changed since the last sound update; the message names losses or layers, and
+                images.
+        """
+        parts = []
+        mean_targets = sum(_count_targets(batch) for batch in batches) / len(batches)
+        for turn, batch in enumerate(batches):
+            losses, total = self._forward(batch, mean_targets)
+            if turn == 0:
+                # the matcher has just made the host wait, so that this look costs nothing
+                self.confirm()
+                self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(total / len(batches)).backward()
+            parts.append({name: loss.detach() for name, loss in losses.items()})
+            parts[-1]["total_loss"] = total.detach()
+        self._names = [name for batch in batches for name in batch.names]
+        self._update()
+        return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+    def confirm(self) -> None:
+        """Makes sure that the last update had a finite gradient and was therefore applied.
+
+        Raises:
+            Diverged: it had not; the weights are those before it.
+        """
+        confirm_update(self.model, self.optimizer, self.scaler, self._names)
+
+    def _forward(self, batch: Batch, num_targets: float) -> tuple[Losses, Tensor]:
+        moved = batch.to(self.device)
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            predictions = self.model(moved.images, self.classifier).predictions
+        try:
+            losses = self.criterion(predictions, moved.targets, num_targets=num_targets)
+        except FloatingPointError as error:
+            raise Diverged(explain_error(error, batch.names)) from error
+        total = torch.stack(list(losses.values())).sum()
+        if not abs(total.item()) <= MAX_LOSS:  # also where it is nan
+            values = {name: loss.item() for name, loss in losses.items()}
+            raise Diverged(explain_losses(values, batch.names))
+        return losses, total
+
+    def _update(self) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        average_gradients(parameters)
+        self.scaler.unscale_(self.optimizer)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+
+def _count_targets(batch: Batch) -> int:
+    return sum(len(target.class_ids) for target in batch.targets)

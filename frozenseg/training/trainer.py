@@ -1,0 +1,173 @@
+"""The training loop: fetch, step, look, save."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from frozenseg.runtime.distributed import (
+    agreed_to_stop,
+    gather,
+    is_main_process,
+    num_processes,
+    wait_for_all,
+)
+from frozenseg.runtime.progress import ProgressBar, StepClock, peak_memory_gib, summary_line
+from frozenseg.runtime.signals import StopRequest, exit_on_signal
+from frozenseg.training.checkpoints import CheckpointFolder
+from frozenseg.training.metric_writers import DeviceMean, Writer, write_all
+from frozenseg.training.optimizer import set_learning_rate
+from frozenseg.training.schedule import Schedule
+from frozenseg.training.step import Batch, TrainStep
+from frozenseg.training.training_state import capture_state
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Runs updates from ``start`` to ``num_iterations``, writing down what happens.
+
+    Args:
+        batches: without end; each is this process's part of a batch.
+        accumulate: how many of them make one update.
+        evaluate: called with the iteration every ``evaluation_period`` updates (0: never); its
+            numbers are written beside the others.
+        about: what the weights belong to, stored with them.
+        samples_seen: by all processes, before ``start``.
+        unlogged: of the checkpoint that the run goes on from (``DeviceMean.state``).
+        log_period: updates over which numbers are averaged before they are written.
+    """
+
+    def __init__(
+        self,
+        *,
+        step: TrainStep,
+        batches: Iterator[Batch],
+        schedule: Schedule,
+        num_iterations: int,
+        checkpoints: CheckpointFolder,
+        writers: Sequence[Writer] = (),
+        about: Mapping[str, str] | None = None,
+        start: int = 0,
+        samples_seen: int = 0,
+        unlogged: Mapping[str, Any] | None = None,
+        accumulate: int = 1,
+        checkpoint_period: int = 5000,
+        log_period: int = 20,
+        evaluation_period: int = 0,
+        evaluate: Callable[[int], Mapping[str, float]] | None = None,
+    ) -> None:
+        self.step, self.batches, self.schedule = step, batches, schedule
+        self.num_iterations, self.iteration = num_iterations, start
+        self.checkpoints, self.writers, self.about = checkpoints, writers, about or {}
+        self.accumulate = accumulate
+        self.checkpoint_period, self.log_period = checkpoint_period, log_period
+        self.evaluation_period, self.evaluate = evaluation_period, evaluate
+        self._means, self._clock = DeviceMean(unlogged), StepClock()
+        self._images_per_update = 0
+        self._samples_before, self._visits = samples_seen, 0
+        self._saved_at = start
+
+    def run(self, stop: StopRequest | None = None) -> bool:
+        """Trains; whether all is done: a run that is asked to stop saves itself first.
+
+        Raises:
+            Diverged: a loss or a gradient is not finite; the last checkpoint is sound.
+        """
+        self.step.model.train()
+        shown = is_main_process()
+        with ProgressBar(total=self.num_iterations, start=self.iteration, shown=shown) as bar:
+            stopping = False
+            if self._evaluation_due():  # of a run that goes on: it may have been interrupted
+                self._evaluate()
+            while self.iteration < self.num_iterations and not stopping:
+                self._update()
+                bar.advance()
+                if self._due(self.log_period):
+                    bar.note(self._log())
+                evaluating = self._evaluation_due()
+                due = evaluating or self._due(self.checkpoint_period)
+                stopping = agreed_to_stop(
+                    stop is not None and stop.requested,
+                    iteration=self.iteration,
+                    due=due,
+                    device=self.step.device,
+                )
+                if stopping or due:
+                    self._save()
+                if evaluating and not stopping:
+                    self._evaluate()
+        return not stopping
+
+    def _update(self) -> None:
+        with self._clock.waiting():
+            batches = [next(self.batches) for _ in range(self.accumulate)]
+        set_learning_rate(self.step.optimizer, self.schedule(self.iteration))
+        self._means.add(self.step(batches))
+        self._clock.tick()
+        self.iteration += 1
+        self._visits += sum(batch.visits for batch in batches)
+        self._images_per_update = sum(len(batch.images) for batch in batches) * num_processes()
+
+    def _due(self, period: int) -> bool:
+        """Every ``period`` iterations and at the end."""
+        last = self.iteration == self.num_iterations
+        return last or (period > 0 and self.iteration % period == 0)
+
+    def _log(self) -> str:
+        values = {**self._means.read(), **self._own_numbers()}
+        if is_main_process():
+            write_all(self.writers, self.iteration, values)
+            logger.info(summary_line(self.iteration, self.num_iterations, values))
+        return f"loss {values['total_loss']:.2f}, {values['images_per_second']:.1f} images/s"
+
+    def _own_numbers(self) -> dict[str, float]:
+        optimizer = self.step.optimizer
+        norm = optimizer.grad_norm
+        return {
+            "gradient_norm": float("nan") if norm is None else norm.item(),
+            "lr": max(group["lr"] for group in optimizer.param_groups),
+            "memory_gib": peak_memory_gib(self.step.device),
+            **self._clock.read(
+                images_per_update=self._images_per_update,
+                updates_left=self.num_iterations - self.iteration,
+            ),
+        }
+
+    def _save(self) -> None:
+        if self._saved_at == self.iteration:
+            return
+        self.step.confirm()
+        snapshot = capture_state(
+            self.step,
+            iteration=self.iteration,
+            samples_seen=self._samples_seen(),
+            unlogged=self._means.state(),
+            about=self.about,
+        )
+        if is_main_process():
+            logger.info("saved %s", self.checkpoints.save(snapshot))
+        self._saved_at = self.iteration
+        wait_for_all()
+
+    def _samples_seen(self) -> int:
+        """Where the shared stream goes on: nothing is seen twice if some processes are behind."""
+        visits = gather(torch.tensor([self._visits]), self.step.device)
+        return self._samples_before + num_processes() * int(torch.cat(visits).max())
+
+    def _evaluation_due(self) -> bool:
+        """At its period, but not at the end: that is evaluated under the weights' final name."""
+        if self.evaluate is None or not self.evaluation_period or not self.iteration:
+            return False
+        return self.iteration % self.evaluation_period == 0 and self.iteration < self.num_iterations
+
+    def _evaluate(self) -> None:
+        """Once everything is saved, so that a signal can end the process at once."""
+        assert self.evaluate is not None, "an evaluation is due where there is one"
+        with exit_on_signal():
+            values = self.evaluate(self.iteration)
+        self.step.model.train()
+        if is_main_process():
+            write_all(self.writers, self.iteration, values)
+        self._clock.read(images_per_update=1, updates_left=0)  # its time is not the training's

@@ -1,0 +1,93 @@
+"""Between a running training and its checkpoint, both ways."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.runtime.distributed import gather, num_processes, process_rank
+from frozenseg.runtime.random_state import random_state, restore_random_state
+from frozenseg.training.checkpoints import Checkpoint
+from frozenseg.training.optimizer import load_moments, moments_by_name
+
+logger = logging.getLogger(__name__)
+
+
+class TrainedParts(Protocol):
+    """What changes while training, besides random states."""
+
+    @property
+    def model(self) -> FrozenSeg: ...
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
+    @property
+    def scaler(self) -> torch.amp.GradScaler: ...
+    @property
+    def device(self) -> torch.device: ...
+
+
+def capture_state(
+    parts: TrainedParts,
+    *,
+    iteration: int,
+    samples_seen: int,
+    about: Mapping[str, str],
+    unlogged: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """All that the run needs to go on; every process must come here, with its random state.
+
+    ``unlogged`` are numbers that have not been written yet (``DeviceMean.state``).
+    """
+    training = {
+        f"optimizer/{key}": value
+        for key, value in moments_by_name(parts.optimizer, parts.model).items()
+    }
+    for name, own in random_state(parts.device).items():
+        for rank, state in enumerate(gather(own, parts.device)):
+            training[f"random/{rank}/{name}"] = state
+    return Checkpoint(
+        iteration=iteration,
+        weights=parts.model.trainable_state(),
+        about=about,
+        training=training,
+        numbers={
+            "samples_seen": samples_seen,
+            "num_processes": num_processes(),
+            "scaler": parts.scaler.state_dict(),
+            "unlogged": unlogged,
+        },
+    )
+
+
+def restore_state(parts: TrainedParts, checkpoint: Checkpoint) -> None:
+    """Puts weights, optimizer, loss scale and random states back as they were.
+
+    With another number of processes than before, random states start afresh.
+
+    Raises:
+        UserError: the weights are those of another architecture.
+    """
+    parts.model.load_trainable_state(
+        checkpoint.weights, source=f"checkpoint {checkpoint.iteration}"
+    )
+    moments = _below(checkpoint.training, "optimizer/")
+    load_moments(parts.optimizer, parts.model, moments)
+    parts.scaler.load_state_dict(checkpoint.numbers["scaler"])
+    if checkpoint.numbers["num_processes"] == num_processes():
+        own = _below(checkpoint.training, f"random/{process_rank()}/")
+        restore_random_state(own, parts.device)
+    else:
+        logger.warning(
+            "the checkpoint comes from %d processes, this run has %d: random states start afresh",
+            checkpoint.numbers["num_processes"],
+            num_processes(),
+        )
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }

@@ -1,0 +1,136 @@
+import json
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from frozenseg.evaluation.loop import BLOCKS, EvaluatorSpec, Report, evaluate
+from frozenseg.structures import Result, Sample
+
+
+class Brightness:
+    """Remembers which images it saw and how bright their results were."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+
+    def process(self, result: Result, sample: Sample) -> None:
+        self.seen.append((int(sample.image_id), float(result.semantic.mean())))
+
+    def evaluate(self) -> dict[str, float]:
+        return {"brightness/mean": float(np.mean([value for _, value in self.seen]))}
+
+    def per_class(self) -> list:
+        return [{"image": image} for image, _ in self.seen]
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {"seen": np.array(self.seen)}
+
+    def merge(self, other: Mapping[str, np.ndarray]) -> None:
+        self.seen += [(int(image), float(value)) for image, value in other["seen"]]
+
+
+class Grey:
+    """Sample ``i`` is an image of value ``i``."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Sample:
+        self.read.append(index)
+        image = torch.full((3, 4, 6), index, dtype=torch.uint8)
+        return Sample(image=image, image_id=index, file_name="")
+
+
+SPECS_OF_EVALUATORS = [
+    EvaluatorSpec(
+        "brightness", Brightness, lambda spec, result, sample: spec.process(result, sample)
+    )
+]
+
+
+def predict(
+    images: list[Tensor], sizes: list[tuple[int, int]], originals: list[Tensor]
+) -> list[Result]:
+    assert all(size == (4, 6) for size in sizes)
+    assert [int(each.max()) for each in images] == [int(each.max()) + 100 for each in originals]
+    return [Result(semantic=image.float()) for image in images]
+
+
+def run(samples: Grey, folder: Path, **changes: object) -> Report:
+    settings: dict = {
+        "prepare": lambda sample: sample.image + 100,
+        "predict": predict,
+        "evaluator_specs": SPECS_OF_EVALUATORS,
+        "folder": folder,
+        "key": "same",
+        "batch_size": 2,
+        "block_size": 5,
+    }
+    return evaluate(samples, **(settings | changes))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_every_sample_is_judged_once_as_prepared(tmp_path: Path, num_workers: int) -> None:
+    report = run(Grey(13), tmp_path, num_workers=num_workers)
+    assert report.metrics == {"brightness/mean": 106.0}
+    assert [row["image"] for row in report.per_class["brightness"]] == list(range(13))
+    assert not (tmp_path / BLOCKS).exists()
+
+
+def test_a_signal_to_the_whole_job_leaves_the_workers_alone(tmp_path: Path) -> None:
+    def signalled(images: list[Tensor], *others: list) -> list[Result]:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGTERM)
+        return predict(images, *others)
+
+    report = run(Grey(13), tmp_path, num_workers=1, predict=signalled)
+    assert report.metrics == {"brightness/mean": 106.0}
+
+
+def interrupted(folder: Path) -> None:
+    def dies_at_twelve(images: list[Tensor], sizes: list, originals: list) -> list[Result]:
+        if int(images[0].max()) == 112:
+            raise KeyboardInterrupt
+        return predict(images, sizes, originals)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Grey(13), folder, predict=dies_at_twelve)
+
+
+def test_an_interrupted_evaluation_goes_on_after_its_finished_blocks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupted(tmp_path)
+    samples = Grey(13)
+    with caplog.at_level(logging.INFO):
+        report = run(samples, tmp_path, resume=True)
+    assert samples.read == [10, 11, 12]
+    assert "2 finished blocks are taken over" in caplog.text
+    assert report == run(Grey(13), tmp_path / "whole")
+
+
+@pytest.mark.parametrize("changes", [{"resume": False}, {"resume": True, "key": "other weights"}])
+def test_blocks_of_anything_else_are_not_taken_over(tmp_path: Path, changes: dict) -> None:
+    interrupted(tmp_path)
+    samples = Grey(13)
+    run(samples, tmp_path, **changes)
+    assert samples.read == list(range(13))
+
+
+def test_a_block_cut_short_is_never_seen(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    names = sorted(path.name for path in (tmp_path / BLOCKS).iterdir())
+    assert names == ["000000.npz", "000001.npz", "key.json"]
+    assert json.loads((tmp_path / BLOCKS / "key.json").read_text()) == "same"

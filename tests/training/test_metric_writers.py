@@ -1,0 +1,101 @@
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from frozenseg.errors import UserError
+from frozenseg.training.metric_writers import (
+    DeviceMean,
+    JsonLines,
+    TensorBoard,
+    WeightsAndBiases,
+    read_json_lines,
+)
+
+
+def test_the_mean_covers_what_came_since_the_last_read() -> None:
+    means = DeviceMean()
+    for value in (1.0, 2.0, 6.0):
+        means.add({"loss": torch.tensor(value), "other": torch.tensor(2 * value)})
+    assert means.read() == {"loss": 3.0, "other": 6.0}
+    means.add({"loss": torch.tensor(7.0), "other": torch.tensor(0.0)})
+    assert means.read() == {"loss": 7.0, "other": 0.0}
+    assert means.read() == {}
+
+
+def test_a_changed_set_of_names_is_refused() -> None:
+    means = DeviceMean()
+    means.add({"a": torch.tensor(1.0)})
+    with pytest.raises(ValueError, match="names changed"):
+        means.add({"b": torch.tensor(1.0)})
+
+
+def test_each_line_is_a_record(tmp_path: Path) -> None:
+    writer = JsonLines(tmp_path / "metrics.jsonl")
+    writer.write(20, {"loss": 1.5})
+    writer.close()
+    assert read_json_lines(tmp_path / "metrics.jsonl") == [{"iteration": 20, "loss": 1.5}]
+
+
+def test_a_resumed_run_writes_no_iteration_twice(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    writer = JsonLines(path)
+    for iteration in (1, 2, 3, 4):
+        writer.write(iteration, {"loss": 0.0})
+    writer.close()
+    with path.open("a") as file:
+        file.write('{"iteration": 5, "lo')  # killed while writing
+    writer = JsonLines(path, resume_at=2)
+    writer.write(3, {"loss": 9.0})
+    writer.close()
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(record["iteration"], record["loss"]) for record in records] == [(1, 0), (2, 0), (3, 9)]
+
+
+def test_a_new_run_in_an_old_folder_starts_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    writer = JsonLines(path)
+    writer.write(1, {"loss": 0.0})
+    writer.close()
+    JsonLines(path).close()
+    assert path.read_text() == ""
+
+
+def test_tensorboard_shows_the_resumed_values(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    first = TensorBoard(tmp_path)
+    for iteration in (1, 2, 3):
+        first.write(iteration, {"loss": 0.0})
+    first.close()
+    second = TensorBoard(tmp_path, resume_at=2)
+    second.write(3, {"loss": 9.0})
+    second.close()
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in events] == [(1, 0), (2, 0), (3, 9)]
+
+
+def test_asking_for_weights_and_biases_without_it_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="pip install wandb"):
+        WeightsAndBiases(tmp_path, project="p", config={})
+
+
+def test_weights_and_biases_knows_a_run_again_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict] = []
+    fake = SimpleNamespace(init=lambda **options: started.append(options))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    for place, resume_at in (("a", 0), ("a", 5), ("b", 0), ("a", 0)):
+        folder = tmp_path / place / "run"
+        WeightsAndBiases(folder, project="p", config={}, resume_at=resume_at)
+    begun, resumed, elsewhere, anew = (options["id"] for options in started)
+    assert begun == resumed
+    assert len({begun, elsewhere, anew}) == 3
+    assert {options["name"] for options in started} == {"run"}
