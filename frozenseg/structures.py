@@ -26,6 +26,63 @@ class Prediction(NamedTuple):
     mask_logits: Tensor  # (B, Q, h, w) at stride 4
 
 
+class InputImage(NamedTuple):
+    """One image on its way through the pipeline.
+
+    Args:
+        pixels: (3, h, w) RGB in 0..255, at the size that the model sees.
+        original: (3, H, W) uint8 RGB before resizing; crops and SAM's masks are made from it.
+        output_size: (height, width) of the results, pixels.
+        sam_masks: (P, H, W) SAM mask logits over the original, if already computed (eq. 4).
+        target: annotated masks at the size of the original; read only by the ground-truth proposer.
+    """
+
+    pixels: Tensor
+    original: Tensor
+    output_size: tuple[int, int]
+    sam_masks: Tensor | None = None
+    target: Target | None = None
+
+
+class Frame(NamedTuple):
+    """The pixel grid that a map covers: an image in the top left corner, then padding."""
+
+    size: tuple[int, int]  # of the whole grid, pixels
+    image_size: tuple[int, int]  # of the part that shows the image; equal to ``size`` if unpadded
+
+
+class ClipMap(NamedTuple):
+    """The feature map of one image from which a CLIP tower embeds regions."""
+
+    features: Tensor  # (1, C, h, w)
+    frame: Frame  # what the map covers
+    source: object  # the tower that computed it; only the same tower can reuse it
+
+
+class Proposals(NamedTuple):
+    """Masks that a proposer found in one image.
+
+    Args:
+        mask_logits: (Q, h, w) over ``frame``, at any resolution; positive inside the mask.
+        frame: the pixel grid that the masks cover.
+        class_logits: (Q, K + 1) of the proposer's own classifier, void last; None if it has none.
+        clip_map: CLIP features that the proposer computed on the way, for others to reuse.
+    """
+
+    mask_logits: Tensor
+    frame: Frame
+    class_logits: Tensor | None = None
+    clip_map: ClipMap | None = None
+
+
+class Regions(NamedTuple):
+    """What CLIP sees under each mask of an image."""
+
+    embeddings: Tensor  # (Q, D), any length
+    judged: Tensor  # (Q,) bool: False where the classifier could not see anything of the mask
+    logit_scale: Tensor | float  # of CLIP, already exponentiated and clamped
+
+
 class Segment(NamedTuple):
     """One segment of a panoptic map."""
 

@@ -1,0 +1,1 @@
+"""Fusion rules: from the logits of proposer and region classifier to class probabilities."""

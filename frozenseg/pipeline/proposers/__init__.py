@@ -1,0 +1,1 @@
+"""Proposers: from an image to masks and, where they have a classifier, class logits."""

@@ -1,0 +1,110 @@
+"""The four interfaces of the pipeline, and the module that holds one member of each.
+
+A system proposes masks, asks CLIP what is under each, and fuses the two classifications::
+
+    proposals = model.proposer.propose(images, text)[i]
+    text = text.for_image(proposals.clip_map)
+    regions = model.region_classifier(image, proposals)
+    class_probs = model.fusion(proposals.class_logits, text.logits(regions...), seen, regions.judged)
+
+Members do not know each other. Everything they exchange is a record of ``frozenseg.structures``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from frozenseg.ops.maps import Size
+from frozenseg.structures import ClipMap, InputImage, Proposals, Regions
+
+
+class TextRows(Protocol):
+    """The classes of a vocabulary in CLIP's text space, adapted to an image where they depend on it.
+
+    ``frozenseg.vocabulary.TextClassifier`` is the member whose rows depend on the words alone.
+    """
+
+    @property
+    def num_classes(self) -> int:
+        """K, without void."""
+        ...
+
+    def for_image(self, clip_map: Tensor | None) -> "TextRows":
+        """Returns the rows for images with this (B, C, h, w) CLIP map; None if there is no map."""
+        ...
+
+    def logits(
+        self, embeddings: Tensor, logit_scale: Tensor | float, *, void: Tensor | None = None
+    ) -> Tensor:
+        """Returns scaled cosines with every class: (..., Q, K), or K + 1 columns with ``void``.
+
+        Args:
+            embeddings: (..., Q, D) of any length.
+            logit_scale: factor on the cosines.
+            void: (D,) embedding of the last column.
+        """
+        ...
+
+
+class Proposer(Protocol):
+    """Proposes masks of images, and classifies them if it can. Members are ``nn.Module``."""
+
+    tasks: frozenset[str]  # of "semantic", "panoptic", "instance": which outputs it supports
+
+    def padded_size(self, sizes: Sequence[Size]) -> Size:
+        """Returns the size that images of these sizes are padded to in one batch."""
+        ...
+
+    def propose(self, images: Sequence[InputImage], text: TextRows) -> list[Proposals]:
+        """Returns proposals for each image; the images share one padded size."""
+        ...
+
+
+class RegionClassifier(Protocol):
+    """Embeds what CLIP sees under each mask. Members are ``nn.Module``."""
+
+    def __call__(self, image: InputImage, proposals: Proposals) -> Regions:
+        """Returns one embedding per proposed mask."""
+        ...
+
+
+class Fusion(Protocol):
+    """Fuses the two classifications of an image's masks."""
+
+    @property
+    def uses_regions(self) -> bool:
+        """False if the rule ignores the region classifier, which then does not run."""
+        ...
+
+    def __call__(
+        self,
+        proposer_logits: Tensor | None,
+        region_logits: Tensor | None,
+        seen: Tensor,
+        judged: Tensor | None,
+    ) -> Tensor:
+        """Returns (Q, K + 1) class probabilities, void last.
+
+        Args:
+            proposer_logits: (Q, K + 1), void last; None if the proposer does not classify.
+            region_logits: (Q, K) of the region classifier; None if ``uses_regions`` is False.
+            seen: (K,) bool, classes of the training vocabulary.
+            judged: (Q,) bool, masks that the region classifier could see.
+        """
+        ...
+
+
+class Trainable(Protocol):
+    """A member with trained weights besides its frozen towers."""
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Returns the trained weights, without those of frozen towers."""
+        ...
+
+    def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
+        """Loads trained weights; ``source`` is the name used in error messages."""
+        ...
+
+
+__all__ = ["ClipMap", "Fusion", "Proposer", "RegionClassifier", "TextRows", "Trainable"]

@@ -1,0 +1,1 @@
+"""Region classifiers: from an image and its masks to CLIP embeddings."""
