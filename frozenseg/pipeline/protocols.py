@@ -3,9 +3,9 @@
 A system proposes masks, asks CLIP what is under each, and fuses the two classifications::
 
     proposals = model.proposer.propose(images, text)[i]
-    text = text.for_image(proposals.clip_map)
     regions = model.region_classifier(image, proposals)
-    class_probs = model.fusion(proposals.class_logits, text.logits(regions...), seen, regions.judged)
+    logits = text.logits(regions.embeddings, regions.logit_scale)
+    class_probs = model.fusion(proposals.class_logits, logits, seen, regions.judged)
 
 Members do not know each other. Everything they exchange is a record of ``frozenseg.structures``.
 """
@@ -20,7 +20,7 @@ from frozenseg.structures import ClipMap, InputImage, Proposals, Regions
 
 
 class TextRows(Protocol):
-    """The classes of a vocabulary in CLIP's text space, adapted to an image where they depend on it.
+    """A vocabulary's classes in CLIP's text space, adapted to an image where they depend on it.
 
     ``frozenseg.vocabulary.TextClassifier`` is the member whose rows depend on the words alone.
     """
