@@ -33,7 +33,7 @@ def cfg(small_config, small_model, monkeypatch: pytest.MonkeyPatch) -> CfgNode:
 
         return load
 
-    monkeypatch.setattr("frozenseg.builders.model.load_clip", tower("clip"))
+    monkeypatch.setattr("frozenseg.builders.model.load_clip", tower("backbone"))
     monkeypatch.setattr("frozenseg.builders.model.load_sam", tower("sam"))
     return small_config()
 
