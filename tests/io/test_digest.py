@@ -97,7 +97,9 @@ def test_an_archive_that_promises_more_than_it_holds_is_refused(tmp_path: Path) 
     member = io.BytesIO()
     np.save(member, np.zeros(10))
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
-        archive.writestr("a.npy", member.getvalue().replace(b"(10,), }     ", b"(1000000000,)"))
+        archive.writestr(
+            "a.npy", member.getvalue().replace(b"(10,), }        ", b"(1000000000,), }")
+        )
     with pytest.raises(UserError, match="size is not that of its type and shape"):
         read_arrays(tmp_path / "a.npz", digest_required=False)
 
