@@ -123,7 +123,7 @@ def _check(cfg: CfgNode) -> None:
     _expect("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
     _expect("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
     _expect("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
-    layouts = ("single_level", "three_level")
+    layouts = ("from_weights", "single_level", "three_level")
     _expect("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", model.FROZEN_SEG.SAM_ATTENTION_LAYOUT, layouts)
     if model.SEM_SEG_HEAD.CONVS_DIM != model.MASK_FORMER.HIDDEN_DIM:
         raise ConfigError(
