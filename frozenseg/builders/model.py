@@ -28,7 +28,12 @@ def build_model(
     """
     _check(cfg)
     keys = clip_keys(cfg)
-    clip = clip or load_clip(keys.CLIP_MODEL_NAME, keys.CLIP_PRETRAINED_WEIGHTS)
+    clip = clip or load_clip(
+        keys.CLIP_MODEL_NAME,
+        keys.CLIP_PRETRAINED_WEIGHTS,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+    )
     if clip.embed_dim != keys.EMBED_DIM:
         raise ConfigError(
             f"EMBED_DIM is {keys.EMBED_DIM} but {keys.CLIP_MODEL_NAME} embeds in {clip.embed_dim}: "

@@ -110,7 +110,7 @@ _SOLVER: dict[str, Rule] = {
     "WEIGHT_DECAY_NORM": _RATE,
     "WEIGHT_DECAY_EMBED": _RATE,
     "BACKBONE_MULTIPLIER": _RATE,
-    "CHECKPOINT_PERIOD": whole(1, 10**9),
+    "CHECKPOINT_PERIOD": _COUNT,  # 0: only at the end
     "CLIP_GRADIENTS.ENABLED": switch(),
     "CLIP_GRADIENTS.CLIP_TYPE": one_of("full_model"),
     "CLIP_GRADIENTS.CLIP_VALUE": number(0, 1e9, above=True),
