@@ -128,7 +128,13 @@ ALLOWED: dict[str, Rule] = {
     "VERSION": one_of(1, 2),
     "OUTPUT_DIR": text(".+", "the path of a folder"),
     "SEED": whole(-(2**31), 2**31 - 1),
-    "MODEL.META_ARCHITECTURE": one_of("FrozenSeg", "FCCLIP", "OnlySAM"),
+    "MODEL.META_ARCHITECTURE": one_of("FrozenSeg", "FCCLIP"),
+    "MODEL.PIPELINE.PROPOSER": one_of("mask2former", "sam_points"),
+    "MODEL.PIPELINE.REGION_CLASSIFIER": one_of("pooled_map", "image_crops"),
+    "MODEL.PIPELINE.REGION_CLIP_NAME": _ANY,
+    "MODEL.PIPELINE.REGION_CLIP_WEIGHTS": _ANY,
+    "MODEL.PIPELINE.CROP_SIZE": _SIZE_PX,
+    "MODEL.PIPELINE.FUSION": one_of("geometric", "clip_alone"),
     "MODEL.DEVICE": text(
         r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, cuda, mps or one GPU such as cuda:1"
     ),
