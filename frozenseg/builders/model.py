@@ -247,14 +247,6 @@ def _build_transformer_decoder(
 def check_architecture(cfg: CfgNode) -> None:
     """Raises a ``ConfigError`` for architecture keys that this model does not offer."""
     model = cfg.MODEL
-<<<<<<< HEAD
-    _expect("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ("FrozenSeg", "FCCLIP"))
-    _expect("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
-    _expect("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
-    _expect("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
-    layouts = ("from_weights", "single_level", "three_level")
-    _expect("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", model.FROZEN_SEG.SAM_ATTENTION_LAYOUT, layouts)
-=======
     check_choice("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ARCHITECTURES)
     check_choice("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
     check_choice("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
@@ -262,7 +254,6 @@ def check_architecture(cfg: CfgNode) -> None:
     layout = model.FROZEN_SEG.SAM_ATTENTION_LAYOUT
     layouts = ("from_weights", "single_level", "three_level")
     check_choice("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", layout, layouts)
->>>>>>> house
     if model.SEM_SEG_HEAD.CONVS_DIM != model.MASK_FORMER.HIDDEN_DIM:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.CONVS_DIM is {model.SEM_SEG_HEAD.CONVS_DIM} but "
