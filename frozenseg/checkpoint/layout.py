@@ -23,8 +23,9 @@ def stored_layout(tensors: Mapping[str, Tensor]) -> Layout | None:
     """
     if is_official(tensors):
         tensors, _ = from_official(tensors)
-    embedding = tensors.get(LEVEL_EMBEDDING)
-    if embedding is None:
+    found = (tensors.get(f"{prefix}{LEVEL_EMBEDDING}") for prefix in ("", "proposer."))
+    embedding = next((value for value in found if value is not None), None)
+    if embedding is None or embedding.dim() == 0:
         return None
     return "single_level" if len(embedding) == 1 else "three_level"
 

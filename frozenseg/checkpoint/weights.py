@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 FORMAT = "frozenseg-weights-2"  # with a digest; files of format 1 have none
 FOLDER_FILE = "weights.safetensors"  # of a training's checkpoint folder
 
+PROPOSER = "proposer."  # prefix of the trained member in a whole system's state
+TOWER_NAMES = {"backbone": "clip", "clip": "clip", "sam": "sam"}  # in states, and in notes
 TOWERS_KEY = "MODEL.WEIGHTS_TOWERS"
 Towers = Literal["compare", "skip", "use"]
 
@@ -111,13 +113,22 @@ def split_state(
             )
     trained: dict[str, Tensor] = {}
     towers: dict[str, dict[str, Tensor]] = {}
-    for name, value in state.items():
+    for name, value in _of_proposer(state).items():
         owner, _, rest = name.partition(".model.")
-        if owner in ("clip", "sam"):
-            towers.setdefault(owner, {})[rest] = value
+        if owner in TOWER_NAMES:
+            towers.setdefault(TOWER_NAMES[owner], {})[rest] = value
         else:
             trained[name] = value
     return trained, towers
+
+
+def _of_proposer(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Returns the proposer's part of a whole system's ``state_dict()``; other states unchanged.
+
+    The system's other members are frozen: the region classifier and the text encoder.
+    """
+    own = {name: value for name, value in state.items() if name.startswith(PROPOSER)}
+    return {name.removeprefix(PROPOSER): value for name, value in own.items()} or state
 
 
 def save_weights(
