@@ -27,7 +27,7 @@ def cfg(small_config, small_model, monkeypatch: pytest.MonkeyPatch) -> CfgNode:
     """The small model's configuration, whose towers are at hand under its names."""
 
     def tower(kind: str):
-        def load(name: str, weights: str = ""):
+        def load(name: str, weights: str = "", **_: object):
             found = getattr(small_model(), kind)
             return found.to("meta") if weights == RANDOM else found
 
