@@ -41,7 +41,7 @@ from frozenseg.training.metric_writers import JsonLines, TensorBoard, WeightsAnd
 from frozenseg.training.step import TrainStep
 from frozenseg.training.trainer import Trainer
 from frozenseg.training.training_state import restore_state
-from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
+from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -136,11 +136,8 @@ def build_training_classifier(
     """The training classes as the text tower knows them, embedded once and kept."""
     if not is_main_process():
         wait_for_all()  # the main process embeds the words, the others find them in the cache
-    classifier = build_text_classifier(
-        encoder.encode_text,
-        build_training_vocabulary(cfg),
-        cache_dir=cache_folder() / "text",
-        tower_fingerprint=encoder.fingerprint,
+    classifier = embed_vocabulary(
+        encoder, build_training_vocabulary(cfg), cache_dir=cache_folder() / "text"
     )
     if is_main_process():
         wait_for_all()

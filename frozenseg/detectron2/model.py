@@ -19,7 +19,7 @@ from frozenseg.inference.segmenter import Segmenter, VocabularyLike
 from frozenseg.io.weight_files import WeightsFile
 from frozenseg.losses import Criterion
 from frozenseg.structures import Result
-from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
+from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 
@@ -115,11 +115,10 @@ class FrozenSeg(nn.Module):
         """The training classes' embeddings, made when they are first needed, on that device."""
         if self._training_classifier is None:
             with autocast(self.device.type, enabled=False):  # the trainer may have it on
-                classifier = build_text_classifier(
-                    self.segmenter.model.text_encoder.encode_text,
+                classifier = embed_vocabulary(
+                    self.segmenter.model.text_encoder,
                     self.segmenter.training,
                     cache_dir=self.segmenter.cache_dir,
-                    tower_fingerprint=self.segmenter.model.text_encoder.fingerprint,
                 )
             self._training_classifier = classifier.to(self.device)
         return self._training_classifier

@@ -24,7 +24,7 @@ from frozenseg.metrics import (
     SemanticEvaluator,
 )
 from frozenseg.structures import Instances, Result, Sample
-from frozenseg.vocabulary.vocabulary import class_table
+from frozenseg.vocabulary.class_tables import class_table
 
 ALL_TASKS: tuple[Task, ...] = ("panoptic", "semantic", "instance")
 UNASKED = "a spec of this task was built without asking model and data set for it"

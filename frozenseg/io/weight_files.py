@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frozenseg.errors import UserError
 from frozenseg.io.documents import read_json
@@ -79,6 +79,26 @@ def describe_differences(
     unknown = [name for name in found if name not in expected]
     groups = (("", shapes), ("", types), ("missing ", missing), ("unknown ", unknown))
     return "; ".join(word + first_names(names, limit) for word, names in groups if names)
+
+
+def load_fitting(model: nn.Module, path: Path, *, owner: str) -> None:
+    """Loads a file of weights that must have exactly the model's names, shapes and types.
+
+    Args:
+        model: of a known architecture.
+        path: the file.
+        owner: what the file must fit, for the message.
+
+    Raises:
+        UserError: the file cannot be read or does not fit.
+    """
+    state = read_weights(path).tensors
+    if differences := describe_differences(model.state_dict(), state, limit=3):
+        raise UserError(
+            f"{one_line(path)} does not fit {owner} ({differences}): get the file that belongs to "
+            "it"
+        )
+    model.load_state_dict(state)
 
 
 def first_names(names: list[str], limit: int = 4) -> str:

@@ -229,8 +229,8 @@ def _from_hub(repository: str, own: Path) -> Path:
     reason = reason or reason_of(problem)
     raise UserError(
         f"cannot get {HUB_FILES[0]} of {repository} ({reason}): download "
-        f"https://huggingface.co/{repository}/resolve/main/{HUB_FILES[0]} where there is a "
-        f"network and put it at {own}, or set CLIP_PRETRAINED_WEIGHTS to where it is"
+        f"https://huggingface.co/{repository}/resolve/main/{HUB_FILES[0]} on a machine with a "
+        f"network and put it at {own}, or set CLIP_PRETRAINED_WEIGHTS to its path"
     ) from problem
 
 

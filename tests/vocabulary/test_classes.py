@@ -9,7 +9,7 @@ from frozenseg.vocabulary import (
     class_table,
     parse_vocabulary,
 )
-from frozenseg.vocabulary.vocabulary import CLASSES
+from frozenseg.vocabulary.class_tables import CLASSES
 
 SIZES = {  # classes, things (where the data set says which they are)
     "coco_panoptic": (133, 80),
