@@ -1,28 +1,22 @@
-"""Semantic output of OVSeg's demo: each class shows its best mask, the rest stays unlabelled."""
+"""The rule of OVSeg's demo: each class shows its best mask, the rest stays unlabelled."""
 
 import torch
 from torch import Tensor
 
 
-def best_mask_maps(
-    class_probs: Tensor, masks: Tensor, judged: Tensor, *, num_shown: int | None = None
-) -> Tensor:
-    """Sums the class scores of every class's best judged mask over that mask's pixels.
+def keep_best_masks(class_probs: Tensor, judged: Tensor, *, num_shown: int | None = None) -> Tensor:
+    """Returns class probabilities with 0 for every mask that is not the best one of any class.
 
-    A mask that is best for several classes counts once. Pixels outside all chosen masks are 0.
+    ``class_maps`` of the result and of binary masks is the demo's output: pixels outside all kept
+    masks are 0 in every class.
 
     Args:
         class_probs: (Q, K + 1), void last.
-        masks: (Q, H, W) bool.
-        judged: (Q,) bool, masks that the region classifier could see.
+        judged: (Q,) bool, masks that the region classifier could see; no other is kept.
         num_shown: only these first classes choose a mask, so that "others", added to a single
-            word, does not; None: all.
-
-    Returns:
-        (K, H, W) class scores; all 0 if no mask was judged.
+            class, does not; None: all.
     """
-    scores = class_probs[judged, :-1]
-    if not len(scores):
-        return scores.new_zeros(class_probs.shape[1] - 1, *masks.shape[1:])
-    chosen = scores[:, :num_shown].argmax(dim=0).unique()
-    return torch.einsum("qk,qhw->khw", scores[chosen], masks[judged][chosen].to(scores.dtype))
+    scores = class_probs[:, :-1][:, :num_shown].masked_fill(~judged[:, None], -1.0)
+    kept = torch.zeros_like(judged)
+    kept[scores.argmax(dim=0)] = True
+    return class_probs * (kept & judged)[:, None]

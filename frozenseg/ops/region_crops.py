@@ -72,16 +72,19 @@ def mask_crops(masks: Tensor, boxes: Tensor, size: Size) -> Tensor:
 
 
 def _bicubic_taps(low: Tensor, high: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Returns the (N, length, 4) pixels along one axis that each output pixel sums, and weights."""
+    """Returns the (N, length, 4) pixels along one axis that each output pixel sums, and weights.
+
+    PyTorch computes places in float32, with one rounding at the end; so do we, because positions
+    far from 0 are off by up to 5e-5 of a pixel and published numbers include that.
+    """
     extent = (high - low)[:, None]
-    output = torch.arange(length, device=low.device, dtype=torch.float32)
-    source = (extent / length).float() * (output + 0.5) - 0.5
+    output = torch.arange(length, device=low.device, dtype=torch.float64)
+    source = ((extent.float() / length).double() * (output + 0.5) - 0.5).float()
     first = source.floor()
-    offset = (source - first)[..., None]
-    distance = offset + torch.tensor([1.0, 0.0, -1.0, -2.0], device=low.device)
     steps = torch.arange(-1, 3, device=low.device)
+    distance = ((source - first).double()[..., None] - steps).abs()
     taps = (first.long()[..., None] + steps).clamp(min=0).minimum(extent[..., None] - 1)
-    return low[:, None, None] + taps, _cubic(distance.abs())
+    return low[:, None, None] + taps, _cubic(distance).float()
 
 
 def _cubic(distance: Tensor) -> Tensor:

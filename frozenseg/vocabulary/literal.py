@@ -11,6 +11,7 @@ from frozenseg.vocabulary.vocabulary import (
 )
 
 OTHERS = "others"
+SHORT_NAMES = {"ade20k_150": "ade20k_150_short"}  # lists that OVSeg reads under other names
 
 
 def literal_vocabulary(names: str | Sequence[str], *, like: Vocabulary | None = None) -> Vocabulary:
@@ -20,7 +21,8 @@ def literal_vocabulary(names: str | Sequence[str], *, like: Vocabulary | None = 
 
     Args:
         names: of the classes; one string separates them by semicolons or lines, or is the name of a
-            built-in list, whose data set's own names are taken.
+            built-in list, whose data set's own names are taken (for ADE20K-150 Detectron2's short
+            ones, with which OVSeg was evaluated).
         like: take thing flags and colours, class by class, from this one; without it, every class
             is a thing.
 
@@ -29,8 +31,9 @@ def literal_vocabulary(names: str | Sequence[str], *, like: Vocabulary | None = 
     """
     if isinstance(names, str) and names.strip() in builtin_names():
         known = names.strip()
+        table = class_table(SHORT_NAMES.get(known, known))
         return literal_vocabulary(
-            [row.name for row in class_table(known)], like=like or builtin_vocabulary(known)
+            [row.name for row in table], like=like or builtin_vocabulary(known)
         )
     if isinstance(names, str):
         names = [name for name in names.replace(";", "\n").splitlines() if name.strip()]
