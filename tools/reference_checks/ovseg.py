@@ -141,8 +141,10 @@ def _outputs(case: Case, stage: SecondStage, setting: str, arrays: Arrays) -> It
         yield from _demo(stage, setting, case["one_class_demo_names"])
         return
     exponent = re.match(r"w([\d.]+)", setting)
-    if exponent is None:
+    if setting == "proposal_only":
         scores, recorded = stage.proposer_logits().softmax(dim=-1), slice(None)
+    elif exponent is None:
+        return
     else:
         scores, judged = stage.scores(float(exponent[1]), **_tower_setting(setting))
         recorded = slice(None) if float(exponent[1]) else judged

@@ -15,7 +15,7 @@ from frozenseg.pipeline.region_classifiers.masked_crops import Crops, MaskedCrop
 from frozenseg.structures import Frame, InputImage, Proposals
 from frozenseg.towers.clip_vit import PROMPTS, CropClip
 from frozenseg.towers.vit_loading import IN_OVSEG
-from frozenseg.vocabulary.literal import literal_vocabulary
+from frozenseg.vocabulary.literal_names import literal_names
 from frozenseg.vocabulary.text_classifier import build_text_classifier
 from tools.reference_checks.reference_model import Case
 
@@ -58,7 +58,7 @@ class SecondStage:
 
     def rows_of(self, names: Sequence[str]) -> Tensor:
         text = build_text_classifier(
-            self.clip.encode_text, literal_vocabulary(names), templates=self.templates
+            self.clip.encode_text, literal_names(names), templates=self.templates
         )
         return torch.cat([text.embeddings, F.normalize(self.no_object, dim=-1)])
 
