@@ -18,10 +18,8 @@ CLIP = "region_classifier.clip."
 PROPOSER = "proposer."
 LOSS_WEIGHTS = "criterion.empty_weight"  # follows from the configuration, so ours does not keep it
 PIXELS = {"clip_adapter.pixel_mean": PIXEL_MEAN, "clip_adapter.pixel_std": PIXEL_STD}
-NO_OBJECT = (
-    "clip_adapter.non_object_embedding",
-    f"{PROPOSER}void_embedding",
-)  # (1, D) on each side
+# (1, D) on both sides
+NO_OBJECT = ("clip_adapter.non_object_embedding", f"{PROPOSER}void_embedding")
 
 Translate = Callable[[str], str | None]  # a name of the proposer's to the other side, if known
 

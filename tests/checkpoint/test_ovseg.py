@@ -65,9 +65,8 @@ def test_the_region_classifier_has_exactly_the_released_weights(golden, model) -
     with torch.device("meta"):
         clip = open_clip.CLIP(**config)
         tower = CropClip(clip, tokenize=torch.tensor, mask_prompt_depth=3)
-    own = {
-        f"region_classifier.{n}": v.shape for n, v in MaskedCrops(clip=tower).state_dict().items()
-    }
+    state = MaskedCrops(clip=tower).state_dict()
+    own = {f"region_classifier.{name}": value.shape for name, value in state.items()}
     ours, _ = from_official(released(golden, model), proposer=of_proposer)
     assert own == {n: v.shape for n, v in ours.items() if n.startswith("region_classifier.")}
 

@@ -189,13 +189,13 @@ class TestWeights:
 
     def test_patches_of_another_size_are_refused(self, tiny_vit) -> None:
         state = tiny_vit(patch_size=6).published_state()
-        with pytest.raises(UserError, match="patches of 6 x 6 pixels and width 16 but .* 4 x 4"):
+        with pytest.raises(UserError, match=r"patches of 6 x 6 pixels and width 16 but .* 4 x 4"):
             tiny_vit().load_published(state, source="a.pt")
 
     def test_a_state_without_a_weight_is_refused(self, tiny_vit) -> None:
         state = tiny_vit().published_state()
         del state["visual.proj"]
-        with pytest.raises(UserError, match="missing visual.proj"):
+        with pytest.raises(UserError, match=r"missing visual\.proj"):
             tiny_vit().load_published(state, source="a.pt")
 
     def test_prompts_for_another_grid_are_refused(self, tiny_vit) -> None:
