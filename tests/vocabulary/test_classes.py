@@ -13,6 +13,8 @@ from frozenseg.vocabulary.vocabulary import CLASSES
 
 SIZES = {  # classes, things (where the data set says which they are)
     "coco_panoptic": (133, 80),
+    "coco_stuff_171": (171, 80),
+    "coco_stuff_156": (156, 73),
     "ade20k_150": (150, 100),
     "ade20k_847": (847, None),
     "cityscapes": (19, 8),
