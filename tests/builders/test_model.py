@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from frozenseg.analysis.parameter_summary import summarize
-from frozenseg.builders.model import build_outline
+from frozenseg.builders.model import frozenseg_outline
 from frozenseg.checkpoint.official import from_official
 from frozenseg.checkpoint.weights import official_state
 from frozenseg.config import CONFIG_ROOT, ConfigError, load_config
@@ -20,7 +20,7 @@ MODELS = sorted(path.name for path in CONFIG_ROOT.glob("*.yaml") if path.name !=
 
 
 def build(name: str, *overrides: str) -> FrozenSeg:
-    return build_outline(load_config(name, overrides))
+    return frozenseg_outline(load_config(name, overrides))
 
 
 @pytest.mark.parametrize("name", MODELS)

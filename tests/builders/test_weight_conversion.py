@@ -48,7 +48,7 @@ def test_an_official_file_becomes_ours_without_its_towers(model, cfg, small_mode
     with safe_open(tmp_path / "ours.safetensors", framework="pt") as file:
         assert set(file.keys()) == set(model.trainable_state())
         notes = file.metadata()
-    assert notes["clip"] == model.clip.fingerprint
+    assert notes["clip"] == model.backbone.fingerprint
     assert notes["sam"] == model.sam.fingerprint
     assert notes["sam_name"] == "vit_b"
     other = small_model(seed=2)
