@@ -19,7 +19,7 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB in 0..255
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
-class Backbone(Protocol):
+class FeatureMaps(Protocol):
     """An ``nn.Module`` with four maps per image."""
 
     channels: tuple[int, ...]  # of res2 to res5
@@ -55,7 +55,7 @@ class MaskFormer(nn.Module):
     def __init__(
         self,
         *,
-        backbone: Backbone,
+        backbone: FeatureMaps,
         pixel_decoder: FeaturePyramid,
         transformer_decoder: TransformerDecoder,
         embed_dim: int,
@@ -89,7 +89,7 @@ class MaskFormer(nn.Module):
         rows = text.for_image(None)
 
         def classify(embeddings: Tensor) -> Tensor:
-            return rows.logits(embeddings, LOGIT_SCALE, void=self.void_embedding[0])
+            return rows.logits(embeddings, LOGIT_SCALE, void=self.void)
 
         levels = self.backbone(self._normalise(images, size))
         predictions = self.transformer_decoder(
@@ -106,9 +106,14 @@ class MaskFormer(nn.Module):
         output = self([image.pixels for image in images], text, every_layer=False)
         class_logits, mask_logits = output.predictions[-1]
         return [
-            Proposals(masks, Frame(output.padded_size, size_of(image.pixels)), logits)
+            Proposals(masks.float(), Frame(output.padded_size, size_of(image.pixels)), logits)
             for image, masks, logits in zip(images, mask_logits, class_logits, strict=True)
         ]
+
+    @property
+    def void(self) -> Tensor:
+        """(D,) embedding of the last column of class logits."""
+        return self.void_embedding[0]
 
     def padded_size(self, sizes: Sequence[Size]) -> Size:
         """Returns the size that images of these sizes are padded to in one batch."""

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frozenseg.errors import UserError
+from frozenseg.modeling.maskformer.maskformer import MaskFormer
 from frozenseg.modeling.maskformer.pixel_decoder import FeaturePyramid
 from frozenseg.modeling.maskformer.resnet import DeepLabResNet
 from frozenseg.modeling.maskformer.swin import SwinTransformer
 from frozenseg.modeling.maskformer.transformer_decoder import TransformerDecoder
-from frozenseg.pipeline.proposers.maskformer import MaskFormer
 from frozenseg.structures import InputImage
 
 
