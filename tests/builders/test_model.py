@@ -89,8 +89,8 @@ def test_a_model_without_injectors_has_no_sam() -> None:
         ("MODEL.FROZEN_SEG.EMBED_DIM", "640", "EMBED_DIM is 640 but .*: set it to 768"),
         ("MODEL.FROZEN_SEG.QUERY_INJECTOR_LAYERS", "(10,)", "names layer 10: layers are 1 to 9"),
         ("MODEL.SEM_SEG_HEAD.CONVS_DIM", "128", "CONVS_DIM is 128 but .*HIDDEN_DIM is 256"),
-        ("MODEL.META_ARCHITECTURE", "MaskFormer", "offers 'FrozenSeg' or 'FCCLIP'"),
-        ("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", "two", "offers 'single_level' or 'three_level'"),
+        ("MODEL.META_ARCHITECTURE", "MaskFormer", "set it to 'FrozenSeg' or 'FCCLIP'"),
+        ("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", "two", "'single_level' or 'three_level'"),
     ],
 )  # fmt: skip
 def test_a_configuration_that_cannot_be_built_says_why(key: str, value: str, sentence: str) -> None:

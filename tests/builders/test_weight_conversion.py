@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from frozenseg.checkpoint.convert import to_official_layout, to_own_layout
 from fvcore.common.config import CfgNode
 from safetensors import safe_open
 from typer.testing import CliRunner
 
+from frozenseg.builders.weight_conversion import to_official_layout, to_own_layout
 from frozenseg.checkpoint.weights import load_weights, official_state, save_weights
 from frozenseg.cli.convert import convert
 from frozenseg.errors import UserError

@@ -217,6 +217,7 @@ def test_class_maps_are_refined_at_the_size_they_are_made_at() -> None:
             return maps * 2
 
     refined_sizes: list[tuple[int, ...]] = []
+    model = SimpleNamespace(proposer=SimpleNamespace(void=None))
     probs, logits = random_queries()
     frame = Frame(SIZES["padded_size"], SIZES["image_size"])
     pixels = torch.zeros(3, *SIZES["image_size"])
@@ -224,9 +225,7 @@ def test_class_maps_are_refined_at_the_size_they_are_made_at() -> None:
     for options in ({}, {"panoptic": False, "instance": False}):
         plain = read_outputs(probs, logits, IS_THING, SIZES, **options)
         predictor = Predictor(
-            model=SimpleNamespace(
-                eval=lambda: SimpleNamespace(proposer=SimpleNamespace(void=None))
-            ),
+            model=SimpleNamespace(eval=lambda: model),
             text=None,
             is_thing=IS_THING,
             seen=IS_THING,
