@@ -41,6 +41,10 @@ def as_torch(block: DecoderBlock) -> nn.ModuleDict:
 
 def test_layers_are_those_of_detr_and_every_output_is_normalised() -> None:
     decoder = tiny().eval()
+    for module in decoder.modules():  # fresh norms would change nothing when applied twice
+        if isinstance(module, nn.LayerNorm):
+            nn.init.normal_(module.weight, mean=1.0)
+            nn.init.normal_(module.bias)
     coarsest, mask_features = torch.randn(2, 12, 3, 4), torch.randn(2, 8, 12, 16)
     predictions = decoder(coarsest, mask_features, nn.Identity(), every_layer=True)
     projected = decoder.input_projection(coarsest)
