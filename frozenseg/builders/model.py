@@ -117,7 +117,12 @@ def _with_random_towers(cfg: CfgNode) -> CfgNode:
 
 def _load_clip(cfg: CfgNode) -> ClipTower:
     keys = clip_keys(cfg)
-    return load_clip(keys.CLIP_MODEL_NAME, keys.CLIP_PRETRAINED_WEIGHTS)
+    return load_clip(
+        keys.CLIP_MODEL_NAME,
+        keys.CLIP_PRETRAINED_WEIGHTS,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+    )
 
 
 def _build_proposer(cfg: CfgNode, clip: ClipTower, sam: SamTower | None) -> Proposer:
@@ -247,7 +252,8 @@ def check_architecture(cfg: CfgNode) -> None:
     check_choice("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
     check_choice("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
     layout = model.FROZEN_SEG.SAM_ATTENTION_LAYOUT
-    check_choice("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", layout, ("single_level", "three_level"))
+    layouts = ("from_weights", "single_level", "three_level")
+    check_choice("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", layout, layouts)
     if model.SEM_SEG_HEAD.CONVS_DIM != model.MASK_FORMER.HIDDEN_DIM:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.CONVS_DIM is {model.SEM_SEG_HEAD.CONVS_DIM} but "

@@ -27,13 +27,13 @@ def cfg(small_config, small_model, monkeypatch: pytest.MonkeyPatch) -> CfgNode:
     """The small model's configuration, whose towers are at hand under its names."""
 
     def tower(kind: str):
-        def load(name: str, weights: str = ""):
+        def load(name: str, weights: str = "", **_: object):
             found = getattr(small_model(), kind)
             return found.to("meta") if weights == RANDOM else found
 
         return load
 
-    monkeypatch.setattr("frozenseg.builders.model.load_clip", tower("clip"))
+    monkeypatch.setattr("frozenseg.builders.model.load_clip", tower("backbone"))
     monkeypatch.setattr("frozenseg.builders.model.load_sam", tower("sam"))
     return small_config()
 

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+import frozenseg
 from frozenseg.checkpoint.weights import (
     load_weights,
     official_state,
@@ -209,3 +211,83 @@ def test_numbers_are_read_as_they_were_written(small_model: SmallModel, tmp_path
     save_weights(model, tmp_path / "a.safetensors")
     read = read_weights(tmp_path / "a.safetensors").tensors
     assert all(torch.equal(read[name], value) for name, value in model.trainable_state().items())
+
+
+def test_a_whole_models_state_loads_again_whatever_wraps_it(small_model, tmp_path: Path) -> None:
+    model, other = small_model(seed=1), small_model(seed=2)
+    for name, wrapped in {
+        "bare": model.state_dict(),
+        "parallel": {f"module.{key}": value for key, value in model.state_dict().items()},
+        "lightning": {"state_dict": {f"model.{k}": v for k, v in model.state_dict().items()}},
+        "compiled": torch.compile(model).state_dict(),
+        "system": {f"proposer.{k}": v for k, v in model.state_dict().items()}
+        | {f"text_encoder.{k}": v for k, v in model.backbone.state_dict().items()},
+    }.items():
+        torch.save(wrapped, tmp_path / f"{name}.pth")
+        for value in other.trainable_state().values():
+            value.zero_()
+        load_weights(other, tmp_path / f"{name}.pth")
+        assert_same(model, other)
+
+
+def test_the_shipped_systems_own_state_loads_again(tmp_path: Path) -> None:
+    model = frozenseg.load("shapes").model
+    torch.save(model.state_dict(), tmp_path / "whole.pth")
+    again = frozenseg.load("shapes", weights=tmp_path / "whole.pth").model
+    theirs = again.trainable_state()
+    assert all(torch.equal(value, theirs[name]) for name, value in model.trainable_state().items())
+
+
+def test_a_shared_weight_may_be_stored_under_either_name_but_not_with_two_values(
+    small_model, tmp_path: Path
+) -> None:
+    model = small_model(seed=1)
+    trained = model.trainable_state()
+    every = {n: v.detach() for n, v in model.named_parameters(remove_duplicate=False)}
+    names = {value.data_ptr(): name for name, value in trained.items()}
+    kept, alias = next(
+        (names[value.data_ptr()], name)
+        for name, value in every.items()
+        if name not in trained and value.data_ptr() in names
+    )
+    renamed = {alias if name == kept else name: value for name, value in trained.items()}
+    torch.save(renamed, tmp_path / "alias.pth")
+    other = small_model(seed=2)
+    load_weights(other, tmp_path / "alias.pth")
+    assert_same(model, other)
+    torch.save({**trained, alias: trained[kept] + 1}, tmp_path / "two.pth")
+    with pytest.raises(UserError, match=r"different values for .* which are one weight"):
+        load_weights(other, tmp_path / "two.pth")
+
+
+def test_half_precision_weights_and_towers_load(small_model, tmp_path: Path) -> None:
+    model = small_model(seed=1, **THREE_LEVEL)
+    half = {name: value.half() for name, value in official(model).items()}
+    torch.save(half, tmp_path / "half.pth")
+    other = small_model(seed=2, **THREE_LEVEL)
+    load_weights(other, tmp_path / "half.pth")
+    for name, value in model.trainable_state().items():
+        assert torch.equal(other.trainable_state()[name], value.half().float()), name
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool])
+def test_integers_in_place_of_weights_are_refused(small_model, tmp_path: Path, kind) -> None:
+    model = small_model(seed=1)
+    save_file({n: v.to(kind) for n, v in model.trainable_state().items()}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=rf"has the type {kind}, expected torch\.float32"):
+        load_weights(model, tmp_path / "w.pth")
+
+
+def test_our_files_need_their_digest(small_model: SmallModel, tmp_path: Path) -> None:
+    model, path = small_model(seed=1), tmp_path / "ours.safetensors"
+    save_weights(model, path)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="does not have the SHA-256 that was stored with it"):
+        load_weights(model, path)
+    save_file(model.trainable_state(), path, {"format": "frozenseg-weights-2"})
+    with pytest.raises(UserError, match="has no digest"):
+        load_weights(model, path)
+    save_file(model.trainable_state(), path, {"format": "frozenseg-weights-1"})
+    load_weights(model, path)

@@ -53,7 +53,7 @@ class DeepLabResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for part in list(self.children())[:freeze_at]:
+        for part in list(self.children())[: max(freeze_at, 0)]:
             part.requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
