@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.model import build_model, trained_part
+from frozenseg.builders.model import build_model, has_trained_parts, trained_part
+from frozenseg.builders.segmenter import load_model
 from frozenseg.builders.training import (
     autocast_type,
     build_adamw,
@@ -18,7 +19,7 @@ from frozenseg.builders.training import (
     check_numbers,
 )
 from frozenseg.builders.vocabularies import build_training_vocabulary, only_training_set
-from frozenseg.checkpoint.weights import load_weights, tower_notes
+from frozenseg.checkpoint.weights import tower_notes
 from frozenseg.data.catalog import dataset_samples
 from frozenseg.errors import UserError
 from frozenseg.io.files import cache_folder
@@ -154,11 +155,9 @@ def build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationMode
     Raises:
         UserError: the model has no part to train, or the weights do not fit.
     """
-    model = build_model(cfg)
-    if not model.has_trained_parts:
+    if not has_trained_parts(cfg):
         raise UserError("this configuration has no part to train: evaluate it with --eval-only")
-    if cfg.MODEL.WEIGHTS:
-        load_weights(trained_part(model), cfg.MODEL.WEIGHTS, towers=cfg.MODEL.WEIGHTS_TOWERS)
+    model = load_model(cfg, cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else build_model(cfg)
     model.to(device)
     share_weights(model.trainable_state().values())
     return model

@@ -11,9 +11,10 @@ from frozenseg.builders.model import build_model
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.training import build_criterion
 from frozenseg.builders.vocabularies import build_test_vocabulary, build_training_vocabulary
-from frozenseg.checkpoint.weights import load_state, load_weights
+from frozenseg.checkpoint.weights import load_state, load_weights, open_weights
 from frozenseg.detectron2.config import check_part_names
 from frozenseg.detectron2.records import Entry, entry_of, input_of, target_of
+from frozenseg.detectron2.weights import weights_path
 from frozenseg.inference.segmenter import Segmenter, VocabularyLike
 from frozenseg.io.weight_files import WeightsFile
 from frozenseg.losses import Criterion
@@ -61,8 +62,9 @@ class FrozenSeg(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         check_part_names(cfg)
+        weights = cfg.MODEL.WEIGHTS and open_weights(weights_path(cfg.MODEL.WEIGHTS)).tensors
         return {
-            "segmenter": build_segmenter(cfg, model=build_model(cfg)),
+            "segmenter": build_segmenter(cfg, model=build_model(cfg, weights=weights or None)),
             "criterion": build_criterion(cfg),
             "vocabulary": _first_vocabulary(cfg),
         }

@@ -51,7 +51,7 @@ def test_an_official_file_becomes_ours_without_its_towers(model, cfg, small_mode
     assert notes["clip"] == model.backbone.fingerprint
     assert notes["sam"] == model.sam.fingerprint
     assert notes["sam_name"] == "vit_b"
-    other = small_model(seed=2)
+    other = small_model(seed=2, **THREE_LEVEL)
     load_weights(other, tmp_path / "ours.safetensors")
     for name, value in model.trainable_state().items():
         assert torch.equal(other.trainable_state()[name], value)

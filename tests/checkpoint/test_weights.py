@@ -8,12 +8,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import frozenseg
+from frozenseg.builders.model import build_frozenseg
 from frozenseg.checkpoint.weights import (
     load_weights,
     official_state,
+    open_weights,
     save_weights,
     tower_notes,
 )
+from frozenseg.config import ConfigError
 from frozenseg.errors import UserError
 from frozenseg.io.weight_files import read_weights
 from frozenseg.modeling.frozenseg import FrozenSeg
@@ -54,25 +57,27 @@ def test_an_official_file_loads_unchanged(small_model: SmallModel, tmp_path, sam
     model = small_model(seed=1, sam=sam, **THREE_LEVEL)
     state = official(model)
     torch.save({"model": state, "iteration": 3} if wrapped else state, tmp_path / "official.pth")
-    other = small_model(seed=2, sam=sam)
+    other = small_model(seed=2, sam=sam, **THREE_LEVEL)
     load_weights(other, tmp_path / "official.pth")
     assert_same(model, other)
 
 
-def test_the_sam_branch_is_laid_out_as_in_the_file(small_model: SmallModel, tmp_path) -> None:
-    three, single = small_model(seed=1, **THREE_LEVEL), small_model(seed=2)
-    optimizer_knows = [p for p in single.parameters() if p.requires_grad]
+def test_the_sam_branch_is_built_in_the_layout_of_the_file(
+    small_config, small_clip, small_model: SmallModel, tmp_path
+) -> None:
+    three = small_model(seed=1, **THREE_LEVEL)
     torch.save({"model": official(three)}, tmp_path / "official.pth")
-    load_weights(single, tmp_path / "official.pth")
+    stored = open_weights(tmp_path / "official.pth")
+    built = build_frozenseg(
+        small_config(), clip=small_clip(), sam=three.sam, weights=stored.tensors
+    ).eval()
+    load_weights(built, tmp_path / "official.pth")
     embedding = torch.randn(1, 32, 8, 8)
-    branches = [model.pixel_decoder.sam_branch for model in (three, single)]
+    branches = [model.pixel_decoder.sam_branch for model in (three, built)]
     assert torch.equal(branches[0](embedding), branches[1](embedding))
-    present = {id(p) for p in single.parameters()}
-    assert all(id(parameter) in present for parameter in optimizer_knows)
-    save_weights(single, tmp_path / "ours.safetensors")
-    fresh = small_model(seed=3)
-    load_weights(fresh, tmp_path / "ours.safetensors")
-    assert fresh.pixel_decoder.sam_branch.encoder.num_levels == 3
+    single = small_config(**dict.fromkeys(THREE_LEVEL, "single_level"))
+    with pytest.raises(ConfigError, match="is single_level but the weights"):
+        build_frozenseg(single, clip=small_clip(), sam=three.sam, weights=stored.tensors)
 
 
 def test_a_file_with_other_towers_is_refused_compared_skipped_or_used(
@@ -82,7 +87,7 @@ def test_a_file_with_other_towers_is_refused_compared_skipped_or_used(
     with torch.no_grad():
         model.sam.model.image_encoder.neck[0].weight.add_(1.0)
     torch.save(official(model), tmp_path / "official.pth")
-    other = small_model(seed=2)
+    other = small_model(seed=2, **THREE_LEVEL)
     with pytest.raises(
         UserError, match=r"holds another sam tower than .*other values in .*neck\.0"
     ):
@@ -101,7 +106,7 @@ def test_towers_rounded_on_the_way_still_count_as_the_same(small_model, tmp_path
     key = "sam.image_encoder.neck.0.weight"
     state[key] = state[key] * (1 + 1e-7)
     torch.save(state, tmp_path / "official.pth")
-    load_weights(small_model(seed=2), tmp_path / "official.pth")
+    load_weights(small_model(seed=2, **THREE_LEVEL), tmp_path / "official.pth")
 
 
 def test_ours_names_the_towers_and_refuses_others(small_model: SmallModel, tmp_path) -> None:
@@ -159,7 +164,7 @@ def test_every_weight_is_accounted_for(small_model, tmp_path, change, sentence: 
     change(state)
     torch.save(state, tmp_path / "official.pth")
     with pytest.raises(UserError, match=sentence):
-        load_weights(small_model(), tmp_path / "official.pth")
+        load_weights(small_model(**THREE_LEVEL), tmp_path / "official.pth")
 
 
 def test_a_choice_that_does_not_exist_is_named(small_model: SmallModel, tmp_path: Path) -> None:
