@@ -77,7 +77,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
         frozenseg.model_config("shapes", overrides=[*pairs, "OUTPUT_DIR", str(tmp_path / "run")])
     )
     RecordingNode.read.clear()
-    trainer = build_trainer(cfg, device=torch.device("cpu"))
+    trainer = build_trainer(cfg, build_model(cfg), device=torch.device("cpu"))
     trainer.run()
     check_test_sets(cfg)
     segmenter = build_segmenter(cfg)
