@@ -32,11 +32,25 @@ _CLIP: dict[str, Rule] = {
 }
 _RESNETS: dict[str, Rule] = {
     "DEPTH": _COUNT,
+    "NORM": one_of("FrozenBN", "BN"),
     "STEM_TYPE": _ANY,
     "STEM_OUT_CHANNELS": _COUNT,
     "STRIDE_IN_1X1": switch(),
     "OUT_FEATURES": _PATHS,
     "RES5_MULTI_GRID": sequence(_COUNT),
+}
+_SWIN: dict[str, Rule] = {
+    "EMBED_DIM": _WIDTH,
+    "DEPTHS": sequence(_LAYERS, length=4),
+    "NUM_HEADS": sequence(whole(1, 256), length=4),
+    "WINDOW_SIZE": whole(2, 64),
+    "DROP_PATH_RATE": number(0, 0.99),
+}
+_OVSEG: dict[str, Rule] = {
+    "MASK_THRESHOLD": _SHARE,
+    "PROMPT_DEPTH": whole(0, 100),
+    "EXPONENT": _SHARE,
+    "INVALID_MASKS": one_of("exclude", "official"),
 }
 _MASK_ENSEMBLE: dict[str, Rule] = {
     "ENABLED": switch(),
@@ -61,6 +75,8 @@ _HEAD: dict[str, Rule] = {
     "CONVS_DIM": _WIDTH,
     "MASK_DIM": _WIDTH,
     "NORM": one_of("GN"),
+    "EMBEDDING_DIM": _WIDTH,
+    "EMBED_HIDDEN_DIM": _WIDTH,
     "COMMON_STRIDE": whole(1, 32),
     "PIXEL_DECODER_NAME": one_of("MSDeformAttnPixelDecoder"),
     "IN_FEATURES": _PATHS,
@@ -79,7 +95,7 @@ _MASK_FORMER: dict[str, Rule] = {
     "HIDDEN_DIM": _WIDTH,
     "NUM_OBJECT_QUERIES": whole(1, 10_000),
     "NHEADS": whole(1, 256),
-    "DROPOUT": one_of(0.0),
+    "DROPOUT": number(0, 0.99),
     "DIM_FEEDFORWARD": _WIDTH,
     "ENC_LAYERS": one_of(0),
     "PRE_NORM": one_of(False),
@@ -103,7 +119,7 @@ _SOLVER: dict[str, Rule] = {
     "MAX_ITER": whole(1, 10**9),
     "STEPS": sequence(_COUNT),
     "GAMMA": _RATE,
-    "LR_SCHEDULER_NAME": one_of("WarmupMultiStepLR", "WarmupCosineLR"),
+    "LR_SCHEDULER_NAME": one_of("WarmupMultiStepLR", "WarmupCosineLR", "WarmupPolyLR"),
     "WARMUP_FACTOR": _SHARE,
     "WARMUP_ITERS": _COUNT,
     "WEIGHT_DECAY": _RATE,
@@ -129,12 +145,12 @@ ALLOWED: dict[str, Rule] = {
     "OUTPUT_DIR": text(".+", "the path of a folder"),
     "SEED": whole(-(2**31), 2**31 - 1),
     "MODEL.META_ARCHITECTURE": one_of("FrozenSeg", "FCCLIP"),
-    "MODEL.PIPELINE.PROPOSER": one_of("mask2former", "sam_points"),
-    "MODEL.PIPELINE.REGION_CLASSIFIER": one_of("pooled_map", "image_crops"),
+    "MODEL.PIPELINE.PROPOSER": one_of("mask2former", "maskformer", "sam_points"),
+    "MODEL.PIPELINE.REGION_CLASSIFIER": one_of("pooled_map", "image_crops", "masked_crops"),
     "MODEL.PIPELINE.REGION_CLIP_NAME": _ANY,
     "MODEL.PIPELINE.REGION_CLIP_WEIGHTS": _ANY,
     "MODEL.PIPELINE.CROP_SIZE": _SIZE_PX,
-    "MODEL.PIPELINE.FUSION": one_of("geometric", "clip_alone"),
+    "MODEL.PIPELINE.FUSION": one_of("geometric", "clip_alone", "product"),
     "MODEL.DEVICE": text(
         r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, cuda, mps or one GPU such as cuda:1"
     ),
@@ -144,9 +160,12 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.PIXEL_STD": sequence(number(0, 1000, above=True), length=3),
     "MODEL.SAM_NAME": _ANY,
     "MODEL.SAM_WEIGHTS": _ANY,
-    "MODEL.BACKBONE.NAME": one_of("CLIP"),
+    "MODEL.BACKBONE.NAME": one_of("CLIP", "swin", "r101c"),
+    "MODEL.BACKBONE.WEIGHTS": _ANY,
     "MODEL.BACKBONE.FREEZE_AT": whole(-1, 5),
     **_below("MODEL.RESNETS", _RESNETS),
+    **_below("MODEL.SWIN", _SWIN),
+    **_below("MODEL.OVSEG", _OVSEG),
     **_below("MODEL.FROZEN_SEG", _CLIP),
     "MODEL.FROZEN_SEG.QUERY_INJECTOR_LAYERS": _LAYER_NUMBERS,
     "MODEL.FROZEN_SEG.FEATURE_INJECTOR_LAYERS": _LAYER_NUMBERS,
@@ -156,10 +175,13 @@ ALLOWED: dict[str, Rule] = {
     **_below("MODEL.SEM_SEG_HEAD", _HEAD),
     **_below("MODEL.MASK_FORMER", _MASK_FORMER),
     "INPUT.FORMAT": one_of("RGB"),
-    "INPUT.DATASET_MAPPER_NAME": one_of("coco_panoptic_lsj"),
+    "INPUT.DATASET_MAPPER_NAME": one_of("coco_panoptic_lsj", "mask_former_semantic"),
     "INPUT.IMAGE_SIZE": _SIZE_PX,
     "INPUT.MIN_SCALE": number(0, 100, above=True),
     "INPUT.MAX_SCALE": number(0, 100, above=True),
+    "INPUT.MIN_SIZE_TRAIN": sequence(_SIZE_PX, longest=100),
+    "INPUT.MAX_SIZE_TRAIN": _SIZE_PX,
+    "INPUT.COLOR_AUG_SSD": switch(),
     "INPUT.RANDOM_FLIP": one_of("horizontal", "none"),
     "INPUT.KEEP_EMPTY_TARGETS": switch(),
     "INPUT.MIN_SIZE_TEST": _SIZE_PX,
@@ -234,6 +256,8 @@ def _check_widths(values: Mapping[str, Any]) -> None:
 
 
 def _check_layers(values: Mapping[str, Any]) -> None:
+    if values["MODEL.PIPELINE.PROPOSER"] == "maskformer":
+        return  # it has no injectors
     num_layers = values["MODEL.MASK_FORMER.DEC_LAYERS"] - 1
     for name in ("QUERY_INJECTOR_LAYERS", "FEATURE_INJECTOR_LAYERS"):
         layers = values[f"MODEL.FROZEN_SEG.{name}"]

@@ -9,16 +9,15 @@ from fvcore.common.config import CfgNode
 # Official files set these keys, but no part of the model reads them. Some have one allowed value.
 ACCEPTED_UNUSED = (
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS",  # no effect on panoptic records in Detectron2 either
-    "MODEL.BACKBONE.FREEZE_AT",
-    "MODEL.BACKBONE.NAME",
     "MODEL.MASK_FORMER.ENC_LAYERS",
     "MODEL.MASK_FORMER.ENFORCE_INPUT_PROJ",
     "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME",
     "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE",
-    "MODEL.RESNETS.DEPTH",
+    "MODEL.OVSEG.EXPONENT",
+    "MODEL.OVSEG.INVALID_MASKS",
+    "MODEL.OVSEG.MASK_THRESHOLD",
+    "MODEL.OVSEG.PROMPT_DEPTH",
     "MODEL.RESNETS.OUT_FEATURES",
-    "MODEL.RESNETS.RES5_MULTI_GRID",
-    "MODEL.RESNETS.STEM_OUT_CHANNELS",
     "MODEL.RESNETS.STEM_TYPE",
     "MODEL.RESNETS.STRIDE_IN_1X1",
     "MODEL.SEM_SEG_HEAD.COMMON_STRIDE",
@@ -73,7 +72,7 @@ def _model_keys() -> CfgNode:
     model.PIXEL_STD = [68.5005327, 66.6321579, 70.32316305]
     model.SAM_NAME = "vit_b"  # vit_t, vit_b, vit_l, vit_h, shapes
     model.SAM_WEIGHTS = ""  # a local file; empty: the published file, from the cache folder
-    model.BACKBONE = CfgNode({"NAME": "CLIP", "FREEZE_AT": 0})
+    model.BACKBONE = _backbone_keys()
     model.RESNETS = CfgNode(
         {
             "DEPTH": 50,
@@ -82,8 +81,11 @@ def _model_keys() -> CfgNode:
             "STRIDE_IN_1X1": False,
             "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
             "RES5_MULTI_GRID": [1, 1, 1],
+            "NORM": "FrozenBN",  # or BN: batch norms train, except in frozen parts
         }
     )
+    model.SWIN = _swin_keys()
+    model.OVSEG = _ovseg_keys()
     model.FROZEN_SEG = _clip_keys()
     model.FROZEN_SEG.QUERY_INJECTOR_LAYERS = (3, 6, 9)  # counted from 1; () is off (eq. 1)
     model.FROZEN_SEG.FEATURE_INJECTOR_LAYERS = (1, 4, 7)  # counted from 1; () is off (eq. 2)
@@ -101,12 +103,44 @@ def _model_keys() -> CfgNode:
 def _pipeline_keys() -> CfgNode:
     """Names the members of the pipeline; a system is a choice of one each."""
     keys = CfgNode()
-    keys.PROPOSER = "mask2former"  # or sam_points: SAM's masks, no classes, nothing trained
-    keys.REGION_CLASSIFIER = "pooled_map"  # or image_crops
+    # mask2former, maskformer, or sam_points: SAM's masks, no classes, nothing trained
+    keys.PROPOSER = "mask2former"
+    keys.REGION_CLASSIFIER = "pooled_map"  # or image_crops, masked_crops
     keys.REGION_CLIP_NAME = ""  # CLIP of the region classifier; empty: that of the decoder
     keys.REGION_CLIP_WEIGHTS = ""
     keys.CROP_SIZE = 64  # side of image_crops' crops, pixels
-    keys.FUSION = "geometric"  # eq. 3; or clip_alone
+    keys.FUSION = "geometric"  # eq. 3; or clip_alone, product
+    return keys
+
+
+def _backbone_keys() -> CfgNode:
+    """The backbone of the proposer maskformer; mask2former reads its CLIP."""
+    keys = CfgNode()
+    keys.NAME = "CLIP"  # for maskformer: swin (sizes in MODEL.SWIN) or r101c (MODEL.RESNETS)
+    keys.WEIGHTS = (
+        ""  # of an image classifier: a file, or the name of a Swin in timm; empty: random
+    )
+    keys.FREEZE_AT = 0  # parts of r101c that do not train: 1 is the stem, 2 is stem and res2
+    return keys
+
+
+def _swin_keys() -> CfgNode:
+    keys = CfgNode()
+    keys.EMBED_DIM = 128  # channels of the first stage
+    keys.DEPTHS = (2, 2, 18, 2)
+    keys.NUM_HEADS = (4, 8, 16, 32)
+    keys.WINDOW_SIZE = 12  # tokens
+    keys.DROP_PATH_RATE = 0.3  # of the last block
+    return keys
+
+
+def _ovseg_keys() -> CfgNode:
+    """The region classifier masked_crops and the fusion product."""
+    keys = CfgNode()
+    keys.MASK_THRESHOLD = 0.4  # a pixel is in a mask if its probability is above this
+    keys.PROMPT_DEPTH = 3  # CLIP blocks before which blank patches become mask prompts; 0: none
+    keys.EXPONENT = 0.7  # weight of the region classifier; 0: it decides alone
+    keys.INVALID_MASKS = "exclude"  # masks without a pixel; official: CLIP is certain of them
     return keys
 
 
@@ -149,6 +183,8 @@ def _head_keys() -> CfgNode:
     head.CONVS_DIM = 256
     head.MASK_DIM = 256
     head.NORM = "GN"
+    head.EMBEDDING_DIM = 768  # of maskformer's class embeddings: the width of CLIP's text rows
+    head.EMBED_HIDDEN_DIM = 1024  # inside maskformer's class head
     head.COMMON_STRIDE = 4
     head.PIXEL_DECODER_NAME = "MSDeformAttnPixelDecoder"
     head.IN_FEATURES = ["res2", "res3", "res4", "res5"]
@@ -176,7 +212,8 @@ def _mask_former_keys() -> CfgNode:
     former.PRE_NORM = False
     former.ENFORCE_INPUT_PROJ = False
     former.SIZE_DIVISIBILITY = 32
-    former.DEC_LAYERS = 10  # predictions: of the learned queries and of each of 9 decoder layers
+    # predictions: of the learned queries and of each of 9 decoder layers; in maskformer: layers
+    former.DEC_LAYERS = 10
     former.TRAIN_NUM_POINTS = 12544
     former.OVERSAMPLE_RATIO = 3.0
     former.IMPORTANCE_SAMPLE_RATIO = 0.75
@@ -196,10 +233,17 @@ def _mask_former_keys() -> CfgNode:
 def _input_keys() -> CfgNode:
     keys = CfgNode()
     keys.FORMAT = "RGB"
-    keys.DATASET_MAPPER_NAME = "coco_panoptic_lsj"
+    keys.DATASET_MAPPER_NAME = "coco_panoptic_lsj"  # or mask_former_semantic
     keys.IMAGE_SIZE = 1024  # side of the training crop, pixels
     keys.MIN_SCALE = 0.1  # large-scale jitter
     keys.MAX_SCALE = 2.0
+    # mask_former_semantic: short sides to draw from, largest long side, colour jitter
+    keys.MIN_SIZE_TRAIN = (
+        *(320, 384, 448, 512, 576, 640, 704, 768),
+        *(832, 896, 960, 1024, 1088, 1152, 1216, 1280),
+    )
+    keys.MAX_SIZE_TRAIN = 2560
+    keys.COLOR_AUG_SSD = True
     keys.RANDOM_FLIP = "horizontal"  # or none
     # keep segments without a pixel after scaling and cropping as targets, as in official training
     keys.KEEP_EMPTY_TARGETS = True
@@ -216,7 +260,7 @@ def _solver_keys() -> CfgNode:
     solver.MAX_ITER = 368750
     solver.STEPS = (327778, 355092)
     solver.GAMMA = 0.1
-    solver.LR_SCHEDULER_NAME = "WarmupMultiStepLR"  # or WarmupCosineLR
+    solver.LR_SCHEDULER_NAME = "WarmupMultiStepLR"  # or WarmupCosineLR, WarmupPolyLR
     solver.WARMUP_FACTOR = 1.0
     solver.WARMUP_ITERS = 10
     solver.WEIGHT_DECAY = 0.05

@@ -10,10 +10,16 @@ from fvcore.common.config import CfgNode
 
 import frozenseg
 from frozenseg.builders.evaluation import check_test_sets, evaluate_dataset
+from frozenseg.builders.maskformer import (
+    build_maskformer,
+    build_maskformer_criterion,
+    build_semantic_mapper,
+    maskformer_outline,
+)
 from frozenseg.builders.model import build_model
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.trainer import build_trainer
-from frozenseg.config import ACCEPTED_UNUSED, known_keys
+from frozenseg.config import ACCEPTED_UNUSED, known_keys, load_config
 from frozenseg.config.allowed import fixed_keys
 
 SWITCHES = {
@@ -28,6 +34,9 @@ SWITCHES = {
     "SOLVER.AMP.ENABLED": "True",
     "DATALOADER.NUM_WORKERS": "0",
 }
+SMALL_SWIN = (
+    "MODEL.BACKBONE.WEIGHTS", "", "MODEL.SWIN.EMBED_DIM", "32", "MODEL.SWIN.DEPTHS", "(1, 1, 1, 1)",
+)  # fmt: skip
 FCCLIP = (
     "MODEL.META_ARCHITECTURE", "FCCLIP", "MODEL.FC_CLIP.CLIP_MODEL_NAME", "shapes",
     "MODEL.FC_CLIP.EMBED_DIM", "128",
@@ -61,20 +70,25 @@ class RecordingNode(CfgNode):
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
-    """The keys that a training of one iteration, an evaluation and two other models read."""
+    """The keys that a training of one iteration, an evaluation and four other models read."""
     monkeypatch.setenv("FROZENSEG_CACHE", str(tmp_path / "cache"))
     pairs = [part for pair in SWITCHES.items() for part in pair]
     cfg = RecordingNode(
         frozenseg.model_config("shapes", overrides=[*pairs, "OUTPUT_DIR", str(tmp_path / "run")])
     )
     RecordingNode.read.clear()
-    trainer = build_trainer(cfg, device=torch.device("cpu"))
+    trainer = build_trainer(cfg, build_model(cfg), device=torch.device("cpu"))
     trainer.run()
     check_test_sets(cfg)
     segmenter = build_segmenter(cfg)
     evaluate_dataset(cfg, segmenter, "shapes_val", tmp_path / "report", limit=2)
     fcclip = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *FCCLIP]))
     build_segmenter(fcclip, model=build_model(fcclip))
+    swin = RecordingNode(load_config("ovseg/ovseg_swin_base_vit_l14.yaml", SMALL_SWIN))
+    build_maskformer(swin)
+    build_maskformer_criterion(swin)
+    build_semantic_mapper(swin)
+    maskformer_outline(RecordingNode(load_config("ovseg/ovseg_r101c_vit_b16.yaml")))
     yield set(RecordingNode.read)
     RecordingNode.read.clear()
 
