@@ -19,7 +19,7 @@ from queue import Empty, Queue
 from threading import Thread
 
 from tools.fuzz.case import Case, Outcome
-from tools.fuzz.child import Child
+from tools.fuzz.child import HANG_SECONDS, Child
 from tools.fuzz.reduce import reduced
 from tools.fuzz.report import Report
 
@@ -33,14 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seed = secrets.randbits(31) if options.seed is None else options.seed
     from tools.fuzz.shares import shares
 
-    names = options.only or list(shares())
+    names = options.only or [name for name, share in shares().items() if share]
     unknown = set(names) - set(shares())
     if unknown:
         sys.exit(f"no entry point {', '.join(sorted(unknown))}: choose from {', '.join(shares())}")
     report = Report(seed)
     start = time.monotonic()
     jobs = [*corpus(names), *drawn(names, seed, options.cases)]
-    run_jobs(jobs, report, workers=options.workers, keep=options.keep, quiet=options.quiet)
+    run_jobs(jobs, report, options)
     report.seconds = time.monotonic() - start
     print(report.markdown() if options.markdown else report.table())
     if options.json:
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="default: a new one, which the report names")
     parser.add_argument("--only", action="append", metavar="ENTRY", help="an entry point; may be repeated")
     parser.add_argument("--workers", type=int, default=2, help="child processes (default 2)")
+    parser.add_argument("--hang", type=float, default=HANG_SECONDS, help="seconds of computing (default %(default)s)")
     parser.add_argument("--keep", action="store_true", help="add reduced failing inputs to the corpus")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here, too")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -72,7 +73,7 @@ def drawn(names: Sequence[str], seed: int, count: int) -> list[Job]:
     """New cases, divided between the entry points by their shares and well mixed."""
     from tools.fuzz.shares import shares
 
-    own = {name: shares()[name] for name in names}
+    own = {name: shares()[name] or 1.0 for name in names}
     total = sum(own.values())
     places = [
         ((index + 0.5) / own[name], name, index)
@@ -82,8 +83,8 @@ def drawn(names: Sequence[str], seed: int, count: int) -> list[Job]:
     return [(name, seed, index) for _, name, index in sorted(places)]
 
 
-def run_jobs(jobs: Sequence[Job], report: Report, *, workers: int, keep: bool, quiet: bool) -> None:
-    """Runs all jobs on ``workers`` child processes, and reduces the first failure of each kind."""
+def run_jobs(jobs: Sequence[Job], report: Report, options: argparse.Namespace) -> None:
+    """Runs all jobs on child processes, and reduces the first failure of each kind."""
     queue: Queue[Job] = Queue()
     for job in jobs:
         queue.put(job)
@@ -91,16 +92,16 @@ def run_jobs(jobs: Sequence[Job], report: Report, *, workers: int, keep: bool, q
 
     def work() -> None:
         try:
-            with Child() as child:
+            with Child(hang_seconds=options.hang) as child:
                 while not errors:
-                    _one(child, queue.get_nowait(), report, keep=keep, quiet=quiet)
+                    _one(child, queue.get_nowait(), report, options)
         except Empty:
             pass
         except BaseException as error:
             errors.append(error)
             raise
 
-    threads = [Thread(target=work, daemon=True) for _ in range(max(1, workers))]
+    threads = [Thread(target=work, daemon=True) for _ in range(max(1, options.workers))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -109,7 +110,7 @@ def run_jobs(jobs: Sequence[Job], report: Report, *, workers: int, keep: bool, q
         raise errors[0]
 
 
-def _one(child: Child, job: Job, report: Report, *, keep: bool, quiet: bool) -> None:
+def _one(child: Child, job: Job, report: Report, options: argparse.Namespace) -> None:
     case, outcome = child.run_case(job) if isinstance(job, Case) else child.run_drawn(*job)
     is_new = report.add(case, outcome)
     if not is_new:
@@ -117,9 +118,9 @@ def _one(child: Child, job: Job, report: Report, *, keep: bool, quiet: bool) -> 
     if outcome.kind not in ("hang", "memory"):
         case = reduced(case, outcome, lambda smaller: child.run_case(smaller)[1])
     report.name(case, outcome)
-    if keep:
+    if options.keep:
         _keep(case)
-    if not quiet:
+    if not options.quiet:
         print(_line(case, outcome), file=sys.stderr, flush=True)
 
 

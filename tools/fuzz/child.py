@@ -1,4 +1,4 @@
-"""The parent's side of a child process: starts it, asks it, and ends it when it takes too long."""
+"""The parent's side of the child processes: asks them, and ends one that takes too long."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tools.fuzz.case import Case, Outcome
@@ -21,58 +22,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Child:
-    """One worker process that is started again after a crash or a hang."""
+    """Processes that run one case at a time; a crash or a hang ends only the one that runs it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hang_seconds: float = HANG_SECONDS) -> None:
+        self.hang_seconds = hang_seconds
         self.work = Path(tempfile.mkdtemp(prefix="frozenseg-fuzz-"))
-        self._process: subprocess.Popen | None = None
-
-    def __enter__(self) -> "Child":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-        shutil.rmtree(self.work, ignore_errors=True)
-
-    def run_case(self, case: Case) -> tuple[Case, Outcome]:
-        return self._ask({"case": case.to_json()})
-
-    def run_drawn(self, entry: str, seed: int, index: int) -> tuple[Case, Outcome]:
-        return self._ask({"entry": entry, "seed": seed, "index": index})
-
-    def _ask(self, request: dict) -> tuple[Case, Outcome]:
-        if self._process is None:
-            self._start()
-        process = self._process
-        assert process is not None and process.stdin is not None, "it was just started"
-        process.stdin.write(json.dumps(request).encode() + b"\n")
-        process.stdin.flush()
-        self._line(START_SECONDS, START_SECONDS)  # the case is drawn and written
-        start = time.monotonic()
-        answer = self._line(HANG_SECONDS, WAITING_SECONDS)
-        case = Case.from_json((self.work / CURRENT).read_text())
-        if answer:
-            return case, Outcome.from_json(answer)
-        seconds = round(time.monotonic() - start, 1)
-        return case, self._end_of_process(seconds)
-
-    def _end_of_process(self, seconds: float) -> Outcome:
-        """A crash if it has ended by itself, else a hang."""
-        assert self._process is not None
-        try:
-            status = self._process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            self._end()
-            return Outcome("hang", error="Timeout", seconds=seconds)
-        self._end()
-        name = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return Outcome("crash", error=name, seconds=seconds)
-
-    def _start(self) -> None:
-        reading, writing = os.pipe()
-        # the child expects the pipe as descriptor 3
+        self._buffer, self._pid = b"", 0
+        self._reading, writing = os.pipe()
+        # the process expects the pipe as descriptor 3
         command = f'exec 3>&{writing}; exec "$0" -m tools.fuzz.worker "$1" 2>"$1/stderr"'
-        self._process = subprocess.Popen(
+        self._server = subprocess.Popen(
             ["bash", "-c", command, sys.executable, str(self.work)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -82,16 +41,51 @@ class Child:
             start_new_session=True,
         )
         os.close(writing)
-        self._reading, self._buffer = reading, b""
-        if self._line(START_SECONDS, START_SECONDS) != "ready":
-            trace = (self.work / "stderr").read_text()
-            raise RuntimeError(f"the fuzzing process cannot start:\n{trace}")
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in (self._server.pid, self._pid):
+            with suppress(ProcessLookupError):
+                if pid:
+                    os.killpg(pid, signal.SIGKILL)  # with whatever it has started
+        self._server.wait()
+        os.close(self._reading)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def run_case(self, case: Case) -> tuple[Case, Outcome]:
+        return self._ask({"case": case.to_json()})
+
+    def run_drawn(self, entry: str, seed: int, index: int) -> tuple[Case, Outcome]:
+        return self._ask({"entry": entry, "seed": seed, "index": index})
+
+    def _ask(self, request: dict) -> tuple[Case, Outcome]:
+        assert self._server.stdin is not None, "it is a pipe"
+        self._server.stdin.write(json.dumps(request).encode() + b"\n")
+        self._server.stdin.flush()
+        while (line := self._line(START_SECONDS, START_SECONDS)) != "started":
+            if not line:
+                trace = (self.work / "stderr").read_text()
+                raise RuntimeError(f"the process of the harness fails by itself:\n{trace[-3000:]}")
+        start = time.monotonic()
+        answer = self._line(self.hang_seconds, WAITING_SECONDS)
+        case = Case.from_json((self.work / CURRENT).read_text())
+        if answer.startswith("{"):
+            return case, Outcome.from_json(answer)
+        seconds = round(time.monotonic() - start, 1)
+        if answer:
+            status = int(answer.removeprefix("ended "))
+            name = signal.Signals(-status).name if status < 0 else f"status {status}"
+            return case, Outcome("crash", error=name, seconds=seconds)
+        os.killpg(self._pid, signal.SIGKILL)
+        return case, Outcome("hang", error="Timeout", seconds=seconds)
 
     def _line(self, cpu_seconds: float, wall_seconds: float) -> str:
-        """The next line of the child; empty if it ends or takes too long."""
+        """The next line about a case; empty if there is none in time."""
         start, computed = time.monotonic(), self._cpu_seconds()
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([self._reading], [], [], 0.5)
+            ready, _, _ = select.select([self._reading], [], [], 0.2)
             if ready:
                 data = os.read(self._reading, 1 << 16)
                 if not data:
@@ -102,23 +96,14 @@ class Child:
             elif self._cpu_seconds() - computed > cpu_seconds:
                 return ""
         line, _, self._buffer = self._buffer.partition(b"\n")
+        if line.startswith(b"child "):
+            self._pid = int(line.split()[1])
+            return self._line(cpu_seconds, wall_seconds)
         return line.decode()
 
     def _cpu_seconds(self) -> float:
-        assert self._process is not None
         try:
-            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
+            fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has not started
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def _end(self) -> None:
-        if self._process is None:
-            return
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)  # with whatever it has started
-        except ProcessLookupError:
-            pass
-        self._process.wait()
-        os.close(self._reading)
-        self._process = None

@@ -30,7 +30,7 @@ TINY_TRAINING = (
 IMAGES, PICTURES = 10, 40
 # a log, and what names the machine, the time or the process
 UNLIKE = ("log.txt", "environment.json", "code.diff", "tensorboard", ".lock", "console.txt")
-TIMES = ("seconds", "time", "eta", "data_time", "images_per_second", "memory")
+TIMES = ("seconds", "time", "eta", "data_time", "per_second", "memory", "data_wait_share")
 
 
 class Work(NamedTuple):

@@ -1,13 +1,15 @@
-"""The child process: runs cases one after another and reports each on a pipe.
+"""The child processes: they run cases one after another and report each on a pipe.
 
-Its parent watches time; the memory that a case may add is limited here, so that too large an
-allocation fails as it does on a small machine.
+The first one imports the project, which takes seconds, and forks those that run cases, so that a
+crash costs little. Their parent watches time; the memory that a case may add is limited here, so
+that too large an allocation fails as it does on a small machine.
 """
 
 import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -15,16 +17,22 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from random import Random
+from typing import TextIO
 
-from tools.fuzz.case import Case, Outcome, WrongResult
+from tools.fuzz.case import Case, Entry, Outcome, WrongResult
 
 LIMIT_BYTES = 4 << 30
 CURRENT = "current.json"
+CASES_PER_CHILD = 300  # so that what one case leaves in memory does not add up
 REPOSITORY = str(Path(__file__).resolve().parents[2])
 
 
 def main() -> None:
-    """Reads requests on standard input, a JSON line each, and answers on file descriptor 3."""
+    """Reads requests on standard input, a JSON line each, and answers on file descriptor 3.
+
+    Answers are lines: ``child PID`` and ``ended STATUS`` of the process that runs cases, ``started``
+    and an outcome for each request.
+    """
     work = Path(sys.argv[1])
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(3, "w", buffering=1)
     _isolate(work)
@@ -33,12 +41,27 @@ def main() -> None:
     limit = _status_kib("VmSize") * 1024 + LIMIT_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    answers.write("ready\n")
-    for line in requests:
-        case = _case_of(json.loads(line), ENTRIES)
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            _serve(requests, answers, ENTRIES, work)
+            os._exit(0)
+        answers.write(f"child {pid}\n")
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        answers.write(f"ended {status}\n")
+
+
+def _serve(requests: TextIO, answers: TextIO, entries: dict[str, Entry], work: Path) -> None:
+    for _ in range(CASES_PER_CHILD):
+        line = requests.readline()
+        if not line:
+            os.kill(os.getppid(), signal.SIGKILL)  # the parent has closed the pipe: all is done
+            os._exit(0)
+        case = _case_of(json.loads(line), entries)
         (work / CURRENT).write_text(case.to_json())
         answers.write("started\n")
-        answers.write(_outcome(case, ENTRIES[case.entry].run, work / "case").to_json() + "\n")
+        answers.write(_outcome(case, entries[case.entry].run, work / "case").to_json() + "\n")
 
 
 def _isolate(work: Path) -> None:

@@ -10,11 +10,12 @@ from tools.fuzz.entries import (
     images,
     preparation,
     runs,
+    self_test,
     vocabulary,
     weights,
 )
 
 MODULES = (
-    images, annotations, preparation, configuration, vocabulary, weights, caches, runs, disks, commands,
+    images, annotations, preparation, configuration, vocabulary, weights, caches, runs, disks, commands, self_test,
 )  # fmt: skip
 ENTRIES: dict[str, Entry] = {entry.name: entry for module in MODULES for entry in module.ENTRIES}
