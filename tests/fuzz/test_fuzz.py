@@ -26,7 +26,10 @@ def fuzzed(folder: Path, *options: str) -> tuple[int, dict]:
 @pytest.mark.slow
 def test_no_input_crashes_hangs_or_misleads(tmp_path: Path):
     status, report = fuzzed(tmp_path, "--cases", "500", "--seed", "14")
-    kinds = [f"{k['entry']}: {k['kind']} {k['error']} {k['place']} {k['message']}" for k in report["kinds"]]
+    kinds = [
+        f"{k['entry']}: {k['kind']} {k['error']} {k['place']} {k['message']}"
+        for k in report["kinds"]
+    ]
     assert kinds == [] and status == 0
     assert sum(sum(counts.values()) for counts in report["counts"].values()) >= 490
 

@@ -49,13 +49,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tools.fuzz", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.fuzz", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--cases", type=int, default=10_000, help="how many, besides the corpus")
     parser.add_argument("--seed", type=int, help="default: a new one, which the report names")
-    parser.add_argument("--only", action="append", metavar="ENTRY", help="an entry point; may be repeated")
+    parser.add_argument(
+        "--only", action="append", metavar="ENTRY", help="an entry point; may be repeated"
+    )
     parser.add_argument("--workers", type=int, default=2, help="child processes (default 2)")
-    parser.add_argument("--hang", type=float, default=HANG_SECONDS, help="seconds of computing (default %(default)s)")
-    parser.add_argument("--keep", action="store_true", help="add reduced failing inputs to the corpus")
+    parser.add_argument(
+        "--hang",
+        type=float,
+        default=HANG_SECONDS,
+        help="seconds of computing (default %(default)s)",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="add reduced failing inputs to the corpus"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here, too")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--quiet", action="store_true", help="print faults only at the end")

@@ -34,7 +34,10 @@ class Case:
             path.write_bytes(content)
 
     def to_json(self) -> str:
-        files = {name: base64.b85encode(zlib.compress(data)).decode() for name, data in self.files.items()}
+        files = {
+            name: base64.b85encode(zlib.compress(data)).decode()
+            for name, data in self.files.items()
+        }
         return json.dumps({"entry": self.entry, "arguments": self.arguments, "files": files})
 
     @classmethod

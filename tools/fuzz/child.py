@@ -91,9 +91,10 @@ class Child:
                 if not data:
                     return ""
                 self._buffer += data
-            elif time.monotonic() - start > wall_seconds:
-                return ""
-            elif self._cpu_seconds() - computed > cpu_seconds:
+            elif (
+                time.monotonic() - start > wall_seconds
+                or self._cpu_seconds() - computed > cpu_seconds
+            ):
                 return ""
         line, _, self._buffer = self._buffer.partition(b"\n")
         if line.startswith(b"child "):

@@ -20,6 +20,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -60,10 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tools.fuzz.faults", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.fuzz.faults", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--kills", type=int, default=100, help="how many (default 100)")
     parser.add_argument("--seed", type=int, help="default: a new one, which the report names")
-    parser.add_argument("--only", action="append", choices=names, help="a kind of work; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=names, help="a kind of work; may be repeated"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here, too")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     return parser
@@ -110,14 +115,16 @@ def _kind(name: str, kills: int, rng: Random, folder: Path, report: "Report") ->
             number = rng.choice((signal.SIGKILL, signal.SIGTERM))
             after = rng.random() * undisturbed.seconds
             run = forked(
-                lambda: work.run(place),
+                partial(work.run, place),
                 place / "console.txt",
                 kill=(after, number, rng.choice(("main", "all"))) if kill else None,
             )
             made += run.killed
             report.count(name, number.name, run.killed)
             if problem := _problem(run, number, work.stopped):
-                report.fault(name, f"{problem} ({number.name} after {after:.2f} s)", _last_lines(place))
+                report.fault(
+                    name, f"{problem} ({number.name} after {after:.2f} s)", _last_lines(place)
+                )
                 break
             if not run.killed and run.status == 0:
                 break
@@ -273,13 +280,20 @@ class Report:
         header = ["work", "SIGKILL", "SIGTERM", "finished runs", "faults"]
         faults = Counter(name for name, _, _ in self._faults)
         rows = [
-            [name, *(str(counts[key]) for key in ("SIGKILL", "SIGTERM", "finished")), str(faults[name])]
+            [
+                name,
+                *(str(counts[key]) for key in ("SIGKILL", "SIGTERM", "finished")),
+                str(faults[name]),
+            ]
             for name, counts in self._kills.items()
         ]
         return [header, *rows]
 
     def text(self) -> str:
-        lines = ["  ".join(f"{cell:<24}" if not n else f"{cell:>13}" for n, cell in enumerate(row)) for row in self._rows()]
+        lines = [
+            "  ".join(f"{cell:<24}" if not n else f"{cell:>13}" for n, cell in enumerate(row))
+            for row in self._rows()
+        ]
         faults = [f"{name}: {what}" for name, what, _ in self._faults]
         return "\n".join([*lines, *faults, self._last_line()])
 
@@ -293,8 +307,16 @@ class Report:
 
     def as_json(self) -> dict:
         counts = {name: dict(each) for name, each in self._kills.items()}
-        faults = [{"work": name, "what": what, "console": lines} for name, what, lines in self._faults]
-        return {"seed": self.seed, "kills": self.kills, "seconds": self.seconds, "counts": counts, "faults": faults}
+        faults = [
+            {"work": name, "what": what, "console": lines} for name, what, lines in self._faults
+        ]
+        return {
+            "seed": self.seed,
+            "kills": self.kills,
+            "seconds": self.seconds,
+            "counts": counts,
+            "faults": faults,
+        }
 
 
 if __name__ == "__main__":

@@ -19,12 +19,15 @@ from PIL import Image
 from tests.fixtures.datasets import script, write_ade20k, write_pascal_voc
 
 TINY_MODEL = (
-    "MODEL.DEVICE", "cpu", "MODEL.MASK_FORMER.DEC_LAYERS", "4", "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "6",
+    "MODEL.DEVICE", "cpu", "MODEL.MASK_FORMER.DEC_LAYERS", "4",
+    "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "6",
     "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "32", "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS", "1",
-    "MODEL.FROZEN_SEG.QUERY_INJECTOR_LAYERS", "(1,)", "MODEL.FROZEN_SEG.FEATURE_INJECTOR_LAYERS", "(2,)",
+    "MODEL.FROZEN_SEG.QUERY_INJECTOR_LAYERS", "(1,)", "MODEL.FROZEN_SEG.FEATURE_INJECTOR_LAYERS",
+    "(2,)",
 )  # fmt: skip
 TINY_TRAINING = (
-    "INPUT.IMAGE_SIZE", "64", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "8", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.STEPS", "(6,)",
+    "INPUT.IMAGE_SIZE", "64", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "8",
+    "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.STEPS", "(6,)",
     "SOLVER.WARMUP_ITERS", "2", "DATASETS.TEST", "()",
 )  # fmt: skip
 IMAGES, PICTURES = 10, 40
@@ -84,7 +87,14 @@ def _evaluate(folder: Path) -> int:
     defaults = evaluate.__kwdefaults__
     assert defaults is not None and "block_size" in defaults
     defaults["block_size"] = 4
-    small = ("INPUT.MIN_SIZE_TEST", "64", "INPUT.MAX_SIZE_TEST", "64", "DATALOADER.NUM_WORKERS", "0")
+    small = (
+        "INPUT.MIN_SIZE_TEST",
+        "64",
+        "INPUT.MAX_SIZE_TEST",
+        "64",
+        "DATALOADER.NUM_WORKERS",
+        "0",
+    )
     options = ("--limit", "24", "--resume", "--device", "cpu", "--output", str(folder / "report"))
     return command("evaluate", *options, *small)
 
@@ -100,7 +110,13 @@ def _write_images(folder: Path) -> None:
 
 def _sam_masks(folder: Path) -> int:
     options = ("--model", "shapes", "--device", "cpu", "--output", str(folder / "masks"))
-    return command("sam-masks", str(folder / "images"), *options, "--set", "MODEL.MASK_ENSEMBLE.POINTS_PER_SIDE=4")
+    return command(
+        "sam-masks",
+        str(folder / "images"),
+        *options,
+        "--set",
+        "MODEL.MASK_ENSEMBLE.POINTS_PER_SIDE=4",
+    )
 
 
 def _write_voc(folder: Path) -> None:
@@ -110,7 +126,9 @@ def _write_voc(folder: Path) -> None:
     names = [f"2008_{number:06d}" for number in range(PICTURES)]
     for name in names:
         shutil.copyfile(base / "JPEGImages/2007_000033.jpg", base / f"JPEGImages/{name}.jpg")
-        shutil.copyfile(base / "SegmentationClass/2007_000033.png", base / f"SegmentationClass/{name}.png")
+        shutil.copyfile(
+            base / "SegmentationClass/2007_000033.png", base / f"SegmentationClass/{name}.png"
+        )
     (base / "ImageSets/Segmentation/val.txt").write_text("\n".join(names))
 
 
@@ -118,7 +136,11 @@ def _write_ade(folder: Path) -> None:
     root = folder / "data"
     write_ade20k(root)
     base = root / "ADEChallengeData2016"
-    for part, suffix in (("images", "jpg"), ("annotations", "png"), ("annotations_instance", "png")):
+    for part, suffix in (
+        ("images", "jpg"),
+        ("annotations", "png"),
+        ("annotations_instance", "png"),
+    ):
         for number in range(3, PICTURES):
             source = base / f"{part}/validation/ADE_val_00000001.{suffix}"
             shutil.copyfile(source, source.with_stem(f"ADE_val_{number:08d}"))
@@ -176,6 +198,7 @@ def _timeless(record: dict[str, Any]) -> dict[str, Any]:
 def import_all() -> None:
     """Imports what the works need; nothing is computed, so that forks are safe."""
     import torch
+    import torch.utils.tensorboard
 
     import frozenseg.cli.main
     import frozenseg.cli.native_run
@@ -183,7 +206,6 @@ def import_all() -> None:
     import frozenseg.data.shapes
     import frozenseg.sam_masks.bulk
     import frozenseg.towers.loading
-    import torch.utils.tensorboard
 
     torch.set_num_threads(1)
     assert frozenseg and np and os

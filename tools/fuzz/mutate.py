@@ -9,14 +9,30 @@ from typing import Any
 LONG = 3000
 
 ODD_TEXTS = (
-    "", " ", "7", "-1", "a\0b", "\ud800", "\x1b]0;title\x07", "[bold]x[/]", "[/]", "../../../victim.png",
-    "/etc/hostname", "~nouser/x", "a/b", ".", "..", "é\u202e漢", "x" * LONG, "%s{}{0}", "\r\n", "nan", "1e999",
+    "", " ", "7", "-1", "a\0b", "\ud800", "\x1b]0;title\x07", "[bold]x[/]", "[/]",
+    "../../../victim.png",
+    "/etc/hostname", "~nouser/x", "a/b", ".", "..", "é\u202e漢", "x" * LONG, "%s{}{0}", "\r\n",
+    "nan", "1e999",
 )  # fmt: skip
 ODD_NUMBERS = (
-    0, 1, -1, 2, 255, 256, -(2**31), 2**31, 2**32, 2**53 + 1, 2**63, 10**30, 0.5, -0.0, 1e-320, 1e308, 10**6,
+    0, 1, -1, 2, 255, 256, -(2**31), 2**31, 2**32, 2**53 + 1, 2**63, 10**30, 0.5, -0.0, 1e-320,
+    1e308, 10**6,
     float("nan"), float("inf"), -float("inf"),
 )  # fmt: skip
-ODD_VALUES = (None, True, False, *ODD_TEXTS, *ODD_NUMBERS, [], {}, [[]], [None], [{}], {"": None}, [0] * 50)
+ODD_VALUES = (
+    None,
+    True,
+    False,
+    *ODD_TEXTS,
+    *ODD_NUMBERS,
+    [],
+    {},
+    [[]],
+    [None],
+    [{}],
+    {"": None},
+    [0] * 50,
+)
 
 
 def odd_value(rng: Random) -> Any:
@@ -50,7 +66,13 @@ def _chosen(rng: Random, places: list[tuple[Any, Any]]) -> tuple[Any, Any]:
 
 
 def _places(value: Any):
-    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    keys = (
+        value.keys()
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
     for key in list(keys):
         yield value, key
         yield from _places(value[key])
@@ -83,7 +105,9 @@ def json_bytes(rng: Random, value: Any) -> bytes:
     if roll < 0.87:
         return text[: rng.randrange(len(text) + 1)].encode() + b"[" * rng.choice((1, 100_000))
     if roll < 0.90:
-        return rng.choice((b"", b"null", b"[]", b"{}", b"0", b'"x"', b"\xff\xfe", b"NaN", b"9" * 5000))
+        return rng.choice(
+            (b"", b"null", b"[]", b"{}", b"0", b'"x"', b"\xff\xfe", b"NaN", b"9" * 5000)
+        )
     return damaged_bytes(rng, text.encode())
 
 
@@ -104,7 +128,14 @@ def _edit(rng: Random, size: int) -> list[Any]:
     if action == "flip":
         return [action, place, rng.randrange(8)]
     if action in ("set", "insert"):
-        patterns = ("ff" * 4, "00" * 8, "7f", "80", "ffffff7f", rng.randbytes(rng.choice((1, 4, 30))).hex())
+        patterns = (
+            "ff" * 4,
+            "00" * 8,
+            "7f",
+            "80",
+            "ffffff7f",
+            rng.randbytes(rng.choice((1, 4, 30))).hex(),
+        )
         return [action, place, rng.choice(patterns)]
     if action in ("drop", "repeat"):
         return [action, place, rng.choice((1, 4, 100, size // 3 + 1))]

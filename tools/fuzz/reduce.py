@@ -8,8 +8,8 @@ from typing import Any
 
 from tools.fuzz.case import Case, Outcome
 
-TRIES = 60
-SECONDS = 30.0
+TRIES = 40
+SECONDS = 15.0
 
 
 def reduced(case: Case, outcome: Outcome, run: Callable[[Case], Outcome]) -> Case:

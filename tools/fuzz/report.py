@@ -50,36 +50,76 @@ class Report:
         for entry, counts in sorted(self._counts.items()):
             faults = [str(counts[kind]) for kind in FAULTS]
             numbers = [str(counts.total()), str(counts["result"]), str(counts["refused"]), *faults]
-            rows.append([entry, *numbers, f"{self._total_seconds[entry] / counts.total():.2f}", f"{self._slowest[entry]:.1f}", str(self._peak_mib[entry])])
+            rows.append(
+                [
+                    entry,
+                    *numbers,
+                    f"{self._total_seconds[entry] / counts.total():.2f}",
+                    f"{self._slowest[entry]:.1f}",
+                    str(self._peak_mib[entry]),
+                ]
+            )
         total: Counter[str] = sum(self._counts.values(), Counter())
         numbers = [str(total[kind]) for kind in ("result", "refused", *FAULTS)]
         mean = sum(self._total_seconds.values()) / max(total.total(), 1)
-        ends = [f"{mean:.2f}", f"{max(self._slowest.values(), default=0.0):.1f}", str(max(self._peak_mib.values(), default=0))]
+        ends = [
+            f"{mean:.2f}",
+            f"{max(self._slowest.values(), default=0.0):.1f}",
+            str(max(self._peak_mib.values(), default=0)),
+        ]
         return [*rows, ["all", str(total.total()), *numbers, *ends]]
 
     def _header(self) -> list[str]:
-        return ["entry point", "cases", "result", "refused", *FAULTS, "mean, s", "slowest, s", "peak, MiB"]
+        return [
+            "entry point",
+            "cases",
+            "result",
+            "refused",
+            *FAULTS,
+            "mean, s",
+            "slowest, s",
+            "peak, MiB",
+        ]
 
     def table(self) -> str:
         """For the terminal, with one example of each kind of fault."""
         rows = [self._header(), *self._rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ["  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
-        return "\n".join([*lines, *self._examples(), f"seed {self.seed}, {self.seconds:.0f} s, {self.faults} faults"])
+        lines = [
+            "  ".join(
+                cell.rjust(width) if column else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]
+        return "\n".join(
+            [
+                *lines,
+                *self._examples(),
+                f"seed {self.seed}, {self.seconds:.0f} s, {self.faults} faults",
+            ]
+        )
 
     def markdown(self) -> str:
         """For ``docs/reliability.md``."""
         header = self._header()
-        lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *self._rows())]
-        return "\n".join([*lines, "", f"Seed {self.seed}, {self.seconds:.0f} s, {self.faults} faults."])
+        lines = [
+            "| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *self._rows())
+        ]
+        return "\n".join(
+            [*lines, "", f"Seed {self.seed}, {self.seconds:.0f} s, {self.faults} faults."]
+        )
 
     def _examples(self) -> list[str]:
         lines = []
         for key, (case, outcome) in sorted(self._kinds.items()):
-            shown = f"arguments {case.arguments!r}"[:300].encode("ascii", "backslashreplace").decode()
+            shown = (
+                f"arguments {case.arguments!r}"[:300].encode("ascii", "backslashreplace").decode()
+            )
             files = {name: data[:200] for name, data in list(case.files.items())[:2]}
+            what = f"{outcome.kind} in {case.entry}, {self._how_often[key]} times"
             lines += [
-                f"\n{outcome.kind} in {case.entry}, {self._how_often[key]} times: {outcome.error} in {outcome.place}",
+                f"\n{what}: {outcome.error} in {outcome.place}",
                 f"  {outcome.message[:200]}",
                 f"  {shown}",
                 *([f"  files {files!r}"[:400]] if files else []),
@@ -88,8 +128,19 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         kinds = [
-            {"entry": case.entry, "count": self._how_often[key], **asdict(outcome), "case": case.to_json()}
+            {
+                "entry": case.entry,
+                "count": self._how_often[key],
+                **asdict(outcome),
+                "case": case.to_json(),
+            }
             for key, (case, outcome) in sorted(self._kinds.items())
         ]
         counts = {entry: dict(counts) for entry, counts in self._counts.items()}
-        return {"seed": self.seed, "seconds": self.seconds, "faults": self.faults, "counts": counts, "kinds": kinds}
+        return {
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "faults": self.faults,
+            "counts": counts,
+            "kinds": kinds,
+        }

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from random import Random
@@ -30,8 +30,8 @@ REPOSITORY = str(Path(__file__).resolve().parents[2])
 def main() -> None:
     """Reads requests on standard input, a JSON line each, and answers on file descriptor 3.
 
-    Answers are lines: ``child PID`` and ``ended STATUS`` of the process that runs cases, ``started``
-    and an outcome for each request.
+    Answers are lines: ``child PID`` and ``ended STATUS`` of the process that runs cases,
+    ``started`` and an outcome for each request.
     """
     work = Path(sys.argv[1])
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(3, "w", buffering=1)
@@ -120,8 +120,14 @@ def _kind(error: BaseException) -> str:
 
 
 def _about(error: BaseException) -> dict[str, str]:
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if REPOSITORY in each.filename]
-    own = [each for each in frames if "/tools/fuzz/" not in each.filename and "/.venv/" not in each.filename]
+    frames = [
+        each for each in traceback.extract_tb(error.__traceback__) if REPOSITORY in each.filename
+    ]
+    own = [
+        each
+        for each in frames
+        if "/tools/fuzz/" not in each.filename and "/.venv/" not in each.filename
+    ]
     last = (own or frames)[-1:]
     place = "".join(f"{each.filename.removeprefix(REPOSITORY + '/')}:{each.name}" for each in last)
     # ASCII, whatever came: a lone surrogate cannot be written
@@ -130,10 +136,8 @@ def _about(error: BaseException) -> dict[str, str]:
 
 
 def _reset_peak() -> None:
-    try:
+    with suppress(OSError):  # then the peak is that of all cases so far
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # then the peak is that of all cases so far
-        pass
 
 
 def _status_kib(name: str) -> int:

@@ -16,6 +16,7 @@ from tools.fuzz.entries import (
 )
 
 MODULES = (
-    images, annotations, preparation, configuration, vocabulary, weights, caches, runs, disks, commands, self_test,
+    images, annotations, preparation, configuration, vocabulary, weights, caches, runs, disks,
+    commands, self_test,
 )  # fmt: skip
 ENTRIES: dict[str, Entry] = {entry.name: entry for module in MODULES for entry in module.ENTRIES}

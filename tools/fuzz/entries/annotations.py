@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from frozenseg.data.specs import Task
 from tests.fixtures.datasets import WRITERS
 from tools.fuzz.case import Case, Entry
 from tools.fuzz.entries.images import image_bytes
@@ -18,17 +19,19 @@ class Layout(NamedTuple):
 
     writer: str
     dataset: str
-    task: str
+    task: Task
     json: str
     maps: str = ""
 
 
 COCO = "openvocab_coco_2017_val_panoptic_with_sem_seg"
 PANOPTIC = {
-    "coco": Layout("coco", COCO, "panoptic", "coco/annotations/panoptic_val2017.json", "coco/panoptic_val2017"),
+    "coco": Layout("coco", COCO, "panoptic", "coco/annotations/panoptic_val2017.json",
+    "coco/panoptic_val2017"),
     "mapillary": Layout(
         "mapillary_vistas", "openvocab_mapillary_vistas_panoptic_val", "panoptic",
-        "mapillary_vistas/validation/panoptic/panoptic_2018.json", "mapillary_vistas/validation/panoptic",
+        "mapillary_vistas/validation/panoptic/panoptic_2018.json",
+        "mapillary_vistas/validation/panoptic",
     ),
     "bdd": Layout(
         "bdd100k", "bdd10k_40_panoptic_val", "panoptic", "bdd100k/jsons/pan_seg_val_cocofmt.json",
@@ -55,7 +58,9 @@ def _make(entry: str, names: tuple[str, ...]):
         layout = LAYOUTS[name]
         files: dict[str, bytes] = {}
         if layout.maps and rng.random() < 0.15:
-            maps = [path for path in base_files(layout.writer) if Path(path).parent == Path(layout.maps)]
+            maps = [
+                path for path in base_files(layout.writer) if Path(path).parent == Path(layout.maps)
+            ]
             files[rng.choice([path for path in maps if path.endswith(".png")])] = image_bytes(rng)
         else:
             content = json.loads(base_files(layout.writer)[layout.json])
@@ -89,18 +94,48 @@ def _read_all(layout: Layout, folder: Path, *, skip_bad: bool = False) -> None:
         samples[index]
 
 
-SIZES = ([4, 6], [6, 4], [0, 0], [-1, 6], [4], [1 << 31, 6], [65536, 65536], [4.0, 6], ["4", "6"], None, [4, 6, 1])
+SIZES = (
+    [4, 6],
+    [6, 4],
+    [0, 0],
+    [-1, 6],
+    [4],
+    [1 << 31, 6],
+    [65536, 65536],
+    [4.0, 6],
+    ["4", "6"],
+    None,
+    [4, 6, 1],
+)
 
 
 def _make_rle(rng: Random) -> Case:
     """Run lengths and polygons that pycocotools itself does not check."""
     kind = rng.choice(("counts", "text", "polygon", "odd"))
     size = rng.choice(SIZES) if rng.random() < 0.4 else [4, 6]
-    runs = [rng.choice((0, 1, 2, 24, 25, 100, 2**31, 2**32, -1, 10**12)) for _ in range(rng.randrange(9))]
-    texts = ("2222@", "", "0", "~" * 20, "o" * 2000, "PPP", "\x00", "é", "1" * 50, "_]?2]o", "`" * 9)
+    runs = [
+        rng.choice((0, 1, 2, 24, 25, 100, 2**31, 2**32, -1, 10**12))
+        for _ in range(rng.randrange(9))
+    ]
+    texts = (
+        "2222@",
+        "",
+        "0",
+        "~" * 20,
+        "o" * 2000,
+        "PPP",
+        "\x00",
+        "é",
+        "1" * 50,
+        "_]?2]o",
+        "`" * 9,
+    )
     segmentation: Any
     if kind == "counts":
-        segmentation = {"size": size, "counts": damaged_json(rng, runs) if rng.random() < 0.3 else runs}
+        segmentation = {
+            "size": size,
+            "counts": damaged_json(rng, runs) if rng.random() < 0.3 else runs,
+        }
     elif kind == "text":
         letters = "".join(chr(rng.randrange(48, 112)) for _ in range(rng.randrange(30)))
         segmentation = {"size": size, "counts": rng.choice((*texts, letters, letters))}
@@ -109,10 +144,13 @@ def _make_rle(rng: Random) -> Case:
         few = values[:5] if rng.random() < 0.5 else values
         lengths = (0, 1, 2, 4, 5, 6, 8, 8, 9, 40)
         segmentation = [
-            [rng.choice(few) for _ in range(rng.choice(lengths))] for _ in range(rng.choice((1, 1, 2, 5)))
+            [rng.choice(few) for _ in range(rng.choice(lengths))]
+            for _ in range(rng.choice((1, 1, 2, 5)))
         ]
     else:
-        segmentation = rng.choice((odd_value(rng), {"size": size}, {"counts": runs}, [odd_value(rng)]))
+        segmentation = rng.choice(
+            (odd_value(rng), {"size": size}, {"counts": runs}, [odd_value(rng)])
+        )
     return Case("rle", {"segmentation": segmentation})
 
 

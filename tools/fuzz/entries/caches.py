@@ -1,4 +1,4 @@
-"""Files that the project keeps for itself: text rows and SAM masks. Damage must not change results."""
+"""Text rows and SAM masks, which the project keeps for itself: damage must not change results."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,8 @@ from tools.fuzz.case import Case, Entry, WrongResult
 from tools.fuzz.mutate import edit_file, edits
 
 REPLACEMENTS = (
-    "ones", "zeros", "nan", "unit of other words", "narrow", "wide", "few", "many", "int32", "bfloat16", "three axes", "no axis", "other name",
+    "ones", "zeros", "nan", "unit of other words", "narrow", "wide", "few", "many", "int32",
+    "bfloat16", "three axes", "no axis", "other name",
     "nothing", "empty file", "folder", "text",
 )  # fmt: skip
 WIDTH = 128
@@ -27,7 +28,9 @@ def _make_rows(rng: Random) -> Case:
 
 def _encode(prompts: list[str]) -> Tensor:
     seeds = [int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4]) for prompt in prompts]
-    return torch.stack([torch.randn(WIDTH, generator=torch.Generator().manual_seed(s)) for s in seeds])
+    return torch.stack(
+        [torch.randn(WIDTH, generator=torch.Generator().manual_seed(s)) for s in seeds]
+    )
 
 
 def _run_rows(arguments: Any, folder: Path) -> None:
@@ -52,11 +55,16 @@ def _run_rows(arguments: Any, folder: Path) -> None:
 
 
 def _replace(path: Path, kind: str, count: int) -> None:
-    unit = torch.nn.functional.normalize(torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(3)), dim=-1)
+    unit = torch.nn.functional.normalize(
+        torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(3)), dim=-1
+    )
     tensors = {
-        "ones": torch.ones(count, WIDTH), "zeros": torch.zeros(count, WIDTH), "nan": unit * torch.nan, "unit of other words": unit,
-        "narrow": unit[:, :64].contiguous(), "wide": torch.cat([unit, unit], dim=1), "few": unit[:1].contiguous(), "many": torch.cat([unit, unit]),
-        "int32": torch.ones(count, WIDTH, dtype=torch.int32), "bfloat16": unit.bfloat16(), "three axes": unit[..., None].contiguous(),
+        "ones": torch.ones(count, WIDTH), "zeros": torch.zeros(count, WIDTH),
+        "nan": unit * torch.nan, "unit of other words": unit,
+        "narrow": unit[:, :64].contiguous(), "wide": torch.cat([unit, unit], dim=1),
+        "few": unit[:1].contiguous(), "many": torch.cat([unit, unit]),
+        "int32": torch.ones(count, WIDTH, dtype=torch.int32), "bfloat16": unit.bfloat16(),
+        "three axes": unit[..., None].contiguous(),
         "no axis": torch.tensor(1.0), "other name": unit,
     }  # fmt: skip
     path.unlink()
@@ -70,14 +78,28 @@ def _replace(path: Path, kind: str, count: int) -> None:
         path.write_text("" if kind == "empty file" else "words")
 
 
-NOTES = ("image", "sam", "low_res_size", "square", "stride", "image_size", "format", "sam_fingerprint", "max_masks")
+NOTES = (
+    "image",
+    "sam",
+    "low_res_size",
+    "square",
+    "stride",
+    "image_size",
+    "format",
+    "sam_fingerprint",
+    "max_masks",
+)
 
 
 def _make_masks(rng: Random) -> Case:
     if rng.random() < 0.35:
         kind = rng.choice(("inflate", "note", "note", "note", "boxes", "areas", "nan", "missing"))
-        value = rng.choice((None, -1, 0, [2, 3], [0, 0], [10**9, 10**9], "x", 10**30, [], {}, "delete"))
-        return Case("sam_masks", {"kind": kind, "note": rng.choice(NOTES), "value": value, "edits": []})
+        value = rng.choice(
+            (None, -1, 0, [2, 3], [0, 0], [10**9, 10**9], "x", 10**30, [], {}, "delete")
+        )
+        return Case(
+            "sam_masks", {"kind": kind, "note": rng.choice(NOTES), "value": value, "edits": []}
+        )
     return Case("sam_masks", {"kind": None, "edits": edits(rng, 3000)})
 
 
@@ -130,7 +152,8 @@ def _change_masks(path: Path, arguments: Any) -> None:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
-        tensors, notes = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        notes = dict(file.metadata())
     about = json.loads(notes.get("about", "{}"))
     kind = arguments["kind"]
     if kind == "inflate":

@@ -17,11 +17,14 @@ from tools.fuzz.entries.vocabulary import text
 from tools.fuzz.mutate import ODD_TEXTS
 
 COMMANDS = (
-    "segment", "demo", "evaluate", "train", "doctor", "sam-masks", "benchmark", "convert", "summary", "datasets", "figure", "vocabulary",
+    "segment", "demo", "evaluate", "train", "doctor", "sam-masks", "benchmark", "convert",
+    "summary", "datasets", "figure", "vocabulary",
 )  # fmt: skip
 OPTIONS = (
-    "--words", "-w", "--vocabulary", "-v", "--stuff", "--task", "--model", "--weights", "--device", "--output", "-o", "--set", "--json", "--dataset",
-    "--resume", "--limit", "--skip-bad", "--processes", "--part", "--sam", "--sam-weights", "--draw", "--root", "--config", "--to", "--help", "--num-gpus",
+    "--words", "-w", "--vocabulary", "-v", "--stuff", "--task", "--model", "--weights", "--device",
+    "--output", "-o", "--set", "--json", "--dataset",
+    "--resume", "--limit", "--skip-bad", "--processes", "--part", "--sam", "--sam-weights",
+    "--draw", "--root", "--config", "--to", "--help", "--num-gpus",
     "--nothing", "-x", "--", "--debug",
 )  # fmt: skip
 # nothing that computes for long may be asked for by accident
@@ -31,7 +34,8 @@ IMAGE = "image.png"
 
 def _argument(rng: Random) -> str:
     values = (
-        IMAGE, IMAGE, "words.txt", "case.yaml", "folder", "missing.png", "shapes", "shapes_val", "panoptic", "cpu", "1", "0", "-1", "2/3", "a;b", "coco_panoptic",
+        IMAGE, IMAGE, "words.txt", "case.yaml", "folder", "missing.png", "shapes", "shapes_val",
+        "panoptic", "cpu", "1", "0", "-1", "2/3", "a;b", "coco_panoptic",
         "vit_b", "openvocab_lvis_v1_val", *ODD_TEXTS,
     )  # fmt: skip
     # the operating system allows neither in an argument
@@ -43,8 +47,10 @@ def _segment(rng: Random) -> list[str]:
     line = ["segment", rng.choice((IMAGE, IMAGE, IMAGE, "folder", _argument(rng)))]
     line += [rng.choice(("-w", "--stuff", "-v")), rng.choice((words, "red circle; sand [stuff]"))]
     extras = (
-        [], ["--task", "semantic"], ["--task", "instance"], ["--json"], ["--device", rng.choice(DEVICES[:-2])], ["-o", _argument(rng)], ["--weights", _argument(rng)],
-        ["--model", _argument(rng)], ["--set", f"{rng.choice(key_names())}={rng.choice(ODD_SETTINGS)}".replace("\0", "")],
+        [], ["--task", "semantic"], ["--task", "instance"], ["--json"], ["--device",
+        rng.choice(DEVICES[:-2])], ["-o", _argument(rng)], ["--weights", _argument(rng)],
+        ["--model", _argument(rng)], ["--set",
+        f"{rng.choice(key_names())}={rng.choice(ODD_SETTINGS)}".replace("\0", "")],
     )  # fmt: skip
     return [*line, *rng.choice(extras), *rng.choice(extras), *QUICK_SET]
 
@@ -54,9 +60,25 @@ def _lines(rng: Random) -> list[str]:
     pair = [rng.choice(key_names()), rng.choice(ODD_SETTINGS).replace("\0", "")]
     return rng.choice(
         (
-            ["evaluate", "--limit", rng.choice(("0", "-1", "x", "1")), "--dataset", rng.choice(("shapes", odd)), *QUICK_SET[1:2]],
+            [
+                "evaluate",
+                "--limit",
+                rng.choice(("0", "-1", "x", "1")),
+                "--dataset",
+                rng.choice(("shapes", odd)),
+                *QUICK_SET[1:2],
+            ],
             ["evaluate", "--weights", odd, "--limit", "1"],
-            ["sam-masks", rng.choice((IMAGE, odd, "folder")), "--model", "shapes", "--set", "MODEL.MASK_ENSEMBLE.POINTS_PER_SIDE=2", "-o", "masks"],
+            [
+                "sam-masks",
+                rng.choice((IMAGE, odd, "folder")),
+                "--model",
+                "shapes",
+                "--set",
+                "MODEL.MASK_ENSEMBLE.POINTS_PER_SIDE=2",
+                "-o",
+                "masks",
+            ],
             ["sam-masks", IMAGE, "--part", odd],
             ["sam-masks", "--dataset", odd],
             ["convert", odd, "out.pth", "--config", "shapes/frozenseg.yaml"],
@@ -75,9 +97,26 @@ def _lines(rng: Random) -> list[str]:
             ["train", "shapes", "SOLVER.MAX_ITER", "-1", *pair],
             ["train_net", "--dump-config", *pair],
             ["train_net", "--config-file", odd, "--dump-config"],
-            ["train_net", "--eval-only", "--engine", "native", "--output", "run", "MODEL.WEIGHTS", odd],
+            [
+                "train_net",
+                "--eval-only",
+                "--engine",
+                "native",
+                "--output",
+                "run",
+                "MODEL.WEIGHTS",
+                odd,
+            ],
             ["train_net", "--num-gpus", rng.choice(("0", "-1", "x", "99")), "MODEL.DEVICE", "cuda"],
-            ["train_net", "--dist-url", odd, "--num-machines", "2", "--machine-rank", rng.choice(("0", "7"))],
+            [
+                "train_net",
+                "--dist-url",
+                odd,
+                "--num-machines",
+                "2",
+                "--machine-rank",
+                rng.choice(("0", "7")),
+            ],
         )
     )
 
@@ -90,7 +129,10 @@ def _make(rng: Random) -> Case:
         line = _lines(rng)
     else:
         count = rng.randrange(4)
-        line = [rng.choice(COMMANDS[:1] + COMMANDS[5:6] + COMMANDS[7:]), *(rng.choice((rng.choice(OPTIONS), _argument(rng))) for _ in range(count))]
+        line = [
+            rng.choice(COMMANDS[:1] + COMMANDS[5:6] + COMMANDS[7:]),
+            *(rng.choice((rng.choice(OPTIONS), _argument(rng))) for _ in range(count)),
+        ]
     files = {
         IMAGE: encoded(rng) if rng.random() < 0.6 else image_bytes(rng),
         "words.txt": b"red circle\nsand [stuff]\n",

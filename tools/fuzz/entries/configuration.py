@@ -12,22 +12,33 @@ from tools.fuzz.case import Case, Entry, WrongResult
 from tools.fuzz.mutate import LONG, ODD_TEXTS, damaged_bytes
 
 ODD_FILES = (
-    b"", b"# x\n", b"---\n", b"null\n", b"[]\n", b"7\n", b"_BASE_: case.yaml\n", b"_BASE_: [a]\n", b"_BASE_: 1\n",
-    b"_BASE_: null\n", b"_BASE_: other.yaml\nSEED: 1\n", b"_BASE_: .\n", b"_BASE_: 'a\\0b'\n", b"_BASE_: ~nouser/x.yaml\n",
-    b"_BASE_: https://example.com/x.yaml\n", b"SEED: 2026-11-27\n", b"OUTPUT_DIR: 2026-11-27\n", b"null: 1\n", b"1: 2\n",
-    b"true: 2\n", b"1.5: 2\n", b"OUTPUT_DIR: caf\xe9\n", b"[" * 5000, b"{" * 5000, b"SEED: 1\n---\nSEED: 2\n",
-    b"MODEL: &m\n  A: *m\n", b"SEED: !!python/object/apply:os.getpid []\n", b"SEED: !x 1\n", b"\xff\xfeS\0", b"\0", b"SEED: \x1b[31m\n",
-    b"a: &a [1,1]\nb: &b [*a,*a]\nc: &c [*b,*b]\nSEED: *c\n", b"MODEL: 1\n", b"MODEL: []\n", b"MODEL: null\n", b"? [a]\n: 1\n", b"? {a: 1}\n: 1\n",
-    b"SEED: 1\nSEED: 2\n", b"MODEL.DEVICE: cpu\n", b"<<: 1\n", b"<<: [1]\n", b"SEED: 1_000\n", b"SEED: 0x1F\n", b"SEED: 1:30\n",
-    b"\t- a\n", b"%YAML 9.9\n---\nSEED: 1\n", b"SEED: *missing\n", b"&a SEED: 1\n", b"a: [\n", b"'\n", b"? ? ?\n", b"SEED: .nan\n",
-    b"INPUT: {FORMAT: [RGB]}\n", b"DATASETS: {TRAIN: shapes_train}\n", b"SEED: " + b"9" * 5000, b"'" + b"k" * 5000 + b"': 1\n",
+    b"", b"# x\n", b"---\n", b"null\n", b"[]\n", b"7\n", b"_BASE_: case.yaml\n", b"_BASE_: [a]\n",
+    b"_BASE_: 1\n",
+    b"_BASE_: null\n", b"_BASE_: other.yaml\nSEED: 1\n", b"_BASE_: .\n", b"_BASE_: 'a\\0b'\n",
+    b"_BASE_: ~nouser/x.yaml\n",
+    b"_BASE_: https://example.com/x.yaml\n", b"SEED: 2026-11-27\n", b"OUTPUT_DIR: 2026-11-27\n",
+    b"null: 1\n", b"1: 2\n",
+    b"true: 2\n", b"1.5: 2\n", b"OUTPUT_DIR: caf\xe9\n", b"[" * 5000, b"{" * 5000,
+    b"SEED: 1\n---\nSEED: 2\n",
+    b"MODEL: &m\n  A: *m\n", b"SEED: !!python/object/apply:os.getpid []\n", b"SEED: !x 1\n",
+    b"\xff\xfeS\0", b"\0", b"SEED: \x1b[31m\n",
+    b"a: &a [1,1]\nb: &b [*a,*a]\nc: &c [*b,*b]\nSEED: *c\n", b"MODEL: 1\n", b"MODEL: []\n",
+    b"MODEL: null\n", b"? [a]\n: 1\n", b"? {a: 1}\n: 1\n",
+    b"SEED: 1\nSEED: 2\n", b"MODEL.DEVICE: cpu\n", b"<<: 1\n", b"<<: [1]\n", b"SEED: 1_000\n",
+    b"SEED: 0x1F\n", b"SEED: 1:30\n",
+    b"\t- a\n", b"%YAML 9.9\n---\nSEED: 1\n", b"SEED: *missing\n", b"&a SEED: 1\n", b"a: [\n",
+    b"'\n", b"? ? ?\n", b"SEED: .nan\n",
+    b"INPUT: {FORMAT: [RGB]}\n", b"DATASETS: {TRAIN: shapes_train}\n", b"SEED: " + b"9" * 5000,
+    b"'" + b"k" * 5000 + b"': 1\n",
 )  # fmt: skip
 ALIASES = b"a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + b"".join(
     b"a%d: &a%d [%s]\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 9)
 )
 ODD_YAML = (
-    "null", "true", "''", "[]", "{}", "-1", "0", "1e9", ".nan", ".inf", "[1, 2]", "{a: 1}", "2026-11-27", "'x'", "1e400",
-    "!!binary aGk=", "!!set {a, b}", "!!timestamp 2026-01-01", "!!python/name:os.system ''", "[[1], [2]]", "9999999999999999999999",
+    "null", "true", "''", "[]", "{}", "-1", "0", "1e9", ".nan", ".inf", "[1, 2]", "{a: 1}",
+    "2026-11-27", "'x'", "1e400",
+    "!!binary aGk=", "!!set {a, b}", "!!timestamp 2026-01-01", "!!python/name:os.system ''",
+    "[[1], [2]]", "9999999999999999999999",
 )  # fmt: skip
 
 
@@ -69,7 +80,11 @@ def _yaml(tree: dict[str, Any], indent: int = 0) -> str:
     lines = []
     for key, value in tree.items():
         nested = isinstance(value, dict)
-        lines.append(" " * indent + f"{key}:" + ("\n" + _yaml(value, indent + 2) if nested else f" {value}\n"))
+        lines.append(
+            " " * indent
+            + f"{key}:"
+            + ("\n" + _yaml(value, indent + 2) if nested else f" {value}\n")
+        )
     return "".join(lines)
 
 
@@ -82,8 +97,10 @@ def _run_file(arguments: Any, folder: Path) -> None:
 
 
 ODD_SETTINGS = (
-    "0", "-1", "1", "2", "3", "-5", "1e9", "-1e9", "1e-30", "nan", "inf", "None", "True", "''", "()", "(0,)", "(-1,)", "[]", "{}",
-    "(1,2,3)", "(0,0,0)", "(1e9,1e9,1e9)", "('a',)", "(None,)", "abc", "XYZ", "0.5", "1.5", "99999999999", "1000000", "(1,1,1)",
+    "0", "-1", "1", "2", "3", "-5", "1e9", "-1e9", "1e-30", "nan", "inf", "None", "True", "''",
+    "()", "(0,)", "(-1,)", "[]", "{}",
+    "(1,2,3)", "(0,0,0)", "(1e9,1e9,1e9)", "('a',)", "(None,)", "abc", "XYZ", "0.5", "1.5",
+    "99999999999", "1000000", "(1,1,1)",
     "(99,)", "((1,),)", "__import__('os')", "1+1", "2026-11-27", *ODD_TEXTS,
 )  # fmt: skip
 
@@ -91,7 +108,11 @@ ODD_SETTINGS = (
 def _pairs(rng: Random) -> list[str]:
     pairs: list[str] = []
     for _ in range(rng.choice((1, 1, 1, 2))):
-        key = rng.choice(key_names()) if rng.random() < 0.95 else rng.choice((*ODD_TEXTS, "MODEL", "MODEL.", ".", "A.B.C"))
+        key = (
+            rng.choice(key_names())
+            if rng.random() < 0.95
+            else rng.choice((*ODD_TEXTS, "MODEL", "MODEL.", ".", "A.B.C"))
+        )
         value = str(rng.randrange(-9, 300)) if rng.random() < 0.2 else rng.choice(ODD_SETTINGS)
         pairs += [key, value]
     return pairs if rng.random() < 0.97 else pairs[:-1]
@@ -108,7 +129,8 @@ def _run_values(arguments: Any, _: Path) -> None:
 
 
 SMALL = (
-    "MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "INPUT.MAX_SIZE_TEST", "128", "MODEL.MASK_ENSEMBLE.POINTS_PER_SIDE", "2",
+    "MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "INPUT.MAX_SIZE_TEST", "128",
+    "MODEL.MASK_ENSEMBLE.POINTS_PER_SIDE", "2",
     "TEST.AUG.MIN_SIZES", "(64,)", "TEST.AUG.MAX_SIZE", "96",
 )  # fmt: skip
 USED = ("MODEL.", "INPUT.", "TEST.", "DATASETS.")  # keys that inference reads
@@ -116,9 +138,19 @@ TASKS = ("panoptic", "semantic", "instance")
 
 
 def _make_use(rng: Random) -> Case:
-    switches = [[], [], ["MODEL.MASK_ENSEMBLE.ENABLED", "True"], ["TEST.AUG.ENABLED", "True"], ["MODEL.META_ARCHITECTURE", "OnlySAM"]]
+    switches = [
+        [],
+        [],
+        ["MODEL.MASK_ENSEMBLE.ENABLED", "True"],
+        ["TEST.AUG.ENABLED", "True"],
+        ["MODEL.META_ARCHITECTURE", "OnlySAM"],
+    ]
     keys = [key for key in key_names() if key.startswith(USED)]
-    pairs = [part for _ in range(rng.choice((1, 1, 2))) for part in (rng.choice(keys), rng.choice(ODD_SETTINGS))]
+    pairs = [
+        part
+        for _ in range(rng.choice((1, 1, 2)))
+        for part in (rng.choice(keys), rng.choice(ODD_SETTINGS))
+    ]
     return Case("config_use", {"pairs": [*rng.choice(switches), *pairs], "task": rng.choice(TASKS)})
 
 
@@ -143,8 +175,10 @@ def _segment(segmenter: Any, task: str) -> None:
 
 
 DEVICES = (
-    "cuda", "cuda:0", "cuda:99", "mps", "meta", "cpu:0", "cpu:7", "xla", "hpu", "ipu", "privateuseone", "vulkan", "mkldnn", "opengl", "xpu",
-    "CPU", "gpu", "cuda:", "cuda:-1", "cuda:a", "", " ", "auto", "0", "None", "cuda:99999999999999999999", "mtia", "fpga", "ve", "lazy",
+    "cuda", "cuda:0", "cuda:99", "mps", "meta", "cpu:0", "cpu:7", "xla", "hpu", "ipu",
+    "privateuseone", "vulkan", "mkldnn", "opengl", "xpu",
+    "CPU", "gpu", "cuda:", "cuda:-1", "cuda:a", "", " ", "auto", "0", "None",
+    "cuda:99999999999999999999", "mtia", "fpga", "ve", "lazy",
     "auto:0", "cpu ", "cpu\0", "x" * LONG,
 )  # fmt: skip
 
@@ -159,7 +193,9 @@ def _run_device(arguments: Any, _: Path) -> None:
 
     device = arguments["device"]
     pairs = [*SMALL[2:], *(["MODEL.DEVICE", device] if arguments["by_key"] else [])]
-    segmenter = frozenseg.load("shapes", device=None if arguments["by_key"] else device, overrides=pairs)
+    segmenter = frozenseg.load(
+        "shapes", device=None if arguments["by_key"] else device, overrides=pairs
+    )
     _segment(segmenter, "panoptic")
 
 

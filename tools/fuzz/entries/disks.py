@@ -12,7 +12,7 @@ import logging
 import os
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,7 +29,13 @@ from tools.fuzz.entries.preparation import SCRIPTS, run_script
 from tools.fuzz.entries.runs import checkpoint, evaluated
 
 LIMITS = (0, 1, 100, 300, 1000, 5000)  # bytes that a file may have
-ERRORS = {"EROFS": errno.EROFS, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES, "ENOENT": errno.ENOENT}
+ERRORS = {
+    "EROFS": errno.EROFS,
+    "ENOSPC": errno.ENOSPC,
+    "EIO": errno.EIO,
+    "EACCES": errno.EACCES,
+    "ENOENT": errno.ENOENT,
+}
 
 
 @contextmanager
@@ -62,14 +68,25 @@ def failing_calls(folder: Path, number: int, *, after: int) -> Iterator[None]:
 
     def opens_to_write(mode: Any = "r", *_: Any, **options: Any) -> bool:
         mode = options.get("mode", mode)
-        return bool(mode & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) if isinstance(mode, int) else not set("wax+").isdisjoint(mode)
+        return (
+            bool(mode & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+            if isinstance(mode, int)
+            else not set("wax+").isdisjoint(mode)
+        )
 
     def always(*_: Any, **__: Any) -> bool:
         return True
 
-    targets = [(builtins, "open", opens_to_write), (io, "open", opens_to_write), (os, "open", opens_to_write)]
+    targets = [
+        (builtins, "open", opens_to_write),
+        (io, "open", opens_to_write),
+        (os, "open", opens_to_write),
+    ]
     targets += [(os, name, always) for name in ("mkdir", "replace", "rename", "link", "symlink")]
-    patches = [patch.object(owner, name, failing(getattr(owner, name), test)) for owner, name, test in targets]
+    patches = [
+        patch.object(owner, name, failing(getattr(owner, name), test))
+        for owner, name, test in targets
+    ]
     for each in patches:
         each.start()
     try:
@@ -83,7 +100,9 @@ def _text_rows(folder: Path) -> Any:
     from frozenseg.vocabulary import build_text_classifier, parse_vocabulary
 
     words = parse_vocabulary(["cat", "grass [stuff]"])
-    rows = build_text_classifier(_encode, words, cache_dir=folder / "text", tower_fingerprint="f").embeddings
+    rows = build_text_classifier(
+        _encode, words, cache_dir=folder / "text", tower_fingerprint="f"
+    ).embeddings
     return rows.tolist()
 
 
@@ -124,7 +143,6 @@ def _evaluation(folder: Path) -> Any:
 
 
 def _preparation(folder: Path) -> Any:
-    overlay(folder, "coco")
     status = run_script("prepare_coco", ["--root", str(folder), "--processes", "1"])
     if status == 2:
         raise OSError("the script has said so")
@@ -151,20 +169,14 @@ def _log(folder: Path) -> Any:
         logger = logging.getLogger("frozenseg")
         for handler in logger.handlers[:]:
             logger.removeHandler(handler)
-            handler.close()
-    return True
-
-
-def _drawing(folder: Path) -> Any:
-    from tools.fuzz.entries.commands import run_command
-
-    if run_command(["datasets", "show", "shapes_val", "-o", str(folder / "drawn")]) == 2:
-        raise OSError("the command has said so")
+            with suppress(OSError):  # as at the end of the process
+                handler.close()
     return True
 
 
 WRITERS: dict[str, Callable[[Path], Any]] = {
-    "text_rows": _text_rows, "sam_masks": _sam_masks, "weights": _weights, "checkpoint": _checkpoint, "evaluation": _evaluation,
+    "text_rows": _text_rows, "sam_masks": _sam_masks, "weights": _weights,
+    "checkpoint": _checkpoint, "evaluation": _evaluation,
     "preparation": _preparation, "metrics": _metrics, "log": _log,
 }  # fmt: skip
 CONVENIENCES = ("text_rows", "sam_masks", "metrics", "log")  # work goes on without them
@@ -175,30 +187,37 @@ def _make(rng: Random) -> Case:
     if rng.random() < 0.5:
         arguments |= {"limit": rng.choice(LIMITS)}
     else:
-        arguments |= {"error": rng.choice(tuple(ERRORS)), "after": rng.choice((0, 0, 1, 2, 3, 5, 9))}
+        arguments |= {
+            "error": rng.choice(tuple(ERRORS)),
+            "after": rng.choice((0, 0, 1, 2, 3, 5, 9)),
+        }
     return Case("disks", arguments)
 
 
 def _run(arguments: Any, folder: Path) -> None:
     write = WRITERS[arguments["writer"]]
-    expected = write(_made(folder / "sound"))
-    bad = _made(folder / "bad")
-    fault = small_files(arguments["limit"]) if "limit" in arguments else failing_calls(
-        bad, ERRORS[arguments["error"]], after=arguments["after"]
+    expected = write(laid_out(folder / "sound"))
+    bad = laid_out(folder / "bad")
+    fault = (
+        small_files(arguments["limit"])
+        if "limit" in arguments
+        else failing_calls(bad, ERRORS[arguments["error"]], after=arguments["after"])
     )
-    failed = _attempt(write, bad, fault, expected)
+    failed = attempt(write, bad, fault, expected)
     if failed and arguments["writer"] in CONVENIENCES[:3] and failed != "UserError":
         raise WrongResult(f"work stops because of a file that is a convenience ({failed})")
     if write(bad) != expected:
         raise WrongResult("after a failure, the result on a sound disk differs")
 
 
-def _made(folder: Path) -> Path:
+def laid_out(folder: Path) -> Path:
+    """A folder with what the writers read."""
     folder.mkdir()
+    overlay(folder, "coco")
     return folder
 
 
-def _attempt(write: Callable[[Path], Any], folder: Path, fault: Any, expected: Any) -> str:
+def attempt(write: Callable[[Path], Any], folder: Path, fault: Any, expected: Any) -> str:
     """Writes on the bad disk; the name of the error, if any, that it refused with."""
     from frozenseg.errors import UserError
 

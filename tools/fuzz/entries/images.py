@@ -18,10 +18,12 @@ FORMATS = {
     "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "JPEG": ("L", "RGB", "CMYK"),
     "GIF": ("L", "P", "RGB"), "BMP": ("1", "L", "P", "RGB"), "PPM": ("1", "L", "RGB", "I;16"),
     "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "LAB", "YCbCr"),
-    "WEBP": ("RGB", "RGBA"), "ICNS": ("RGBA", "P"), "ICO": ("RGBA", "P"), "SGI": ("L", "RGB", "RGBA"),
+    "WEBP": ("RGB", "RGBA"), "ICNS": ("RGBA", "P"), "ICO": ("RGBA", "P"), "SGI": ("L", "RGB",
+    "RGBA"),
     "TGA": ("L", "P", "RGB", "RGBA"), "PCX": ("1", "L", "P", "RGB"), "IM": ("L", "RGB", "F"),
     "DDS": ("RGB", "RGBA"), "AVIF": ("RGB", "RGBA"), "JPEG2000": ("L", "RGB"), "MPO": ("RGB",),
-    "SPIDER": ("F",), "MSP": ("1",), "XBM": ("1",), "QOI": ("RGB", "RGBA"), "EPS": ("RGB",), "PDF": ("RGB",),
+    "SPIDER": ("F",), "MSP": ("1",), "XBM": ("1",), "QOI": ("RGB", "RGBA"), "EPS": ("RGB",),
+    "PDF": ("RGB",),
 }  # fmt: skip
 SIZES = ((1, 1), (1, 37), (24, 32), (13, 7), (300, 2))
 
@@ -29,7 +31,9 @@ SIZES = ((1, 1), (1, 37), (24, 32), (13, 7), (300, 2))
 def picture(rng: Random, mode: str, size: tuple[int, int] | None = None) -> Image.Image:
     """Noise of a random or given size (height, width)."""
     height, width = size or rng.choice(SIZES)
-    noise = np.random.default_rng(rng.randrange(1 << 30)).integers(0, 256, (height, width, 3), np.uint8)
+    noise = np.random.default_rng(rng.randrange(1 << 30)).integers(
+        0, 256, (height, width, 3), np.uint8
+    )
     image = Image.fromarray(noise)
     if mode == "I;16":
         return Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
@@ -75,15 +79,25 @@ def image_bytes(rng: Random) -> bytes:
     if roll < 0.15:
         return encoded(rng)
     if roll < 0.18:
-        sizes = ((1, 30_000_000), (20_000, 2_000), (1, 178_000_000), (9_000, 9_000), (60_000, 5_000))
+        sizes = (
+            (1, 30_000_000),
+            (20_000, 2_000),
+            (1, 178_000_000),
+            (9_000, 9_000),
+            (60_000, 5_000),
+        )
         height, width = rng.choice(sizes)
         return png(rng, height, width, depth=1, color=rng.choice((0, 3)))
     if roll < 0.21:
-        text = _chunk(rng.choice((b"zTXt", b"iCCP")), b"a\0\0" + zlib.compress(bytes(80_000_000), 1))
+        text = _chunk(
+            rng.choice((b"zTXt", b"iCCP")), b"a\0\0" + zlib.compress(bytes(80_000_000), 1)
+        )
         sound = png(rng, 9, 9)
         return sound[:33] + text + sound[33:]
     if roll < 0.24:
-        return rng.choice((b"", b"\0", b"<svg/>", b"P6 1 1 1", b"P6 " + b"1" * 60, b"GIF89a", rng.randbytes(500)))
+        return rng.choice(
+            (b"", b"\0", b"<svg/>", b"P6 1 1 1", b"P6 " + b"1" * 60, b"GIF89a", rng.randbytes(500))
+        )
     return damaged_bytes(rng, encoded(rng))
 
 
@@ -103,29 +117,92 @@ def _run_file(arguments: Any, folder: Path) -> None:
         raise WrongResult(f"an image was read as {found.dtype} {tuple(found.shape)}")
 
 
-NUMPY_TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "i8", "f2", "f4", "f8", "?", "c8", "U1", "S3", "M8[s]", "O", "V4")
+NUMPY_TYPES = (
+    "u1",
+    "i1",
+    "u2",
+    "i2",
+    "u4",
+    "i4",
+    "i8",
+    "f2",
+    "f4",
+    "f8",
+    "?",
+    "c8",
+    "U1",
+    "S3",
+    "M8[s]",
+    "O",
+    "V4",
+)
 TORCH_TYPES = (
-    "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "bool", "complex64",
+    "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "bool",
+    "complex64",
     "float8_e4m3fn", "uint16", "quint8",
 )  # fmt: skip
-PIL_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16", "La", "RGBa")
+PIL_MODES = (
+    "1",
+    "L",
+    "LA",
+    "P",
+    "RGB",
+    "RGBA",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+    "I",
+    "F",
+    "I;16",
+    "La",
+    "RGBa",
+)
 FILLS = (0, 1, 127, 255, 256, 65535, -1, 0.5, 1e30, float("nan"), float("inf"))
 SHAPES = (
-    (4, 5), (4, 5, 3), (3, 4, 5), (1, 4, 5), (4, 5, 4), (4, 5, 1), (4, 5, 2), (0, 5, 3), (4, 0), (5,), (), (1, 3, 4, 5),
+    (4, 5), (4, 5, 3), (3, 4, 5), (1, 4, 5), (4, 5, 4), (4, 5, 1), (4, 5, 2), (0, 5, 3), (4, 0), (5,
+    ), (), (1, 3, 4, 5),
     (1, 1), (1, 1, 3), (3, 3, 3), (4, 0, 4), (3, 0, 0), (1, 3000), (2, 1, 3),
 )  # fmt: skip
-OBJECTS = ("None", "b'x'", "'~nouser/x.png'", "''", "'a\\0b'", "'.'", "7", "[]", "[[1, 2]]", "{}", "object()", "1.5")
+OBJECTS = (
+    "None",
+    "b'x'",
+    "'~nouser/x.png'",
+    "''",
+    "'a\\0b'",
+    "'.'",
+    "7",
+    "[]",
+    "[[1, 2]]",
+    "{}",
+    "object()",
+    "1.5",
+)
 
 
 def _make_array(rng: Random) -> Case:
     kind = rng.choice(("numpy", "numpy", "torch", "torch", "pil", "object"))
-    arguments: dict[str, Any] = {"kind": kind, "shape": list(rng.choice(SHAPES)), "fill": rng.choice(FILLS)}
+    arguments: dict[str, Any] = {
+        "kind": kind,
+        "shape": list(rng.choice(SHAPES)),
+        "fill": rng.choice(FILLS),
+    }
     if kind == "numpy":
-        arguments |= {"type": rng.choice(NUMPY_TYPES), "strides": rng.choice(("plain", "plain", "reversed", "broadcast", "readonly"))}
+        arguments |= {
+            "type": rng.choice(NUMPY_TYPES),
+            "strides": rng.choice(("plain", "plain", "reversed", "broadcast", "readonly")),
+        }
     elif kind == "torch":
-        arguments |= {"type": rng.choice(TORCH_TYPES), "form": rng.choice(("plain", "plain", "plain", "meta", "sparse", "grad", "conj"))}
+        arguments |= {
+            "type": rng.choice(TORCH_TYPES),
+            "form": rng.choice(("plain", "plain", "plain", "meta", "sparse", "grad", "conj")),
+        }
     elif kind == "pil":
-        arguments |= {"type": rng.choice(PIL_MODES), "state": rng.choice(("plain", "plain", "closed", "transparent"))}
+        arguments |= {
+            "type": rng.choice(PIL_MODES),
+            "state": rng.choice(("plain", "plain", "closed", "transparent")),
+        }
     else:
         arguments["type"] = rng.choice(OBJECTS)
     return Case("image_arrays", arguments)
@@ -182,8 +259,14 @@ def _pil(arguments: Any) -> Image.Image:
 def _make_label_map(rng: Random) -> Case:
     dataset, path = rng.choice(
         (
-            ("openvocab_pascal21_sem_seg_val", "pascal_voc_d2/annotations_pascal21/validation/a.png"),
-            ("openvocab_pascal_ctx459_sem_seg_val", "pascal_ctx_d2/annotations_ctx459/validation/a.tif"),
+            (
+                "openvocab_pascal21_sem_seg_val",
+                "pascal_voc_d2/annotations_pascal21/validation/a.png",
+            ),
+            (
+                "openvocab_pascal_ctx459_sem_seg_val",
+                "pascal_ctx_d2/annotations_ctx459/validation/a.tif",
+            ),
         )
     )
     if rng.random() < 0.5:

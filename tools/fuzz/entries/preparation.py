@@ -33,16 +33,24 @@ SCRIPTS = {
         "coco", "openvocab_coco_2017_val_panoptic_with_sem_seg", "coco/panoptic_semseg_val2017"
     ),
     "prepare_ade20k": Script(
-        "ade20k", "openvocab_ade20k_panoptic_val", "ADEChallengeData2016/annotations_detectron2/validation"
+        "ade20k",
+        "openvocab_ade20k_panoptic_val",
+        "ADEChallengeData2016/annotations_detectron2/validation",
     ),
     "prepare_ade20k_full": Script(
-        "ade20k_full", "openvocab_ade20k_full_sem_seg_val", "ADE20K_2021_17_01/annotations_detectron2/validation"
+        "ade20k_full",
+        "openvocab_ade20k_full_sem_seg_val",
+        "ADE20K_2021_17_01/annotations_detectron2/validation",
     ),
     "prepare_pascal_voc": Script(
-        "pascal_voc", "openvocab_pascal21_sem_seg_val", "pascal_voc_d2/annotations_pascal21/validation"
+        "pascal_voc",
+        "openvocab_pascal21_sem_seg_val",
+        "pascal_voc_d2/annotations_pascal21/validation",
     ),
     "prepare_pascal_context": Script(
-        "pascal_context", "openvocab_pascal_ctx459_sem_seg_val", "pascal_ctx_d2/annotations_ctx459/validation"
+        "pascal_context",
+        "openvocab_pascal_ctx459_sem_seg_val",
+        "pascal_ctx_d2/annotations_ctx459/validation",
     ),
 }
 LEFTOVERS = (".l52751tf.png", ".abc12345.tif", ".x.json", ".partial-a", "Thumbs.db")
@@ -64,7 +72,9 @@ def _is_read(path: str, name: str) -> bool:
     """Returns True if the script opens this file of its data set."""
     if name == "prepare_coco":
         return "panoptic" in path
-    return not path.endswith("_parts_1.png") and not (name == "prepare_ade20k" and "images/" in path)
+    return not path.endswith("_parts_1.png") and not (
+        name == "prepare_ade20k" and "images/" in path
+    )
 
 
 def _damaged(rng: Random, path: str, content: bytes) -> bytes:
@@ -83,7 +93,17 @@ def _damaged(rng: Random, path: str, content: bytes) -> bytes:
 
 
 def _renamed(rng: Random, value: Any) -> Any:
-    name = rng.choice(("../../../victim.png", "../../victim.png", "/victim.png", "a/../../../../victim.png", "..", "link/victim.png", "a\0.png"))
+    name = rng.choice(
+        (
+            "../../../victim.png",
+            "../../victim.png",
+            "/victim.png",
+            "a/../../../../victim.png",
+            "..",
+            "link/victim.png",
+            "a\0.png",
+        )
+    )
     rows = [row for rows in value.values() for row in rows if "file_name" in row]
     rng.choice(rows)["file_name"] = name
     return value
@@ -156,9 +176,12 @@ def _check_result(source: Script, root: Path, status: int, leftovers: Sequence[s
 
 
 ODD_ARRAYS = (
-    np.zeros((2, 3)), np.ones((2, 3, 4)), np.array([[-1, 2, 3], [1, 1, 1]]), np.array([[1.5, np.nan, np.inf]] * 2),
-    np.array("text"), np.array([[1 + 2j] * 3] * 2), np.zeros((0, 0)), np.array([["a", "b"]], dtype=object),
-    np.array([[70000] * 3] * 2), np.array([[True] * 3] * 2), np.array(7), np.zeros((2, 3), dtype=np.int8),
+    np.zeros((2, 3)), np.ones((2, 3, 4)), np.array([[-1, 2, 3], [1, 1, 1]]), np.array([[1.5, np.nan,
+    np.inf]] * 2),
+    np.array("text"), np.array([[1 + 2j] * 3] * 2), np.zeros((0, 0)), np.array([["a", "b"]],
+    dtype=object),
+    np.array([[70000] * 3] * 2), np.array([[True] * 3] * 2), np.array(7), np.zeros((2, 3),
+    dtype=np.int8),
 )  # fmt: skip
 
 
@@ -178,7 +201,11 @@ def _make_matrix(rng: Random) -> Case:
             file = io.BytesIO()
             savemat(file, {"LabelMap": value})
         content = file.getvalue()
-    return Case("matrices", {"script": "prepare_pascal_context", "leftovers": []}, {f"{ROOT}/{path}": content})
+    return Case(
+        "matrices",
+        {"script": "prepare_pascal_context", "leftovers": []},
+        {f"{ROOT}/{path}": content},
+    )
 
 
 ENTRIES = (

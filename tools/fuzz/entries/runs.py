@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -75,11 +76,9 @@ def evaluated(folder: Path, *, resume: bool, stop_after: int | None = None) -> A
 
 def _run_block(arguments: Any, folder: Path) -> None:
     expected = evaluated(folder / "whole", resume=False)
-    try:
+    with suppress(KeyboardInterrupt):
         evaluated(folder / "run", resume=False, stop_after=4)
-    except KeyboardInterrupt:
-        pass
-    found = [path for path in (folder / "run").rglob(arguments["target"])]
+    found = list((folder / "run").rglob(arguments["target"]))
     if found:
         _damage_block(found[0], arguments)
     report = evaluated(folder / "run", resume=True)
@@ -104,7 +103,10 @@ def _damage_block(path: Path, arguments: Any) -> None:
         return
     arrays: dict[str, Any] = {
         "pickle": {"semantic/confusion": np.array([{}], dtype=object)},
-        "shape": {"semantic/confusion": np.zeros((3, 3), np.int64), "skipped": np.array([], np.str_)},
+        "shape": {
+            "semantic/confusion": np.zeros((3, 3), np.int64),
+            "skipped": np.array([], np.str_),
+        },
         "nan": {"semantic/confusion": np.full((8, 8), np.nan), "skipped": np.array([], np.str_)},
         "dtype": {"semantic/confusion": np.array([["a"] * 8] * 8), "skipped": np.array([1.0])},
         "missing": {"skipped": np.array([], np.str_)},
@@ -115,7 +117,9 @@ def _damage_block(path: Path, arguments: Any) -> None:
 
 
 def _make_checkpoint(rng: Random) -> Case:
-    target = rng.choice(("weights.safetensors", "weights.safetensors", "training.safetensors", "last_checkpoint"))
+    target = rng.choice(
+        ("weights.safetensors", "weights.safetensors", "training.safetensors", "last_checkpoint")
+    )
     kind = rng.choice(("edits", "edits", "edits", "missing", "empty", "swapped", "folder"))
     return Case("checkpoints", {"target": target, "kind": kind, "edits": edits(rng, 900)})
 
@@ -126,7 +130,10 @@ def checkpoint(iteration: int) -> Any:
     draw = torch.Generator().manual_seed(iteration)
     return Checkpoint(
         iteration=iteration,
-        weights={"a.weight": torch.randn(4, 5, generator=draw), "a.bias": torch.randn(4, generator=draw)},
+        weights={
+            "a.weight": torch.randn(4, 5, generator=draw),
+            "a.bias": torch.randn(4, generator=draw),
+        },
         about={"clip": "f", "seed": "1"},
         training={"optimizer/a.weight/exp_avg": torch.randn(4, 5, generator=draw)},
         numbers={"samples_seen": 4 * iteration, "num_processes": 1},
@@ -180,8 +187,12 @@ def _make_run_folder(rng: Random) -> Case:
         content = b"\n".join(json_bytes(rng, row) for row in rows)
         content = damaged_bytes(rng, content) if rng.random() < 0.5 else content
         return Case("run_folders", {"use": "metrics"}, {"metrics.jsonl": content})
-    text = rng.choice(("", "SEED: 1\n", "[", "- a\n", "7", "null", "a: &a [*a]", "MODEL:\n  DEVICE: cpu\n"))
-    return Case("run_folders", {"use": "config"}, {"config.yaml": damaged_bytes(rng, text.encode())})
+    text = rng.choice(
+        ("", "SEED: 1\n", "[", "- a\n", "7", "null", "a: &a [*a]", "MODEL:\n  DEVICE: cpu\n")
+    )
+    return Case(
+        "run_folders", {"use": "config"}, {"config.yaml": damaged_bytes(rng, text.encode())}
+    )
 
 
 def _run_run_folder(arguments: Any, folder: Path) -> None:

@@ -8,8 +8,10 @@ from tools.fuzz.case import Case, Entry, WrongResult
 from tools.fuzz.mutate import LONG, ODD_TEXTS, damaged_bytes, odd_value
 
 PIECES = (
-    "cat", "kitten", "red circle", "sand [stuff]", "[thing]", "[stuff]", "[other]", ",", ";", "\n", "#", ":", "0:", "1:cat,dog", "[", "]", "{}",
-    "{", "%s", "ade20k_150", "ade20k_15", "_", "~", "/", ".txt", "./", "é", "漢字", "\u202e", "\u200b", "\xa0", "\x00", "\x1b[31m", "[bold]", "\ud800", "\t",
+    "cat", "kitten", "red circle", "sand [stuff]", "[thing]", "[stuff]", "[other]", ",", ";", "\n",
+    "#", ":", "0:", "1:cat,dog", "[", "]", "{}",
+    "{", "%s", "ade20k_150", "ade20k_15", "_", "~", "/", ".txt", "./", "é", "漢字", "\u202e",
+    "\u200b", "\xa0", "\x00", "\x1b[31m", "[bold]", "\ud800", "\t",
     "\r", "x" * LONG, "0:invalid_class_id", "a photo of a", "\u2028", "\x85", "🐈", "I\u0307", "ß",
 )  # fmt: skip
 
@@ -17,12 +19,17 @@ PIECES = (
 def text(rng: Random) -> str:
     if rng.random() < 0.1:
         return rng.choice(ODD_TEXTS)
-    return rng.choice(("", " ", "", ";")).join(rng.choice(PIECES) for _ in range(rng.randrange(1, 8)))
+    return rng.choice(("", " ", "", ";")).join(
+        rng.choice(PIECES) for _ in range(rng.randrange(1, 8))
+    )
 
 
 def _make_text(rng: Random) -> Case:
     if rng.random() < 0.4:
-        options = {name: text(rng) if rng.random() < 0.5 else None for name in ("words", "vocabulary", "stuff")}
+        options = {
+            name: text(rng) if rng.random() < 0.5 else None
+            for name in ("words", "vocabulary", "stuff")
+        }
         return Case("vocabularies", options)
     value = rng.choice((text(rng), [text(rng) for _ in range(rng.randrange(4))], odd_value(rng)))
     return Case("vocabularies", {"value": value, "like": rng.random() < 0.1})
@@ -61,7 +68,9 @@ def _make_file(rng: Random) -> Case:
         lines = [f"{n}:{line}" for n, line in enumerate(lines)]
     if rng.random() < 0.1:
         lines.insert(0, "0:invalid_class_id")
-    content = "\n".join(lines).encode(rng.choice(("utf-8", "utf-8", "utf-8", "utf-16", "utf-8-sig")), "surrogatepass")
+    content = "\n".join(lines).encode(
+        rng.choice(("utf-8", "utf-8", "utf-8", "utf-16", "utf-8-sig")), "surrogatepass"
+    )
     content = damaged_bytes(rng, content) if rng.random() < 0.3 else content
     name = rng.choice(("words.txt", "words.txt", "words", "w\x1b[31m.txt"))
     return Case("vocabulary_files", {"name": name, "like": rng.random() < 0.1}, {name: content})

@@ -18,11 +18,14 @@ from tools.fuzz.case import Case, Entry, WrongResult
 from tools.fuzz.mutate import damaged_json, edit_file, edits, odd_value
 
 TYPES = (
-    "float32", "float16", "bfloat16", "float64", "int64", "int8", "uint8", "bool", "complex64", "float8_e4m3fn", "uint16",
+    "float32", "float16", "bfloat16", "float64", "int64", "int8", "uint8", "bool", "complex64",
+    "float8_e4m3fn", "uint16",
 )  # fmt: skip
 STRUCTURES = (
-    "model", "nested", "state_dict", "cycle", "list", "tensor", "number", "none", "int keys", "numpy", "string", "parameter", "module", "sparse",
-    "meta", "view", "empty", "shared", "object", "module.", "bytes", "deep", "numpy object", "mixed", "quantised", "half the names", "more names", "other shape",
+    "model", "nested", "state_dict", "cycle", "list", "tensor", "number", "none", "int keys",
+    "numpy", "string", "parameter", "module", "sparse",
+    "meta", "view", "empty", "shared", "object", "module.", "bytes", "deep", "numpy object",
+    "mixed", "quantised", "half the names", "more names", "other shape",
 )  # fmt: skip
 VALUES = ("same", "nan", "inf", "zeros", "huge")
 
@@ -36,14 +39,23 @@ def model() -> Any:
 
 @cache
 def trained() -> dict[str, Tensor]:
-    return {name: value.detach().clone().contiguous() for name, value in model().trainable_state().items()}
+    return {
+        name: value.detach().clone().contiguous()
+        for name, value in model().trainable_state().items()
+    }
 
 
 def _make(suffix: str):
     def make(rng: Random) -> Case:
         size = 4_000_000
         roll = rng.random()
-        arguments: dict[str, Any] = {"suffix": suffix, "structure": "model", "type": "float32", "value": "same", "edits": []}
+        arguments: dict[str, Any] = {
+            "suffix": suffix,
+            "structure": "model",
+            "type": "float32",
+            "value": "same",
+            "edits": [],
+        }
         if roll < 0.5:
             arguments["edits"] = edits(rng, size)
         elif roll < 0.62:
@@ -80,7 +92,10 @@ def _run(arguments: Any, folder: Path) -> None:
 
 
 def _is_plain(arguments: Any) -> bool:
-    return all(arguments[key] == value for key, value in (("structure", "model"), ("type", "float32"), ("value", "same")))
+    return all(
+        arguments[key] == value
+        for key, value in (("structure", "model"), ("type", "float32"), ("value", "same"))
+    )
 
 
 def _check_loaded(arguments: Any, *, own: bool) -> None:
@@ -104,7 +119,12 @@ def _structure(arguments: Any) -> Any:
     if kind in ("half the names", "more names", "other shape"):
         changed = {
             "half the names": {name: state[name] for name in names[::2]},
-            "more names": {**state, "x" * 500: torch.ones(2), "a\x1b[31m": torch.ones(1), "": torch.ones(1)},
+            "more names": {
+                **state,
+                "x" * 500: torch.ones(2),
+                "a\x1b[31m": torch.ones(1),
+                "": torch.ones(1),
+            },
             "other shape": {**state, names[3]: torch.ones(7, 1), names[4]: torch.ones(())},
         }
         return changed[kind]
@@ -119,16 +139,25 @@ def _odd(kind: str, state: dict[str, Tensor]) -> Any:
     for _ in range(400):
         deep = {"model": deep}
     makers: dict[str, Callable[[], Any]] = {
-        "nested": lambda: {"model": state}, "state_dict": lambda: {"state_dict": {"model": state}}, "cycle": lambda: cycle,
-        "list": lambda: [state], "tensor": lambda: state[first], "number": lambda: 7, "none": lambda: None, "string": lambda: "weights",
-        "int keys": lambda: {1: state[first], None: state[first]}, "numpy": lambda: {"model": {k: v.numpy() for k, v in state.items()}},
-        "parameter": lambda: {k: torch.nn.Parameter(v) for k, v in state.items()}, "module": lambda: torch.nn.Linear(2, 2),
-        "view": lambda: {k: v.expand(2, *v.shape)[0] for k, v in state.items()}, "empty": dict, "bytes": lambda: b"x",
-        "shared": lambda: {k: state[first] for k in state}, "object": lambda: {"model": Path("x")}, "deep": lambda: deep,
-        "module.": lambda: {f"module.{k}": v for k, v in state.items()}, "mixed": lambda: {**state, 1: state[first], "epoch": 3},
+        "nested": lambda: {"model": state}, "state_dict": lambda: {"state_dict": {"model": state}},
+        "cycle": lambda: cycle,
+        "list": lambda: [state], "tensor": lambda: state[first], "number": lambda: 7,
+        "none": lambda: None, "string": lambda: "weights",
+        "int keys": lambda: {1: state[first], None: state[first]},
+        "numpy": lambda: {"model": {k: v.numpy() for k, v in state.items()}},
+        "parameter": lambda: {k: torch.nn.Parameter(v) for k, v in state.items()},
+        "module": lambda: torch.nn.Linear(2, 2),
+        "view": lambda: {k: v.expand(2, *v.shape)[0] for k, v in state.items()}, "empty": dict,
+        "bytes": lambda: b"x",
+        "shared": lambda: dict.fromkeys(state, state[first]),
+        "object": lambda: {"model": Path("x")}, "deep": lambda: deep,
+        "module.": lambda: {f"module.{k}": v for k, v in state.items()}, "mixed": lambda: {**state,
+        1: state[first], "epoch": 3},
         "numpy object": lambda: {"model": {"a": np.array([{}, None], dtype=object)}},
-        "sparse": lambda: {**state, first: torch.eye(3).to_sparse()}, "meta": lambda: {k: v.to("meta") for k, v in state.items()},
-        "quantised": lambda: {**state, first: torch.quantize_per_tensor(state[first], 0.1, 0, torch.quint8)},
+        "sparse": lambda: {**state, first: torch.eye(3).to_sparse()},
+        "meta": lambda: {k: v.to("meta") for k, v in state.items()},
+        "quantised": lambda: {**state, first: torch.quantize_per_tensor(state[first], 0.1, 0,
+        torch.quint8)},
     }  # fmt: skip
     return makers[kind]()
 
@@ -136,7 +165,9 @@ def _odd(kind: str, state: dict[str, Tensor]) -> Any:
 def _value(value: Tensor, arguments: Any) -> Tensor:
     fills = {"nan": float("nan"), "inf": float("inf"), "zeros": 0.0, "huge": 1e38}
     fill = fills.get(arguments["value"])
-    return (value if fill is None else torch.full_like(value, fill)).to(getattr(torch, arguments["type"]))
+    return (value if fill is None else torch.full_like(value, fill)).to(
+        getattr(torch, arguments["type"])
+    )
 
 
 TOWER_FILES = {
@@ -148,7 +179,13 @@ TOWER_FILES = {
 def _make_tower(rng: Random) -> Case:
     tower = rng.choice(("clip", "sam"))
     name = rng.choice(TOWER_FILES[tower])
-    arguments: dict[str, Any] = {"tower": tower, "file": name, "edits": [], "content": None, "json": None}
+    arguments: dict[str, Any] = {
+        "tower": tower,
+        "file": name,
+        "edits": [],
+        "content": None,
+        "json": None,
+    }
     if name.endswith(".json") and rng.random() < 0.7:
         from frozenseg.towers.loading import SHAPES
 
@@ -158,7 +195,7 @@ def _make_tower(rng: Random) -> Case:
     elif rng.random() < 0.1:
         arguments["content"] = str(odd_value(rng)).encode("ascii", "replace").decode()
     else:
-        size = (SHAPES_SIZES.get(name) or 2000)
+        size = SHAPES_SIZES.get(name) or 2000
         arguments["edits"] = edits(rng, size)
     return Case("tower_folders", arguments)
 
