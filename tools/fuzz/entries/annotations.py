@@ -163,9 +163,62 @@ def _run_rle(arguments: Any, folder: Path) -> None:
     _read_all(INSTANCES, folder)
 
 
+ODD_KEYS = (
+    "name",
+    "title",
+    "root",
+    "images",
+    "panoptic",
+    "instances",
+    "labels",
+    "classes",
+    "unseen",
+)
+DATASET_FILE = {
+    "name": "mine", "images": "coco/val2017/{}.jpg", "ignore_label": 255, "test_size": [64, 128],
+    "exif": "apply",
+    "panoptic": {"json": "coco/annotations/panoptic_val2017.json", "maps": "coco/panoptic_val2017"},
+    "instances": "coco/annotations/instances_val2017.json",
+    "classes": {str(number): f"class {number}" for number in (1, 90, 199)}, "unseen": ["class 90"],
+}  # fmt: skip
+
+
+def _make_dataset_file(rng: Random) -> Case:
+    """A data set file (JSON, which is YAML, or YAML by hand) and its annotations, one damaged."""
+    content: dict[str, Any] = {
+        key: value for key, value in DATASET_FILE.items() if rng.random() < 0.8
+    }
+    if rng.random() < 0.3:
+        content["classes"] = rng.choice(
+            (["a", "b"], "coco_panoptic", {}, {"0": "a"}, [], "words.txt")
+        )
+    if rng.random() < 0.3:
+        content["labels"] = rng.choice(
+            ("coco/panoptic_val2017", "coco/panoptic_val2017/{}.png", "{}{}", "..")
+        )
+    if rng.random() < 0.1:
+        content[rng.choice(ODD_KEYS)] = odd_value(rng)
+    damaged = damaged_json(rng, content) if rng.random() < 0.7 else content
+    files = {"mine.yaml": json_bytes(rng, damaged)}
+    if rng.random() < 0.2:
+        annotation = json.loads(base_files("coco")[INSTANCES.json])
+        files[INSTANCES.json] = json_bytes(rng, damaged_json(rng, annotation))
+    return Case("dataset_files", None, files)
+
+
+def _run_dataset_file(_: Any, folder: Path) -> None:
+    from frozenseg.data.datasets import open_dataset
+
+    overlay(folder, "coco")
+    samples = open_dataset(str(folder / "mine.yaml"))
+    for index in range(len(samples)):
+        samples[index]
+
+
 ENTRIES = (
     Entry("coco_panoptic", _make("coco_panoptic", tuple(PANOPTIC)), _run, 2.0),
     Entry("coco_instances", _make("coco_instances", ("instances",)), _run, 2.0),
     Entry("lvis", _make("lvis", ("lvis",)), _run, 1.0),
+    Entry("dataset_files", _make_dataset_file, _run_dataset_file, 1.5),
     Entry("rle", _make_rle, _run_rle, 2.0),
 )

@@ -27,6 +27,7 @@ from tools.fuzz.entries.annotations import overlay
 from tools.fuzz.entries.caches import _encode, _some_masks
 from tools.fuzz.entries.preparation import SCRIPTS, run_script
 from tools.fuzz.entries.runs import checkpoint, evaluated
+from tools.fuzz.entries.weights import HEAD
 
 LIMITS = (0, 1, 100, 300, 1000, 5000)  # bytes that a file may have
 ERRORS = {
@@ -117,12 +118,13 @@ def _sam_masks(folder: Path) -> Any:
 
 
 def _weights(folder: Path) -> Any:
-    from frozenseg.checkpoint.weights import save_weights
+    from frozenseg.builders.weight_conversion import to_own_layout
+    from frozenseg.config import load_config
     from frozenseg.io.weight_files import read_weights
-    from tools.fuzz.entries.weights import model
 
-    save_weights(model(), folder / "weights.safetensors")
-    return sorted(read_weights(folder / "weights.safetensors").tensors)
+    path = folder / "weights.safetensors"
+    to_own_layout(HEAD, path, load_config("shapes/frozenseg.yaml"))
+    return sorted(read_weights(path).tensors)
 
 
 def _checkpoint(folder: Path) -> Any:
