@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tools.fuzz.case import Case, Entry, WrongResult
 from tools.fuzz.mutate import damaged_bytes, damaged_json, edit_file, edits, json_bytes
@@ -74,11 +73,12 @@ def evaluated(folder: Path, *, resume: bool, stop_after: int | None = None) -> A
 
     seen: list[int] = []
 
-    def predict(images: list[Tensor], _sizes: Any, _originals: Any) -> list[Any]:
+    def predict(images: Sequence[Any], *_: Any) -> list[Any]:
         if stop_after is not None and len(seen) >= stop_after:
             raise KeyboardInterrupt
         seen.extend(range(len(images)))
-        draw = torch.Generator().manual_seed(int(images[0].max()))
+        pixels = images[0].pixels if hasattr(images[0], "pixels") else images[0]
+        draw = torch.Generator().manual_seed(int(pixels.max()))
         return [Result(semantic=torch.rand(8, 4, 6, generator=draw)) for _ in images]
 
     spec = EvaluatorSpec("pixels", _Pixels, _Pixels.process)
