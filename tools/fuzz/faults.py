@@ -79,8 +79,10 @@ def _shared_out(kills: int, names: Sequence[str]) -> dict[str, int]:
     from tools.fuzz.kills import WORKS
 
     total = sum(WORKS[name].share for name in names)
-    counts = {name: int(kills * WORKS[name].share / total) for name in names}
-    for name in list(names)[: kills - sum(counts.values())]:
+    wanted = {name: kills * WORKS[name].share / total for name in names}
+    counts = {name: int(number) for name, number in wanted.items()}
+    by_rest = sorted(names, key=lambda name: counts[name] - wanted[name])
+    for name in by_rest[: kills - sum(counts.values())]:
         counts[name] += 1
     return counts
 
