@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from frozenseg.visualization.draw import enlarged
+from frozenseg.visualization.layout import enlarged
 
 # dark violet, magenta, orange, pale yellow: brighter is more, for every eye
 _RAMP = np.array([(8, 5, 30), (120, 28, 109), (237, 105, 37), (252, 255, 164)], dtype=np.float32)

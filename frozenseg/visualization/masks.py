@@ -6,7 +6,8 @@ from torch import Tensor
 
 from frozenseg.sam_masks.generator import SamMasks
 from frozenseg.structures import PanopticMap, Segment
-from frozenseg.visualization.draw import draw_panoptic, enlarged, side_by_side
+from frozenseg.visualization.draw import draw_panoptic
+from frozenseg.visualization.layout import enlarged, side_by_side
 
 
 def draw_masks(image: Tensor, masks: SamMasks) -> Image.Image:
