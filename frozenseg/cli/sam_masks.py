@@ -145,7 +145,7 @@ def _default_processes(cfg: "CfgNode") -> int:
 
 
 def _draw(cfg: "CfgNode", image: "Tensor", path: Path) -> None:
-    from frozenseg.builders.segmenter import build_mask_cache
+    from frozenseg.builders.sam_masks import build_mask_cache
     from frozenseg.io.files import atomic_write
     from frozenseg.visualization.masks import draw_masks
 
@@ -157,7 +157,7 @@ def _draw(cfg: "CfgNode", image: "Tensor", path: Path) -> None:
 
 def _report(cfg: "CfgNode", counts: Counter[str], total: int) -> None:
     """Prints the counts and the folder; exits with status 2 if an image failed."""
-    from frozenseg.builders.segmenter import build_mask_cache
+    from frozenseg.builders.sam_masks import build_mask_cache
 
     stored = total - counts["made"] - counts["failed"]
     print_line(f"{counts['made']} images processed, {stored} already stored")

@@ -12,7 +12,7 @@ from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_v
 from frozenseg.data.catalog import SHAPES
 from frozenseg.data.specs import Scoring, Task, dataset_spec
 from frozenseg.evaluation.loop import EvaluatorSpec
-from frozenseg.inference.postprocess import PROPOSALS
+from frozenseg.inference.outputs import PROPOSALS
 from frozenseg.inference.predictor import SAM_PROPOSALS
 from frozenseg.metrics import (
     CityscapesInstanceEvaluator,

@@ -25,7 +25,7 @@ from frozenseg.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from frozenseg.inference.segmenter import Predict
+    from frozenseg.inference.segmenter import AnyPredictor
     from frozenseg.structures import Result, Sample
     from frozenseg.visualization.comparison import ClassMap
     from frozenseg.vocabulary import Vocabulary
@@ -102,22 +102,24 @@ def _segment_with_each(
     columns = []
     for model, (cfg, segmenter) in zip(models, load_each(models, images.dataset), strict=True):
         vocabulary, seen = images.vocabulary_for(cfg), images.seen_vocabulary(cfg)
-        predict = segmenter.predictor(vocabulary, task.value, training=seen)
+        predict = segmenter.build_predictor(vocabulary, outputs=(task.value,), training=seen)
         size = segmenter.short_side, segmenter.long_side
         columns.append(_segment(predict, images.images, size, label=model.label))
     return columns, vocabulary
 
 
 def _segment(
-    predict: "Predict", images: "Sequence[Tensor]", size: tuple[int, int], *, label: str
+    predict: "AnyPredictor", images: "Sequence[Tensor]", size: tuple[int, int], *, label: str
 ) -> "list[ClassMap]":
     """Segments each image, resized to a short and long side of ``size`` pixels."""
     from frozenseg.data.augmentation import resize_for_test
+    from frozenseg.ops.maps import size_of
+    from frozenseg.structures import InputImage
 
     maps = []
     for image in track(images, label, console=errors, disable=not errors.is_terminal):
-        output_size = image.shape[-2], image.shape[-1]
-        (result,) = predict([resize_for_test(image, *size)], [output_size], [image])
+        resized = resize_for_test(image, *size)
+        (result,) = predict([InputImage(resized, image, size_of(image))])
         maps.append(_class_map(result))
     return maps
 

@@ -133,7 +133,7 @@ def single_pass(
     """
     from frozenseg.inference.predictor import Predictor
 
-    predictor = segmenter.predictor(vocabulary, *outputs, training=seen)
+    predictor = segmenter.build_predictor(vocabulary, outputs=outputs, training=seen)
     if not isinstance(predictor, Predictor):
         raise UserError(
             "this figure needs a trained model without test-time augmentation: choose one, and "
