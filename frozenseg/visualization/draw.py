@@ -159,7 +159,7 @@ def _label(region: _Region, names: Sequence[str], style: DrawingStyle) -> str:
 def _resize_ids(
     ids: NDArray[np.integer], present: Sequence[int], size: tuple[int, int]
 ) -> NDArray[np.integer]:
-    """The id map at ``size`` (width, height), stairs smoothed: the strongest mask takes a pixel."""
+    """Resizes an id map to ``size`` (width, height) with smooth outlines: the highest mask wins."""
     if size == ids.shape[::-1]:
         return ids
     best = np.zeros(size[::-1], dtype=np.uint8)
@@ -193,7 +193,7 @@ def _paint(
 
 
 def _outlines(ids: NDArray[np.integer]) -> NDArray[np.floating]:
-    """Opacity of a soft line between segments, as wide as suits the picture."""
+    """Opacity of a soft line between segments, scaled with the drawing."""
     width = max(1.0, min(ids.shape) / 450)
     reach = 2 * round(width / 2) + 1
     border = ndimage.maximum_filter(ids, reach) != ndimage.minimum_filter(ids, reach)
@@ -202,7 +202,7 @@ def _outlines(ids: NDArray[np.integer]) -> NDArray[np.floating]:
 
 
 def _hatched(pixels: Colors) -> Colors:
-    """Grey and dark with diagonal stripes: nobody claims these pixels."""
+    """Dark grey with diagonal stripes, for void."""
     height, width = pixels.shape[:2]
     step = max(8, min(height, width) // 48)
     stripe = (np.arange(height)[:, None] + np.arange(width)) % step < step / 4
@@ -210,5 +210,5 @@ def _hatched(pixels: Colors) -> Colors:
 
 
 def _dimmed(pixels: Colors) -> Colors:
-    """Grey and dark."""
+    """Dark grey, for the background of instances."""
     return 0.4 * pixels.mean(axis=-1, keepdims=True).repeat(3, axis=-1) + 12

@@ -1,4 +1,4 @@
-"""Masks made beforehand, of files and of data sets, with the miniature SAM."""
+"""Precomputed masks of files and data sets, with the miniature SAM."""
 
 from pathlib import Path
 

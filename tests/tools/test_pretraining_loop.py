@@ -1,6 +1,7 @@
 """The loop of the pre-training tools: schedule, and resuming."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def trained(checkpoint: Path, *, until: int, resume: bool = False) -> torch.Tens
         apply_gradients(model, optimizer, loss)
         return loss.item(), 0.0
 
-    try:
+    with suppress(KeyboardInterrupt):
         train(
             model,
             step_on_batch,
@@ -37,8 +38,6 @@ def trained(checkpoint: Path, *, until: int, resume: bool = False) -> torch.Tens
             measure="nothing",
             evaluate=lambda: "",
         )
-    except KeyboardInterrupt:
-        pass
     return model.weight.detach()
 
 
