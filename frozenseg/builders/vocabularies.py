@@ -5,7 +5,7 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from frozenseg.data.catalog import SHAPES, dataset_vocabulary
-from frozenseg.data.specs import dataset_spec
+from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 

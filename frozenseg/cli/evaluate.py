@@ -76,7 +76,7 @@ def test_set(dataset: str) -> tuple[str, list[Path]]:
     """The registered name, and the file with the test sizes and tasks of that data set."""
     from frozenseg.config import CONFIG_ROOT, load_config
     from frozenseg.data.catalog import SHAPES
-    from frozenseg.data.specs import dataset_spec
+    from frozenseg.data.registry import dataset_spec
 
     name = ALIASES.get(dataset, dataset)
     if name in SHAPES:

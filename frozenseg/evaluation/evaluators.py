@@ -10,7 +10,8 @@ from torch import Tensor
 
 from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
 from frozenseg.data.catalog import SHAPES
-from frozenseg.data.specs import Scoring, Task, dataset_spec
+from frozenseg.data.registry import dataset_spec
+from frozenseg.data.specs import Scoring, Task
 from frozenseg.evaluation.loop import EvaluatorSpec
 from frozenseg.inference.postprocess import PROPOSALS
 from frozenseg.inference.predictor import SAM_PROPOSALS

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frozenseg.data.specs import SPECS, dataset_spec
+from frozenseg.data.registry import dataset_spec
+from frozenseg.data.specs import SPECS
 
 SEMANTIC = "bdd10k_val_sem_seg"
 
