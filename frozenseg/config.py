@@ -84,9 +84,10 @@ def default_config() -> CfgNode:
 def _model_keys() -> CfgNode:
     model = CfgNode()
     model.META_ARCHITECTURE = (
-        # FrozenSeg; FCCLIP: no SAM, keys read from MODEL.FC_CLIP; OnlySAM: no trained part
+        # FrozenSeg; FCCLIP: no SAM, keys read from MODEL.FC_CLIP
         "FrozenSeg"
     )
+    model.PIPELINE = _pipeline_keys()
     model.DEVICE = "auto"  # auto: cuda where there is one
     model.WEIGHTS = ""  # trained weights to start from: safetensors, or an official .pth
     model.WEIGHTS_TOWERS = "compare"  # frozen towers in that file: compare, skip or use them
@@ -116,6 +117,18 @@ def _model_keys() -> CfgNode:
     model.SEM_SEG_HEAD = _head_keys()
     model.MASK_FORMER = _mask_former_keys()
     return model
+
+
+def _pipeline_keys() -> CfgNode:
+    """Names the members of the pipeline; a system is a choice of one each."""
+    keys = CfgNode()
+    keys.PROPOSER = "mask2former"  # or sam_points: SAM's masks, no classes, nothing trained
+    keys.REGION_CLASSIFIER = "pooled_map"  # or image_crops
+    keys.REGION_CLIP_NAME = ""  # CLIP of the region classifier; empty: that of the decoder
+    keys.REGION_CLIP_WEIGHTS = ""
+    keys.CROP_SIZE = 64  # side of image_crops' crops, pixels
+    keys.FUSION = "geometric"  # eq. 3; or clip_alone
+    return keys
 
 
 def _clip_keys() -> CfgNode:

@@ -328,7 +328,7 @@ def evaluate(model: CLIP, tokenizer: Any, num_scenes: int, scale: float = 1.0) -
         ids = torch.tensor([segment.id for segment in panoptic.segments])
         logits = (panoptic.ids == ids[:, None, None]).float() * 2 - 1
         logits = F.interpolate(logits[None], size=(64, 64), mode="area")
-        regions = tower.embed_regions(tower(image).dense, logits)[0]
+        regions = tower.embed_regions(tower(image).clip_map, logits)[0]
         for segment, guess in zip(
             panoptic.segments, (regions @ rows.T).argmax(1).tolist(), strict=True
         ):

@@ -17,7 +17,7 @@ from reproduction.measuring import Metrics, markdown, measured, spread
 from rich.console import Console
 
 from frozenseg import BUILTIN_MODELS
-from frozenseg.builders.model import build_model
+from frozenseg.builders.model import build_frozenseg
 from frozenseg.checkpoint.weights import load_weights, save_weights
 from frozenseg.cli.native_run import RunOptions, run
 from frozenseg.config import load_config
@@ -64,7 +64,7 @@ def main() -> int:
 
 def ship(cfg: CfgNode, weights: Path) -> None:
     """The trained weights, with the names of their towers, become those of the package."""
-    model = build_model(cfg)
+    model = build_frozenseg(cfg)
     load_weights(model, weights)
     save_weights(model, WEIGHTS, about={"config": CONFIG, "seed": str(cfg.SEED)})
 

@@ -1,7 +1,7 @@
 """A model's trained weights: from any file known to hold them, and to a file of our own."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -58,7 +58,7 @@ def load_state(
     trained, in_towers = split_state(weights.tensors, source=source)
     _check_sizes(model, trained, source)
     model.load_trainable_state(trained, source=source)
-    for key, tower in _towers(model).items():
+    for key, tower in towers_of(model).items():
         own = in_towers.get(key, {})
         if towers == "use":
             _use(tower, own, key, source)
@@ -115,7 +115,7 @@ def write_trained(state: Mapping[str, Tensor], path: Path, *, notes: Mapping[str
 def tower_notes(model: FrozenSeg) -> dict[str, str]:
     """What a checkpoint says of its towers: ``clip`` and ``sam`` fingerprints and their names."""
     notes: dict[str, str] = {}
-    for key, tower in _towers(model).items():
+    for key, tower in towers_of(model).items():
         notes |= {key: tower.fingerprint, f"{key}_name": tower.name}
     return notes
 
@@ -140,7 +140,7 @@ def official_state(
         )
     state = model.trainable_state()
     if with_towers:
-        for key, tower in _towers(model).items():
+        for key, tower in towers_of(model).items():
             state |= {f"{key}.model.{n}": v for n, v in tower.model.state_dict().items()}
     official, unknown = to_official(
         state, num_classes=num_classes, no_object_weight=no_object_weight
@@ -150,11 +150,10 @@ def official_state(
     return official
 
 
-def _towers(model: FrozenSeg) -> dict[str, FrozenTower]:
-    towers: dict[str, FrozenTower] = {"clip": model.clip}
-    if model.sam is not None:
-        towers["sam"] = model.sam
-    return towers
+def towers_of(model: FrozenSeg) -> dict[str, FrozenTower]:
+    """Returns the frozen towers of a model under the names that weight files use."""
+    found = {"clip": model.backbone, "sam": model.sam}
+    return {name: tower for name, tower in found.items() if isinstance(tower, FrozenTower)}
 
 
 def _check_sizes(model: FrozenSeg, trained: Mapping[str, Tensor], source: str) -> None:
@@ -171,17 +170,19 @@ def _check_sizes(model: FrozenSeg, trained: Mapping[str, Tensor], source: str) -
     if any(name not in trained for name in sized):
         return  # incomplete: the list of missing names says more
     found = tuple(trained[name].shape[1] for name in sized)
-    if found != (*model.clip.channels, model.clip.embed_dim):
+    own_width = model.void_embedding.embedding_dim
+    if found != (*model.backbone.channels, own_width):
         *channels, width = found
+        name = towers_of(model)["clip"].name or "the configured one"
         raise UserError(
             f"{source} was trained on a CLIP tower with {_channels(channels)} channels and "
-            f"{width}-wide embeddings, but {model.clip.name or 'the configured one'} has "
-            f"{_channels(model.clip.channels)} and {model.clip.embed_dim}: set CLIP_MODEL_NAME to "
+            f"{width}-wide embeddings, but {name} has "
+            f"{_channels(model.backbone.channels)} and {own_width}: set CLIP_MODEL_NAME to "
             "the tower that it was trained on"
         )
 
 
-def _channels(counts: tuple[int, ...] | list[int]) -> str:
+def _channels(counts: Sequence[int]) -> str:
     return "/".join(map(str, counts))
 
 

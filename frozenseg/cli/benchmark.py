@@ -16,10 +16,10 @@ from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
     from fvcore.common.config import CfgNode
-    from torch import Tensor
 
     from frozenseg.analysis.parameter_summary import Size as PartSize
     from frozenseg.analysis.speed import Speed
+    from frozenseg.structures import InputImage
 
 MEGA = 1e6
 GIGA = 1e9
@@ -35,27 +35,26 @@ class Task(NamedTuple):
     limit: int
     repeats: int
 
-    def pictures(
-        self, cfg: "CfgNode"
-    ) -> "tuple[list[Tensor], list[Tensor], list[tuple[int, int]]]":
-        """Images as the model sees them, as they were, and the sizes of the results."""
+    def pictures(self, cfg: "CfgNode") -> "list[InputImage]":
+        """Returns noise of the chosen size, or the first images of the data set."""
         import torch
 
         from frozenseg.data.augmentation import resize_for_test
+        from frozenseg.ops.maps import size_of
         from frozenseg.sam_masks.bulk import DatasetImages
+        from frozenseg.structures import InputImage
 
         if self.dataset is None:
             noise = [
                 torch.randint(256, (3, *self.size), dtype=torch.uint8) for _ in range(self.limit)
             ]
-            return noise, noise, [self.output_size] * self.limit
+            return [InputImage(each, each, self.output_size) for each in noise]
         images = DatasetImages(test_set(self.dataset)[0])
         originals = [images[index] for index in range(min(self.limit, len(images)))]
-        resized = [
-            resize_for_test(each, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-            for each in originals
+        sides = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
+        return [
+            InputImage(resize_for_test(each, *sides), each, size_of(each)) for each in originals
         ]
-        return resized, originals, [(each.shape[-2], each.shape[-1]) for each in originals]
 
 
 class Report(NamedTuple):
@@ -171,13 +170,12 @@ def _measure(name: str, cfg: "CfgNode", task: "Task") -> Report:
         count_parameters,
         measure_speed,
     )
+    from frozenseg.ops.maps import size_of
 
     predictor, num_rows = build_predictor(cfg, random=task.random)
-    images, originals, output_sizes = task.pictures(cfg)
-    speed = measure_speed(
-        predictor, images, output_sizes, originals=originals, repeats=task.repeats
-    )
-    seen = (images[0].shape[-2], images[0].shape[-1])
+    images = task.pictures(cfg)
+    speed = measure_speed(predictor, images, repeats=task.repeats)
+    seen = size_of(images[0].pixels)
     return Report(name, count_parameters(cfg), count_multiply_adds(cfg, seen, num_rows), speed)
 
 

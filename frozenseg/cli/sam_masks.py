@@ -70,7 +70,7 @@ def sam_masks(
 
     Example: frozenseg sam-masks --dataset openvocab_ade20k_full_sem_seg_val --sam vit_h
     """
-    from frozenseg.builders.segmenter import build_mask_cache
+    from frozenseg.builders.sam_masks import build_mask_cache
     from frozenseg.sam_masks.bulk import DatasetImages, ImageFiles, make_masks
 
     if (dataset is None) == (not images):
@@ -136,7 +136,7 @@ def _default_processes(cfg: "CfgNode") -> int:
 def _draw(
     cfg: "CfgNode", source: "Images", index: int, folder: Path, stems: dict[Path, str]
 ) -> None:
-    from frozenseg.builders.segmenter import build_mask_cache
+    from frozenseg.builders.sam_masks import build_mask_cache
     from frozenseg.io.files import atomic_write
     from frozenseg.visualization.masks import draw_masks
 

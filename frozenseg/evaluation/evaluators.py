@@ -13,7 +13,7 @@ from frozenseg.data.catalog import SHAPES
 from frozenseg.data.registry import dataset_spec
 from frozenseg.data.specs import Scoring, Task
 from frozenseg.evaluation.loop import EvaluatorSpec
-from frozenseg.inference.postprocess import PROPOSALS
+from frozenseg.inference.outputs import PROPOSALS
 from frozenseg.inference.predictor import SAM_PROPOSALS
 from frozenseg.metrics import (
     CityscapesInstanceEvaluator,

@@ -48,11 +48,15 @@ class FrozenTower(nn.Module):
     def load(self, state: dict[str, Tensor]) -> None:
         """Takes other weights for the same architecture."""
         self.model.load_state_dict(state)
-        self.__dict__.pop("fingerprint", None)
+        self.__dict__.pop("_fingerprint", None)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the weights, by which caches and checkpoints identify their tower."""
+        return self._fingerprint
 
     @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the weights, by which caches and checkpoints know their tower."""
+    def _fingerprint(self) -> str:
         return fingerprint_of(self.model.state_dict())
 
 

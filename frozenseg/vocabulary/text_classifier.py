@@ -42,9 +42,13 @@ class TextClassifier:
                 f"{tuple(self.embeddings.shape)} and class ids {tuple(self.class_ids.shape)}"
             )
 
-    @cached_property
+    @property
     def num_classes(self) -> int:
         """K, without void."""
+        return self._num_classes
+
+    @cached_property
+    def _num_classes(self) -> int:
         return int(self.class_ids.max()) + 1
 
     def to(self, device: torch.device | str) -> "TextClassifier":
@@ -53,24 +57,31 @@ class TextClassifier:
             self, embeddings=self.embeddings.to(device), class_ids=self.class_ids.to(device)
         )
 
+    def for_image(self, clip_map: Tensor | None) -> "TextClassifier":
+        """Returns itself: the rows depend on the words alone."""
+        return self
+
     def logits(
-        self, region_embeddings: Tensor, void: Tensor, logit_scale: Tensor | float
+        self, embeddings: Tensor, logit_scale: Tensor | float, *, void: Tensor | None = None
     ) -> Tensor:
-        """Scaled cosines of regions with every class, and with void in the last column.
+        """Returns scaled cosines of embeddings with every class, and with void if it is given.
 
         Args:
-            region_embeddings: (B, Q, D), of any length.
-            void: (D,), of any length.
+            embeddings: (..., Q, D) of regions or queries, of any length.
             logit_scale: the factor itself, already exponentiated and clamped.
+            void: (D,) row of the last column, of any length.
 
         Returns:
-            (B, Q, K + 1) logits; gradient flows to regions, void and scale.
+            (..., Q, K) logits, or K + 1 columns with void; gradient flows to all three arguments.
         """
-        regions = F.normalize(region_embeddings, dim=-1)
-        rows = torch.cat([self.embeddings, F.normalize(void, dim=-1)[None]])
+        regions, rows, columns = F.normalize(embeddings, dim=-1), self.embeddings, self.class_ids
+        num_columns = self.num_classes
+        if void is not None:
+            rows = torch.cat([rows, F.normalize(void, dim=-1)[None]])
+            columns = F.pad(columns, (0, 1), value=num_columns)
+            num_columns += 1
         cosines = regions @ rows.to(regions.dtype).t()
-        columns = F.pad(self.class_ids, (0, 1), value=self.num_classes)
-        best = cosines.new_full((*cosines.shape[:-1], self.num_classes + 1), -torch.inf)
+        best = cosines.new_full((*cosines.shape[:-1], num_columns), -torch.inf)
         best = best.scatter_reduce(
             -1, columns.expand_as(cosines), cosines, "amax", include_self=False
         )

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from frozenseg.checkpoint.convert import to_official_layout, to_own_layout
 from fvcore.common.config import CfgNode
 from safetensors import safe_open
 from typer.testing import CliRunner
 
+from frozenseg.builders.weight_conversion import to_official_layout, to_own_layout
 from frozenseg.checkpoint.weights import load_weights, official_state, save_weights
 from frozenseg.cli.convert import convert
 from frozenseg.errors import UserError
@@ -48,7 +48,7 @@ def test_an_official_file_becomes_ours_without_its_towers(model, cfg, small_mode
     with safe_open(tmp_path / "ours.safetensors", framework="pt") as file:
         assert set(file.keys()) == set(model.trainable_state())
         notes = file.metadata()
-    assert notes["clip"] == model.clip.fingerprint
+    assert notes["clip"] == model.backbone.fingerprint
     assert notes["sam"] == model.sam.fingerprint
     assert notes["sam_name"] == "vit_b"
     other = small_model(seed=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from frozenseg.builders.model import build_outline
+from frozenseg.builders.model import frozenseg_outline
 from frozenseg.config import load_config
 
 FACTS = json.loads((Path(__file__).parents[1] / "golden" / "official_config_keys.json").read_text())
@@ -75,5 +75,5 @@ def test_an_official_file_loads_and_every_key_has_its_value(write, project: str,
 )
 def test_an_official_file_builds_the_official_model(write, project, name, trained) -> None:
     layout = ["MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", "three_level"]
-    model = build_outline(load_config(write(project, name), layout))
+    model = frozenseg_outline(load_config(write(project, name), layout))
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trained

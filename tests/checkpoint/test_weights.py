@@ -42,7 +42,7 @@ def test_saved_weights_come_back_and_leave_the_towers_out(
         assert not [name for name in file.keys() if name.startswith(("clip.", "sam."))]  # noqa: SIM118
         notes = file.metadata()
     assert notes["iteration"] == "7"
-    assert notes["clip"] == model.clip.fingerprint
+    assert notes["clip"] == model.backbone.fingerprint
     assert notes["clip_name"] == "a small convnext"
 
 
@@ -106,8 +106,8 @@ def test_ours_names_the_towers_and_refuses_others(small_model: SmallModel, tmp_p
     model = small_model(seed=1)
     save_weights(model, tmp_path / "ours.safetensors")
     with torch.no_grad():
-        model.clip.model.visual.head.proj.weight.add_(1.0)
-    model.clip.__dict__.pop("fingerprint")
+        model.backbone.model.visual.head.proj.weight.add_(1.0)
+    model.backbone.__dict__.pop("_fingerprint")
     with pytest.raises(
         UserError, match=r"trained with another clip tower .* than a small convnext"
     ):

@@ -102,10 +102,10 @@ def test_training_gives_every_layers_weighted_losses(model: FrozenSeg) -> None:
     layers = ("", "_0", "_1", "_2")
     assert set(losses) == {f"loss_{kind}{n}" for kind in ("ce", "mask", "dice") for n in layers}
     sum(losses.values()).backward()
-    assert all(p.grad is None for p in model.network.clip.parameters())
+    assert all(p.grad is None for p in model.network.backbone.parameters())
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []  # what Detectron2's distributed training relies on
-    assert not model.network.clip.training
+    assert not model.network.backbone.training
 
 
 def test_words_are_embedded_in_full_precision_whatever_the_trainer_does(model: FrozenSeg) -> None:
@@ -113,7 +113,7 @@ def test_words_are_embedded_in_full_precision_whatever_the_trainer_does(model: F
     with torch.autocast("cpu", torch.bfloat16):
         model([{"image": torch.zeros(3, 64, 64), "instances": instances_of(two_squares())}])
     expected = build_text_classifier(
-        model.network.clip.encode_text, shapes_vocabulary("train"), cache_dir=None
+        model.network.backbone.encode_text, shapes_vocabulary("train"), cache_dir=None
     )
     assert torch.equal(model._classifier().embeddings, expected.embeddings)
 
@@ -193,7 +193,7 @@ def test_default_predictor_reads_official_weights(
 def test_weights_of_another_tower_are_refused(
     configure: Configure, model: FrozenSeg, tmp_path: Path
 ) -> None:
-    torch.nn.init.normal_(next(model.network.clip.parameters()))
+    torch.nn.init.normal_(next(model.network.backbone.parameters()))
     save_weights(model.network, tmp_path / "trained.safetensors")
     cfg = configure(**{"MODEL.WEIGHTS": str(tmp_path / "trained.safetensors")})
     with pytest.raises(UserError, match="another clip tower"):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from frozenseg.checkpoint import towers
 from frozenseg.errors import UserError
+from frozenseg.towers import loading as towers
 from frozenseg.towers.clip import ConvNeXtClip, ResNetClip
 from frozenseg.towers.loading import RANDOM, load_clip, load_sam
 

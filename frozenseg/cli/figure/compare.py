@@ -26,7 +26,7 @@ from frozenseg.cli.figure.sources import (
 from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
-    from frozenseg.inference.segmenter import Predict
+    from frozenseg.inference.segmenter import AnyPredictor
     from frozenseg.structures import Sample
     from frozenseg.visualization.comparison import Shown
 
@@ -81,7 +81,9 @@ def compare(
     columns, titles = [], ["image", *(each.label() for each in models)]
     for each, (cfg, segmenter) in zip(models, loaded(models, pictures.dataset), strict=True):
         classes = words_of(pictures, cfg)
-        predict = segmenter.predictor(classes, kind.value, training=known_words(pictures, cfg))
+        predict = segmenter.build_predictor(
+            classes, outputs=(kind.value,), training=known_words(pictures, cfg)
+        )
         size = segmenter.short_side, segmenter.long_side
         columns.append(_found(pictures, predict, size, each.label()))
     if pictures.dataset is not None:
@@ -116,16 +118,16 @@ def _annotated_task(asked: Task | None, dataset: str) -> Task:
 
 
 def _found(
-    pictures: Pictures, predict: "Predict", size: tuple[int, int], label: str
+    pictures: Pictures, predict: "AnyPredictor", size: tuple[int, int], label: str
 ) -> "list[Shown]":
     """What a model makes of each picture, shown with short and long side of ``size`` pixels."""
     from frozenseg.data.augmentation import resize_for_test
-    from frozenseg.structures import PanopticMap
+    from frozenseg.ops.maps import size_of
+    from frozenseg.structures import InputImage, PanopticMap
 
     found: list[Shown] = []
     for image in track(pictures.images, label, console=errors, disable=not errors.is_terminal):
-        own_size = image.shape[-2], image.shape[-1]
-        (result,) = predict([resize_for_test(image, *size)], [own_size], [image])
+        (result,) = predict([InputImage(resize_for_test(image, *size), image, size_of(image))])
         if result.panoptic is not None:
             found.append(PanopticMap(result.panoptic.ids.cpu(), result.panoptic.segments))
         else:

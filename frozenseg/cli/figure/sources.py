@@ -192,7 +192,7 @@ def single_pass(
     """
     from frozenseg.inference.predictor import Predictor
 
-    predictor = segmenter.predictor(words, *outputs, training=known)
+    predictor = segmenter.build_predictor(words, outputs=outputs, training=known)
     if not isinstance(predictor, Predictor):
         raise UserError(
             "this figure needs a trained model of single passes: choose one, and turn TEST.AUG off"

@@ -13,8 +13,14 @@ from frozenseg.cli.native_run import RunOptions, run
 from frozenseg.config import load_config
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
 from frozenseg.errors import UserError
-from frozenseg.inference.only_sam import ClipAlone, OnlySamPredictor
+from frozenseg.inference.outputs import OutputSettings
+from frozenseg.inference.predictor import Predictor
 from frozenseg.ops.mask_pooling import mask_pool
+from frozenseg.pipeline.fusion.clip_alone import ClipAlone
+from frozenseg.pipeline.model import SegmentationModel
+from frozenseg.pipeline.proposers.sam_points import SamPoints
+from frozenseg.pipeline.region_classifiers.pooled_map import PooledMap, stretched_masks
+from frozenseg.structures import InputImage, Result
 from frozenseg.vocabulary.text_classifier import TextClassifier
 
 CONFIG = "ablations/shapes/table4_1_only_sam.yaml"
@@ -25,6 +31,7 @@ class ColourTower(nn.Module):
     """Sees the mean colour of each cell of 4 x 4 pixels."""
 
     embed_dim = 3
+    strides = (4, 8)
     logit_scale = torch.tensor(20.0)
 
     def normalize(self, images: list[Tensor], size: tuple[int, int]) -> Tensor:
@@ -34,10 +41,10 @@ class ColourTower(nn.Module):
         return batch
 
     def forward(self, images: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(dense=nn.functional.avg_pool2d(images, 4))
+        return SimpleNamespace(clip_map=nn.functional.avg_pool2d(images, 4))
 
-    def embed_regions(self, dense: Tensor, mask_logits: Tensor) -> Tensor:
-        return mask_pool(dense, mask_logits)
+    def embed_regions(self, clip_map: Tensor, mask_logits: Tensor) -> Tensor:
+        return mask_pool(clip_map, mask_logits)
 
 
 class Given:
@@ -53,12 +60,25 @@ class Given:
         return self._masks
 
 
-def predictor(*masks: Tensor) -> OnlySamPredictor:
-    return OnlySamPredictor(
-        model=ClipAlone(clip=ColourTower(), size_divisibility=8),
-        classifier=TextClassifier(torch.stack([RED, GREEN, BLUE]), torch.arange(3)),
-        source=Given(*masks),
+def predictor(*masks: Tensor) -> Predictor:
+    clip = ColourTower()
+    model = SegmentationModel(
+        proposer=SamPoints(source=Given(*masks), size_divisibility=8),
+        region_classifier=PooledMap(clip=clip, place_masks=stretched_masks),
+        text_encoder=clip,
+        fusion=ClipAlone(),
     )
+    return Predictor(
+        model=model,
+        text=TextClassifier(torch.stack([RED, GREEN, BLUE]), torch.arange(3)),
+        is_thing=torch.tensor([True] * 3),
+        seen=torch.tensor([False] * 3),
+        settings=OutputSettings(panoptic=False, instance=False),
+    )
+
+
+def segment(predict: Predictor, image: Tensor, size: tuple[int, int] = (8, 16)) -> Result:
+    return predict([InputImage(image, image.to(torch.uint8), size)])[0]
 
 
 def halves() -> Tensor:
@@ -75,7 +95,7 @@ def over(columns: slice, strength: float = 20.0) -> Tensor:
 
 
 def test_each_mask_has_the_class_that_clip_sees_under_it():
-    result = predictor(over(slice(0, 8)), over(slice(8, 16)))([halves()])[0]
+    result = segment(predictor(over(slice(0, 8)), over(slice(8, 16))), halves())
     classes = result.semantic.argmax(dim=0)
     assert (classes[:, :8] == 0).all() and (classes[:, 8:] == 2).all()
     assert result.semantic[0, 0, 0] == pytest.approx(1.0, abs=1e-3)
@@ -83,22 +103,22 @@ def test_each_mask_has_the_class_that_clip_sees_under_it():
 
 
 def test_probabilities_leave_no_room_for_void():
-    result = predictor(over(slice(0, 16)))([halves()])[0]
+    result = segment(predictor(over(slice(0, 16))), halves())
     torch.testing.assert_close(result.semantic.sum(dim=0), torch.ones(8, 16))
 
 
 def test_a_pixel_that_no_mask_covers_takes_the_faintest_one():
-    result = predictor(over(slice(0, 8), strength=5.0))([halves()])[0]
+    result = segment(predictor(over(slice(0, 8), strength=5.0)), halves())
     assert (result.semantic.argmax(dim=0) == 0).all()
 
 
 def test_without_a_mask_that_clip_sees_all_maps_are_zero():
     for masks in ((), (torch.full((8, 16), -1.0),)):
-        assert not predictor(*masks)([halves()])[0].semantic.any()
+        assert not segment(predictor(*masks), halves()).semantic.any()
 
 
 def test_results_come_at_the_size_that_is_asked_for():
-    found = predictor(over(slice(0, 8)), over(slice(8, 16)))([halves()], [(4, 32)])[0].semantic
+    found = segment(predictor(over(slice(0, 8)), over(slice(8, 16))), halves(), (4, 32)).semantic
     assert found.shape == (3, 4, 32)
     assert (found.argmax(dim=0)[:, :15] == 0).all() and (found.argmax(dim=0)[:, 17:] == 2).all()
 
