@@ -7,7 +7,7 @@ from typing import Final
 from frozenseg.data.datasets import open_dataset
 from frozenseg.data.derived import without_classes
 from frozenseg.data.readers.samples import DatasetSamples
-from frozenseg.data.registry import dataset_spec
+from frozenseg.data.registry import dataset_spec, register_dataset
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
 from frozenseg.data.shapes.words import Split
 from frozenseg.data.specs import Task
@@ -15,8 +15,15 @@ from frozenseg.structures import Sample
 from frozenseg.vocabulary.vocabulary import Vocabulary, builtin_vocabulary
 
 __all__ = [
-    *("DETECTRON2", "SHAPES", "SeenSamples", "dataset_name", "dataset_samples"),
-    *("dataset_spec", "dataset_vocabulary", "register_dataset", "training_samples"),
+    "DETECTRON2",
+    "SHAPES",
+    "SeenSamples",
+    "dataset_name",
+    "dataset_samples",
+    "dataset_spec",
+    "dataset_vocabulary",
+    "register_dataset",
+    "training_samples",
     "training_vocabulary",
 ]
 

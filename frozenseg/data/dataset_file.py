@@ -9,9 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from frozenseg.data.annotations.faults import shown
 from frozenseg.data.file_classes import MAX_LABEL, read_classes
 from frozenseg.data.readers import instances as instance_format
 from frozenseg.data.readers import panoptic as panoptic_format
@@ -21,13 +18,15 @@ from frozenseg.data.readers.panoptic import PanopticFiles
 from frozenseg.data.readers.samples import Exif, Task
 from frozenseg.data.specs import DatasetSpec
 from frozenseg.errors import UserError
+from frozenseg.io.documents import read_yaml_mapping
+from frozenseg.io.files import user_path
 from frozenseg.io.paths import listed_files
+from frozenseg.io.text import quoted
 
 KEYS = (
     *("name", "title", "root", "images", "panoptic", "instances", "labels"),
     *("classes", "unseen", "ignore_label", "test_size", "exif"),
 )
-_MAX_BYTES = 1 << 20
 _MAX_SIDE = 1 << 16  # pixels, of the test size
 _LABEL_ENDINGS = (".png", ".tif", ".tiff", ".bmp")
 
@@ -45,14 +44,14 @@ def read_dataset_file(path: Path) -> DatasetSpec:
             list and the annotation's categories disagree.
     """
     path = Path(os.path.abspath(path))
-    parts = _Parts(path, _read_yaml(path))
+    parts = _Parts(path, _read_keys(path))
     return _parsed(path, tuple(map(_state, (path, *parts.json_files()))))
 
 
 @lru_cache(maxsize=32)
 def _parsed(path: Path, _: object) -> DatasetSpec:
     """The record, made once for each state of the files."""
-    return _Parts(path, _read_yaml(path)).spec()
+    return _Parts(path, _read_keys(path)).spec()
 
 
 def _state(path: Path) -> tuple[float, int] | None:
@@ -144,31 +143,31 @@ class _Parts:
             value = {part: value}
         if not isinstance(value, dict) or value.keys() != parts:
             wanted = " and ".join(sorted(parts))
-            raise self._wrong(f"'{key}' must have {wanted}, got {shown(value)}")
+            raise self._wrong(f"'{key}' must have {wanted}, got {quoted(value)}")
         return self._join(key, value[part])
 
     def _join(self, key: str, value: object) -> str:
         if not isinstance(value, str) or not value or "\0" in value:
-            raise self._wrong(f"'{key}' must be a path, got {shown(value)}")
+            raise self._wrong(f"'{key}' must be a path, got {quoted(value)}")
         root = self._text("root") or "."
-        place = self.path.parent / os.path.expanduser(root) / os.path.expanduser(value)
+        place = self.path.parent / user_path(root) / user_path(value)
         text = os.path.normpath(place)
         if text.count("{}") > (key in ("images", "labels")):
-            raise self._wrong(f"'{key}' must not have braces, got {shown(text)}")
+            raise self._wrong(f"'{key}' must not have braces, got {quoted(text)}")
         return text
 
     def _name(self) -> str:
         name = self._text("name") or self.path.stem
         if not re.fullmatch(r"\w[\w .-]{0,99}", name):
             raise self._wrong(
-                f"'name' must consist of letters, digits, '.', '-', '_', got {shown(name)}"
+                f"'name' must consist of letters, digits, '.', '-', '_', got {quoted(name)}"
             )
         return name
 
     def _text(self, key: str) -> str | None:
         value = self.content.get(key)
         if value is not None and not isinstance(value, str):
-            raise self._wrong(f"'{key}' must be text, got {shown(value)}")
+            raise self._wrong(f"'{key}' must be text, got {quoted(value)}")
         return value
 
     def _unseen(self, names: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -177,7 +176,7 @@ class _Parts:
             return None
         if not isinstance(value, list) or not all(each in names for each in value):
             raise self._wrong(
-                f"'unseen' must be a list of classes of the annotation, got {shown(value)}"
+                f"'unseen' must be a list of classes of the annotation, got {quoted(value)}"
             )
         if len(set(value)) == len(names):
             raise self._wrong("'unseen' lists every class: leave out at least one")
@@ -186,7 +185,7 @@ class _Parts:
     def _ignore_value(self) -> int:
         value = self.content.get("ignore_label", 255)
         if type(value) is not int or not 0 <= value <= MAX_LABEL:
-            raise self._wrong(f"'ignore_label' must be from 0 to {MAX_LABEL}, got {shown(value)}")
+            raise self._wrong(f"'ignore_label' must be from 0 to {MAX_LABEL}, got {quoted(value)}")
         return value
 
     def _test_size(self) -> tuple[int, int] | tuple[None, None]:
@@ -196,14 +195,14 @@ class _Parts:
         sound = isinstance(value, list) and len(value) == 2
         if not sound or not all(type(each) is int and 1 <= each <= _MAX_SIDE for each in value):
             raise self._wrong(
-                f"'test_size' must be [short side, long side] in pixels, got {shown(value)}"
+                f"'test_size' must be [short side, long side] in pixels, got {quoted(value)}"
             )
         return min(value), max(value)
 
     def _exif(self) -> Exif:
         value = self.content.get("exif", "ask")
         if value not in ("ask", "apply", "ignore"):
-            raise self._wrong(f"'exif' must be apply or ignore, got {shown(value)}")
+            raise self._wrong(f"'exif' must be apply or ignore, got {quoted(value)}")
         return value
 
     def _wrong(self, what: str) -> UserError:
@@ -220,30 +219,20 @@ def _labels(place: str, ids: tuple[int, ...], ignore_value: int) -> LabelMaps:
         path=place,
         ignore_label=255 if len(ids) <= 255 else MAX_LABEL,
         ignore_value=ignore_value,
-        own_ids=True,
+        own_ids=-1,
         one_bit=1 if set(ids) <= {0, 1} else 255,
     )
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path} is larger than {_MAX_BYTES} bytes: give a data set file")
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"no data set file {path}: check the path") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): check the path") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path} is not plain YAML ({reason}): see docs/own_data.md") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must be a mapping, got {shown(content)}: see docs/own_data.md")
+def _read_keys(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise UserError(f"no data set file {path}: check the path")
+    content = read_yaml_mapping(path)
     for key in content:
         if key not in KEYS:
-            near = difflib.get_close_matches(str(key), KEYS, n=1) or KEYS
+            near = difflib.get_close_matches(key, KEYS, n=1) or KEYS
             raise UserError(
-                f"{path} has the unknown key {shown(key)}: did you mean '{near[0]}'? See "
+                f"{path} has the unknown key {quoted(key)}: did you mean '{near[0]}'? See "
                 "docs/own_data.md"
             )
     return content

@@ -101,7 +101,7 @@ def panoptic_reader(
 def semantic_reader(spec: DatasetSpec, root: Path) -> LabelMapReader | None:
     if spec.semantic is None:
         return None
-    return LabelMapReader(spec.semantic, root=root, classes=spec.class_list)
+    return LabelMapReader(spec.semantic, root=root, class_ids=spec.class_list.class_ids())
 
 
 def instance_reader(

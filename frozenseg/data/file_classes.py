@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from frozenseg.data.annotations.categories import MAX_CATEGORY_ID, Category, read_categories
-from frozenseg.data.annotations.faults import shown
 from frozenseg.data.classes import ClassList
 from frozenseg.data.readers.files import load_json
 from frozenseg.errors import UserError
+from frozenseg.io.text import quoted
 from frozenseg.vocabulary.vocabulary import Vocabulary
 
 MAX_LABEL = (1 << 16) - 1
@@ -77,7 +77,7 @@ def _class_list(
         for word in words:
             if word in owner:
                 raise UserError(
-                    f"{source}: {shown(word)} is a name or synonym of both '{owner[word]}' and "
+                    f"{source}: {quoted(word)} is a name or synonym of both '{owner[word]}' and "
                     f"'{each.name}': leave it out of one"
                 )
             owner[word] = each.name
@@ -108,7 +108,7 @@ def _check_same(
     """A second annotation file may hold a part of the first one's categories."""
     names = {each.id: each.name for each in first}
     different = [
-        f"id {each.id} is {shown(each.name)}, not {shown(names.get(each.id))}"
+        f"id {each.id} is {quoted(each.name)}, not {quoted(names.get(each.id))}"
         for each in other
         if names.get(each.id) != each.name
     ]
@@ -165,7 +165,7 @@ def _entries(given: object, source: Path) -> list[ClassEntry]:
 
 def _entry(name: object, value: object, source: Path) -> ClassEntry:
     if not isinstance(name, str) or not name.strip():
-        raise UserError(f"{source}: the class {shown(name)} is no text: put it in quotes")
+        raise UserError(f"{source}: the class {quoted(name)} is no text: put it in quotes")
     settings: Mapping[Any, Any] = value if isinstance(value, dict) else {"synonyms": value}
     synonyms = settings.get("synonyms") or []
     synonyms = [synonyms] if isinstance(synonyms, str) else synonyms
@@ -179,7 +179,7 @@ def _entry(name: object, value: object, source: Path) -> ClassEntry:
     )
     if not sound:
         raise UserError(
-            f"{source}: the class '{name}' has {shown(value)}: write a list of synonyms, or "
+            f"{source}: the class '{name}' has {quoted(value)}: write a list of synonyms, or "
             "{synonyms: [...], stuff: true, id: 7}"
         )
     return ClassEntry(name.strip(), tuple(synonyms), None if stuff is None else not stuff, class_id)

@@ -182,9 +182,7 @@ SPECS = (
             maps="cityscapes/gtFine/cityscapes_panoptic_val",
             stem_of=stem_of_city,
         ),
-        semantic=LabelMaps(
-            path="cityscapes/gtFine/val/{}_gtFine_labelIds.png", own_ids=True, known_ids=34
-        ),
+        semantic=LabelMaps(path="cityscapes/gtFine/val/{}_gtFine_labelIds.png", own_ids=33),
         instance_ids="cityscapes/gtFine/val/{}_gtFine_instanceIds.png",
         tasks=("panoptic", "instance", "semantic"),
         scoring="cityscapes",

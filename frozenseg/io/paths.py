@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from frozenseg.errors import UserError
+from frozenseg.io.files import TEMPORARY_PREFIX
+from frozenseg.io.text import one_line, quoted
 
-_SHOWN = 200  # characters of a refused name in a message
-_TEMPORARY = re.compile(r"\.[a-z0-9_]{8}(\.[^.]+)?")  # as ``atomic_write`` names them
+# files of ``atomic_write``; older versions had no prefix
+_TEMPORARY = re.compile(rf"({re.escape(TEMPORARY_PREFIX)}|\.)[a-z0-9_]{{8}}(\.[^.]+)?")
 
 
 def inside(folder: Path, name: object, *, source: object, links: bool = True) -> Path:
@@ -31,10 +33,9 @@ def inside(folder: Path, name: object, *, source: object, links: bool = True) ->
         if not links or _stays_below(folder, path):
             return path
         reason = "is a link that leads out of its folder"
-    shown = repr(name)
-    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
     raise UserError(
-        f"{source} names the file {shown}, which {reason}: use a relative name below {folder}"
+        f"{one_line(source)} names the file {quoted(name)}, which {reason}: use a relative name "
+        f"below {one_line(folder)}"
     )
 
 

@@ -5,10 +5,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from frozenseg.data.annotations.faults import BadEntry, shown
+from frozenseg.data.annotations.faults import BadEntry
 from frozenseg.data.annotations.fields import as_entry, flag, text, whole_number
 from frozenseg.data.classes import ClassList
 from frozenseg.errors import UserError
+from frozenseg.io.text import quoted
 from frozenseg.vocabulary.vocabulary import Color
 
 MAX_CATEGORY_ID = (1 << 31) - 1
@@ -32,7 +33,7 @@ def read_categories(content: Mapping[str, Any], *, path: Path) -> tuple[Category
     """
     entries = content.get("categories", [])
     if not isinstance(entries, list):
-        raise UserError(f"{path}: 'categories' must be a list, got {shown(entries)}: fix the file")
+        raise UserError(f"{path}: 'categories' must be a list, got {quoted(entries)}: fix the file")
     found: list[Category] = []
     for place, entry in enumerate(entries):
         try:
@@ -44,7 +45,7 @@ def read_categories(content: Mapping[str, Any], *, path: Path) -> tuple[Category
         for value in values:
             if values.count(value) > 1:
                 raise UserError(
-                    f"{path}: two categories have the {field} {shown(value)}: remove or rename one"
+                    f"{path}: two categories have the {field} {quoted(value)}: remove or rename one"
                 )
     return tuple(found)
 
@@ -90,25 +91,31 @@ def check_categories(
 
 def _category(entry: Mapping[str, Any]) -> Category:
     is_thing = flag(entry, "isthing") if "isthing" in entry else None
-    color = entry.get("color")
-    whole = isinstance(color, list) and len(color) == 3
-    whole = whole and all(type(each) is int and 0 <= each <= 255 for each in color)
     return Category(
         id=whole_number(entry, "id", low=0, high=MAX_CATEGORY_ID),
         name=text(entry, "name").strip(),
         is_thing=is_thing,
-        color=(color[0], color[1], color[2]) if whole else None,
+        color=_color(entry.get("color")),
     )
+
+
+def _color(value: object) -> Color | None:
+    """Three bytes; None for anything else, because colours are only for drawings."""
+    if not isinstance(value, list) or len(value) != 3:
+        return None
+    if not all(type(each) is int and 0 <= each <= 255 for each in value):
+        return None
+    return value[0], value[1], value[2]
 
 
 def _differences(category: Category, index: int | None, classes: ClassList) -> Iterator[str]:
     if index is None:
-        yield f"id {category.id} is {shown(category.name)} in the file and no class of the list"
+        yield f"id {category.id} is {quoted(category.name)} in the file and no class of the list"
         return
     official, thing = classes.names[index], classes.vocabulary.is_thing[index]
     known = {official, *official.split(","), *classes.vocabulary.synonyms[index]}
     if _plain(category.name) not in {_plain(each) for each in known}:
-        yield f"id {category.id} is {shown(category.name)} in the file, '{official}' in the list"
+        yield f"id {category.id} is {quoted(category.name)} in the file, '{official}' in the list"
     if category.is_thing is not None and category.is_thing != thing:
         kinds = ("thing", "stuff") if category.is_thing else ("stuff", "thing")
         yield f"'{official}' is {kinds[0]} in the file, {kinds[1]} in the list"

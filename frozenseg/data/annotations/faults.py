@@ -6,11 +6,12 @@ from pathlib import Path
 
 from frozenseg.errors import UserError
 
-_SHOWN = 80  # characters of a wrong value in a message
 
+class BadEntry(UserError):
+    """Part of a sentence: which value of an entry is wrong, and what was expected.
 
-class BadEntry(ValueError):
-    """Part of a sentence: which value of an entry is wrong, and what was expected."""
+    ``Faults.entry`` puts the file and the entry in front.
+    """
 
 
 class Faults:
@@ -44,12 +45,3 @@ class Faults:
             yield
         except BadEntry as error:
             self.report(f"{place} {error}")
-
-
-def shown(value: object) -> str:
-    """A wrong value for a message, cut short."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deep, or an integer of too many digits
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from frozenseg.data.annotations.faults import BadEntry, shown
+from frozenseg.data.annotations.faults import BadEntry
 from frozenseg.io.paths import refusal
+from frozenseg.io.text import quoted
 
 Entry = Mapping[str, Any]
 MAX_SIDE = 1 << 20  # pixels; no image format that is read goes beyond it
@@ -19,7 +20,7 @@ def as_entry(value: object) -> Entry:
         BadEntry: it is something else.
     """
     if not isinstance(value, dict):
-        raise BadEntry(f"must be an object, got {shown(value)}")
+        raise BadEntry(f"must be an object, got {quoted(value)}")
     return value
 
 
@@ -31,7 +32,7 @@ def entries_of(entry: Entry, key: str) -> list[Any]:
     """
     value = _required(entry, key)
     if not isinstance(value, list):
-        raise BadEntry(f"must have a list '{key}', got {shown(value)}")
+        raise BadEntry(f"must have a list '{key}', got {quoted(value)}")
     return value
 
 
@@ -43,7 +44,7 @@ def whole_number(entry: Entry, key: str, *, low: int, high: int) -> int:
     """
     value = _required(entry, key)
     if type(value) is not int or not low <= value <= high:
-        raise BadEntry(f"must have a '{key}' from {low} to {high}, got {shown(value)}")
+        raise BadEntry(f"must have a '{key}' from {low} to {high}, got {quoted(value)}")
     return value
 
 
@@ -55,7 +56,7 @@ def text(entry: Entry, key: str) -> str:
     """
     value = _required(entry, key)
     if not isinstance(value, str) or not value.strip():
-        raise BadEntry(f"must have text as '{key}', got {shown(value)}")
+        raise BadEntry(f"must have text as '{key}', got {quoted(value)}")
     return value
 
 
@@ -78,7 +79,7 @@ def check_name(value: str) -> None:
     """
     reason = refusal(value)
     if reason is not None:
-        raise BadEntry(f"names the file {shown(value)}, which {reason}")
+        raise BadEntry(f"names the file {quoted(value)}, which {reason}")
 
 
 def identity(entry: Entry, key: str) -> int | str:
@@ -90,7 +91,7 @@ def identity(entry: Entry, key: str) -> int | str:
     value = _required(entry, key)
     if type(value) is int or (isinstance(value, str) and value):
         return value
-    raise BadEntry(f"must have a number or text as '{key}', got {shown(value)}")
+    raise BadEntry(f"must have a number or text as '{key}', got {quoted(value)}")
 
 
 def flag(entry: Entry, key: str, *, default: bool = False) -> bool:
@@ -102,7 +103,7 @@ def flag(entry: Entry, key: str, *, default: bool = False) -> bool:
     value = entry.get(key, default)
     if isinstance(value, (bool, int)) and value in (0, 1):
         return bool(value)
-    raise BadEntry(f"must have 0 or 1 as '{key}', got {shown(value)}")
+    raise BadEntry(f"must have 0 or 1 as '{key}', got {quoted(value)}")
 
 
 def stated_size(image: Entry) -> tuple[int, int] | None:

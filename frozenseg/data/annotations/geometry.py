@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from frozenseg.data.annotations.faults import BadEntry, shown
+from frozenseg.data.annotations.faults import BadEntry
 from frozenseg.data.annotations.fields import is_finite
 from frozenseg.data.annotations.run_lengths import checked_counts, decode_run_lengths
+from frozenseg.io.text import quoted
 
 MAX_POINTS = 1 << 20  # of all parts of one object
 
@@ -40,7 +41,7 @@ def decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     if not isinstance(segmentation, list):
         return decode_run_lengths(segmentation, size)
     height, width = size
-    polygons = checked_polygons(segmentation, size)
+    polygons: Any = checked_polygons(segmentation, size)
     runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return coco_mask.decode(runs).astype(bool)
 
@@ -55,8 +56,8 @@ def checked_polygons(polygons: list[Any], size: tuple[int, int]) -> list[list[fl
         raise BadEntry("has no polygon")
     if not all(isinstance(part, list) for part in polygons):
         raise BadEntry(
-            f"must have a list of polygons [[x, y, ...], ...], got {shown(polygons)}, which is not "
-            "nested"
+            f"must have a list of polygons [[x, y, ...], ...], got {quoted(polygons)}, which is "
+            "not nested"
         )
     if sum(map(len, polygons)) > 2 * MAX_POINTS:
         raise BadEntry(f"has polygons of more than {MAX_POINTS} points")
@@ -68,7 +69,7 @@ def checked_polygons(polygons: list[Any], size: tuple[int, int]) -> list[list[fl
 def _check_polygon(part: list[Any], size: tuple[int, int]) -> None:
     if not all(map(is_finite, part)):
         wrong = next(each for each in part if not is_finite(each))
-        raise BadEntry(f"has the coordinate {shown(wrong)} in a polygon: give finite numbers")
+        raise BadEntry(f"has the coordinate {quoted(wrong)} in a polygon: give finite numbers")
     if len(part) % 2:
         raise BadEntry(f"has a polygon of {len(part)} coordinates: give x and y of every point")
     if len(part) < 6:
@@ -79,6 +80,6 @@ def _check_polygon(part: list[Any], size: tuple[int, int]) -> None:
         if min(values) < -margin or max(values) > side + margin:
             wrong = min(values) if min(values) < -margin else max(values)
             raise BadEntry(
-                f"has the coordinate {name} = {shown(wrong)} far outside of its image of {width} x "
-                f"{height} pixels"
+                f"has the coordinate {name} = {quoted(wrong)}, far outside of its image of "
+                f"{width} x {height} pixels"
             )

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from frozenseg.data.annotations.faults import BadEntry, shown
+from frozenseg.data.annotations.faults import BadEntry
+from frozenseg.io.text import quoted
 
 _MAX_CHARACTERS = 7  # per count: 35 bits hold every length of a mask
 _OFFSET, _MORE, _SIGN = 48, 32, 16
@@ -37,11 +38,13 @@ def checked_counts(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
         BadEntry: as above.
     """
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
-        raise BadEntry(f"must have run lengths with 'size' and 'counts', got {shown(segmentation)}")
+        raise BadEntry(
+            f"must have run lengths with 'size' and 'counts', got {quoted(segmentation)}"
+        )
     stated, counts = segmentation["size"], segmentation["counts"]
     if not isinstance(stated, (list, tuple)) or list(stated) != list(size):
         raise BadEntry(
-            f"has run lengths of size {shown(stated)} in an image of {size[0]} x {size[1]} "
+            f"has run lengths of size {quoted(stated)} in an image of {size[0]} x {size[1]} "
             "(height x width)"
         )
     runs = _parsed(counts) if isinstance(counts, (str, bytes)) else _listed(counts)
@@ -55,7 +58,7 @@ def checked_counts(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
 
 def _listed(counts: object) -> np.ndarray:
     if not isinstance(counts, list) or not all(type(each) is int for each in counts):
-        raise BadEntry(f"must have integers or a string as 'counts', got {shown(counts)}")
+        raise BadEntry(f"must have integers or a string as 'counts', got {quoted(counts)}")
     try:
         return np.array(counts, dtype=np.int64)
     except OverflowError as error:
@@ -66,12 +69,12 @@ def _parsed(text: str | bytes) -> np.ndarray:
     try:
         raw = text.encode("ascii") if isinstance(text, str) else text
     except UnicodeEncodeError as error:
-        raise BadEntry(f"has the compressed counts {shown(text)}, which are no ASCII") from error
+        raise BadEntry(f"has the compressed counts {quoted(text)}, which are no ASCII") from error
     groups = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - _OFFSET
     if len(groups) == 0:
         return groups
     if groups.min() < 0 or groups.max() > 63 or groups[-1] & _MORE:
-        raise BadEntry(f"has damaged compressed counts {shown(text)}")
+        raise BadEntry(f"has damaged compressed counts {quoted(text)}")
     last = np.flatnonzero((groups & _MORE) == 0)  # of each count
     first = np.concatenate([[0], last[:-1] + 1])
     lengths = last - first + 1

@@ -1,6 +1,5 @@
 """What all readers share: JSON that may be broken, image entries, files that may be missing."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -10,6 +9,7 @@ from typing import Any
 from frozenseg.data.annotations.faults import BadEntry, Faults
 from frozenseg.data.annotations.fields import as_entry, identity, stated_size, text
 from frozenseg.errors import UserError
+from frozenseg.io.documents import read_json
 
 
 def load_json(path: Path, *, lists: Sequence[str]) -> dict[str, Any]:
@@ -18,28 +18,13 @@ def load_json(path: Path, *, lists: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, broken, or lacks one of the lists.
     """
+    if not path.is_file():
+        raise UserError(f"no annotation file {path}: see datasets/README.md")
     content = read_json(path)
     for key in lists:
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        if not isinstance(content.get(key), list):
             raise UserError(f"{path} has no list '{key}': give an annotation file in COCO's format")
     return content
-
-
-def read_json(path: Path) -> Any:
-    """Whatever a JSON file holds.
-
-    Raises:
-        UserError: the file is missing, cannot be read, or is no JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"no annotation file {path}: see datasets/README.md") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): give a JSON file") from error
-    except (ValueError, RecursionError, MemoryError) as error:
-        reason = str(error)[:120] or type(error).__name__
-        raise UserError(f"{path} is not valid JSON ({reason}): fetch or make it again") from error
 
 
 def read_image_entries(

@@ -13,7 +13,7 @@ from frozenseg.data.annotations.categories import (
     check_categories,
     read_categories,
 )
-from frozenseg.data.annotations.faults import BadEntry, Faults, shown
+from frozenseg.data.annotations.faults import BadEntry, Faults
 from frozenseg.data.annotations.fields import (
     as_entry,
     check_name,
@@ -28,6 +28,7 @@ from frozenseg.data.annotations.geometry import check_mask, decode_mask
 from frozenseg.data.classes import ClassList
 from frozenseg.data.readers.files import load_json, read_image_entries, size_advice
 from frozenseg.errors import UserError
+from frozenseg.io.text import quoted
 from frozenseg.structures import FederatedLabels, InstanceAnnotation
 
 Entry = Mapping[str, Any]
@@ -48,7 +49,7 @@ def stem_of_url(image: Entry) -> str:
     folder, _, name = address.rpartition("/")
     folder = folder.rpartition("/")[2]
     if not folder or not name:
-        raise BadEntry(f"must have an address as 'coco_url', with a folder, got {shown(address)}")
+        raise BadEntry(f"must have an address as 'coco_url', with a folder, got {quoted(address)}")
     return f"{folder}/{Path(name).stem}"
 
 
@@ -165,7 +166,7 @@ class InstanceReader:
                 "is_crowd": flag(entry, "iscrowd"),
             }
         except BadEntry as error:
-            which = f"id {shown(entry['id'])}, " if "id" in entry else ""
+            which = f"id {quoted(entry['id'])}, " if "id" in entry else ""
             raise BadEntry(f"({which}image {image_id!r}) {error}") from error
         return kept, image_id
 
@@ -216,5 +217,5 @@ class InstanceReader:
         ids = entries_of(image, key)
         unknown = [each for each in ids if type(each) is not int or each not in self._class_ids]
         if unknown:
-            raise BadEntry(f"has the unknown category {shown(unknown[0])} in '{key}'")
+            raise BadEntry(f"has the unknown category {quoted(unknown[0])} in '{key}'")
         return tuple(self._class_ids[each] for each in ids)

@@ -1,5 +1,6 @@
 """Semantic annotation: one grey or palette image per image, whose pixels are class ids."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozenseg.data.classes import ClassList
 from frozenseg.data.images import read_label_map
 from frozenseg.errors import UserError
 from frozenseg.io.paths import inside
@@ -24,16 +24,15 @@ class LabelMaps:
         path: of one map, with ``{}`` for the image's stem.
         ignore_label: of unlabelled pixels in what is read.
         ignore_value: the same in the files; None: the ignore label.
-        own_ids: values are the data set's own ids; False: values are class ids.
-        known_ids: own ids below this one that belong to no class are unlabelled.
+        own_ids: values are the data set's own ids, and those up to the number given that belong to
+            no class are unlabelled (-1: none is); None: values are class ids.
         one_bit: what the set pixels of a 1-bit map stand for.
     """
 
     path: str
     ignore_label: int = 255
     ignore_value: int | None = None
-    own_ids: bool = False
-    known_ids: int = 0
+    own_ids: int | None = None
     one_bit: int = 255
 
 
@@ -43,18 +42,19 @@ class LabelMapReader:
     Args:
         files: where the maps are.
         root: the data root.
-        classes: of the data set.
+        class_ids: class by the data set's own id.
     """
 
-    def __init__(self, files: LabelMaps, *, root: Path, classes: ClassList) -> None:
-        self.root, self.files, self.num_classes = root, files, len(classes)
+    def __init__(self, files: LabelMaps, *, root: Path, class_ids: Mapping[int, int]) -> None:
+        self.root, self.files, self.num_classes = root, files, len(class_ids)
         value = files.ignore_label if files.ignore_value is None else files.ignore_value
         self.ignore_value = value
         self._lookup = np.full(_VALUES, _UNKNOWN, dtype=np.int64)
-        self._lookup[: files.known_ids] = files.ignore_label
+        if files.own_ids is not None:
+            self._lookup[: files.own_ids + 1] = files.ignore_label
         self._lookup[value] = files.ignore_label
-        for own_id, class_id in classes.class_ids(contiguous=not files.own_ids).items():
-            self._lookup[own_id] = class_id
+        for own_id, class_id in class_ids.items():
+            self._lookup[class_id if files.own_ids is None else own_id] = class_id
 
     def map_file(self, stem: str, *, links: bool = True) -> Path:
         """Where an image's map is.
