@@ -12,7 +12,10 @@ ALIASES = {"shapes": "shapes_val"}
 
 def evaluate(
     dataset: Annotated[
-        str, typer.Option(help="'shapes', a file below configs/eval, or a registered name.")
+        str,
+        typer.Option(
+            help="'shapes', a file below configs/eval, a registered name, or a data set file."
+        ),
     ] = "shapes",
     model: Annotated[
         str, typer.Option(help="'shapes', the miniature model, or a YAML file.")
@@ -75,8 +78,7 @@ def evaluate(
 def test_set(dataset: str) -> tuple[str, list[Path]]:
     """The registered name, and the file with the test sizes and tasks of that data set."""
     from frozenseg.config import CONFIG_ROOT, load_config
-    from frozenseg.data.catalog import SHAPES
-    from frozenseg.data.registry import dataset_spec
+    from frozenseg.data.catalog import SHAPES, dataset_spec
 
     name = ALIASES.get(dataset, dataset)
     if name in SHAPES:
@@ -84,7 +86,8 @@ def test_set(dataset: str) -> tuple[str, list[Path]]:
     own = CONFIG_ROOT / "eval" / f"{dataset}.yaml"
     if own.is_file():
         return load_config(own).DATASETS.TEST[0], [own]
-    return name, [own.with_stem(dataset_spec(name).vocabulary)]
+    spec = dataset_spec(name)
+    return name, [own.with_stem(spec.vocabulary)] if spec.classes is None else []
 
 
 def _decoder_alone() -> list[str]:

@@ -14,11 +14,12 @@ from frozenseg.cli.console import console, errors, say_error
 from frozenseg.cli.settings import Settings, key_values
 from frozenseg.cli.words import vocabulary_of
 from frozenseg.errors import UserError
+from frozenseg.io.text import shown
 
 if TYPE_CHECKING:
     from frozenseg.inference.segmentation import Segmentation
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SHOWN_NAMES = 5  # of files that are left out of a folder
 
 
 class Task(StrEnum):
@@ -111,21 +112,35 @@ def segment(
 def find_images(paths: list[Path]) -> list[Path]:
     """The images that the paths name: folders stand for the images in them, sorted by name.
 
+    Files of a folder that are left out, because their endings are not those of images that can be
+    read, are reported on standard error.
+
     Raises:
-        UserError: a folder without an image.
+        UserError: a folder cannot be read, or has no image.
     """
+    from frozenseg.data.images import image_files
+
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not inside:
+        try:
+            images, others = image_files(path)
+        except OSError as error:
             raise UserError(
-                f"the folder {path} holds no image ({' '.join(IMAGE_SUFFIXES)}): "
-                "name a folder or files that do"
+                f"the folder {path} cannot be read ({error.strerror}): name another"
+            ) from error
+        if not images:
+            raise UserError(
+                f"the folder {path} holds no image that can be read: name a folder or files that do"
             )
-        found += inside
+        if others:
+            names = ", ".join(each.name for each in others[:SHOWN_NAMES])
+            more = f" and {len(others) - SHOWN_NAMES} more" if len(others) > SHOWN_NAMES else ""
+            note = f"left out of {path}, because they are no images that can be read: {names}{more}"
+            errors.print(shown(note), highlight=False, markup=False, soft_wrap=True)
+        found += images
     return list(dict.fromkeys(found))
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "dataset_samples",
     "dataset_spec",
     "dataset_vocabulary",
+    "own_test_size",
     "register_dataset",
     "training_samples",
     "training_vocabulary",
@@ -38,6 +39,20 @@ def dataset_name(name: str) -> str:
         UserError: no data set has this name, or the file is wrong.
     """
     return name if name in SHAPES or name in DETECTRON2 else dataset_spec(name).name
+
+
+def own_test_size(name: str) -> tuple[int, int] | None:
+    """The short and long side at test, pixels, that a data set file states; None otherwise.
+
+    Raises:
+        UserError: no data set has this name, or the file is wrong.
+    """
+    if name in SHAPES or name in DETECTRON2:
+        return None
+    spec = dataset_spec(name)
+    if spec.source is None or spec.short_side is None or spec.long_side is None:
+        return None
+    return spec.short_side, spec.long_side
 
 
 def dataset_vocabulary(name: str) -> Vocabulary:

@@ -31,14 +31,10 @@ class ClassList:
     def subset(self, keep: Sequence[bool]) -> "ClassList":
         """The classes that are flagged, in order."""
         rows = [row for row, kept in enumerate(keep) if kept]
-        colors = self.vocabulary.colors
-        vocabulary = Vocabulary(
-            synonyms=tuple(self.vocabulary.synonyms[row] for row in rows),
-            is_thing=tuple(self.vocabulary.is_thing[row] for row in rows),
-            colors=None if colors is None else tuple(colors[row] for row in rows),
-        )
         return ClassList(
-            vocabulary, tuple(self.ids[row] for row in rows), tuple(self.names[row] for row in rows)
+            self.vocabulary.subset(keep),
+            tuple(self.ids[row] for row in rows),
+            tuple(self.names[row] for row in rows),
         )
 
 

@@ -90,7 +90,7 @@ def scoring_of(name: str) -> tuple[Scoring, int]:
     if name in SHAPES:
         return "coco", 255
     spec = dataset_spec(name)
-    return spec.scoring, 255 if spec.semantic is None else spec.semantic.ignore_label
+    return spec.scoring, spec.ignore_label
 
 
 def offered_tasks(name: str) -> tuple[Task, ...]:

@@ -55,9 +55,10 @@ class Vocabulary:
 
     def things(self) -> "Vocabulary":
         """The thing classes alone, in order."""
-        return self._subset(self.is_thing)
+        return self.subset(self.is_thing)
 
-    def _subset(self, keep: Sequence[bool]) -> "Vocabulary":
+    def subset(self, keep: Sequence[bool]) -> "Vocabulary":
+        """The classes that are flagged, in order."""
         chosen = [index for index, kept in enumerate(keep) if kept]
         return Vocabulary(
             synonyms=tuple(self.synonyms[i] for i in chosen),

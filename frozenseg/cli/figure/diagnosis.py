@@ -143,7 +143,7 @@ def _scores(model: Model, dataset: str, limit: int | None) -> "tuple[Scores, int
     ((_, segmenter),) = loaded([model], dataset)
     predictor = single_pass(segmenter, words, known, *tasks)
     found = Diagnosis(predictor, names=words.names, ignore_label=scoring_of(dataset)[1])
-    prepare = build_preparation(cfg)
+    prepare = build_preparation(cfg, dataset)
     with ProgressBar(total=len(samples), what="diagnosing") as bar:
         for index in range(len(samples)):
             sample = samples[index]
