@@ -57,6 +57,7 @@ def evaluate(
     from frozenseg import model_config
     from frozenseg.builders.evaluation import evaluate_dataset, open_test_set
     from frozenseg.builders.segmenter import build_segmenter
+    from frozenseg.data.catalog import dataset_name
     from frozenseg.metrics import metrics_table
 
     name, over = test_set(dataset)
@@ -68,7 +69,7 @@ def evaluate(
     report = evaluate_dataset(
         cfg, segmenter, name, output, resume=resume, limit=limit, skip_bad=skip_bad
     )
-    console.print(metrics_table(report.metrics, title=name))
+    console.print(metrics_table(report.metrics, title=dataset_name(name)))
     console.print(f"written: {output / 'metrics.json'}", highlight=False, markup=False)
     if report.skipped:
         note = f"left out: {len(report.skipped)} bad files, listed in {output / 'skipped.txt'}"

@@ -43,7 +43,7 @@ def decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     polygons: Any = checked_polygons(segmentation, size)
     runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    return coco_mask.decode(runs).astype(bool)
+    return decode_run_lengths(runs, size)
 
 
 def checked_polygons(polygons: list[Any], size: tuple[int, int]) -> list[list[float]]:

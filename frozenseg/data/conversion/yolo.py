@@ -1,4 +1,4 @@
-"""YOLO segmentation: a text file per image, ``class x y x y ...`` a line, coordinates from 0 to 1."""
+"""YOLO segmentation: a text file per image, one ``class x y x y ...`` per line, as fractions."""
 
 from pathlib import Path
 
