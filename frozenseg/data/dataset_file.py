@@ -70,6 +70,7 @@ class _Parts:
     content: Mapping[str, Any]
 
     def spec(self) -> DatasetSpec:
+        tasks = self._tasks()
         labels, ignore_value = self._place("labels", "maps"), self._ignore_value()
         classes = read_classes(
             self.content.get("classes"),
@@ -87,7 +88,7 @@ class _Parts:
             panoptic=self._panoptic(),
             semantic=None if labels is None else _labels(labels, classes.ids, ignore_value),
             instances=self._instances(),
-            tasks=self._tasks(),
+            tasks=tasks,
             short_side=short_side,
             long_side=long_side,
             exif=self._exif(),
