@@ -13,9 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.engine.conftest import CPU, pin_points, tiny_batches, tiny_step
-from tests.engine.test_evaluate import Grey
-from tests.engine.test_evaluate import run as evaluate_grey
 
 from frozenseg.errors import UserError
 from frozenseg.runtime.distributed import (
@@ -35,11 +32,14 @@ from frozenseg.training.schedule import multi_step
 from frozenseg.training.step import TrainStep
 from frozenseg.training.trainer import Trainer
 from frozenseg.training.training_state import restore_state
+from tests.evaluation.test_loop import Grey
+from tests.evaluation.test_loop import run as evaluate_grey
+from tests.fixtures.training import CPU, pin_points, tiny_batches, tiny_step
 
 TORCHRUN_SCRIPT = """
 import sys
 from pathlib import Path
-from tests.engine.test_distributed import run, train_share
+from tests.runtime.test_distributed import run, train_share
 sys.exit(run(train_share, Path(sys.argv[1]), 0, 2))
 """
 TWO = Group(num_gpus=2, timeout=timedelta(seconds=60))

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from frozenseg.engine import loader
-from tests.engine.conftest import TinySamples, augment, tiny_batches
 
 from frozenseg.errors import UserError
+from frozenseg.runtime import workers
 from frozenseg.runtime.workers import ignore_stop_signals
 from frozenseg.training.loader import training_batches
 from frozenseg.training.step import Batch
+from tests.fixtures.training import TinySamples, augment, tiny_batches
 
 
 def first(batches: int, **options: int) -> list[Batch]:
@@ -99,7 +99,7 @@ def test_a_signal_to_the_whole_job_leaves_the_workers_alone(late: bool, monkeypa
         ignore_stop_signals()
 
     if late:
-        monkeypatch.setattr(loader, "ignore_stop_signals", starts_slowly)
+        monkeypatch.setattr(workers, "ignore_stop_signals", starts_slowly)
     batches = tiny_batches(num_workers=2)
     seen = [next(batches)]
     for worker in multiprocessing.active_children():
@@ -129,7 +129,7 @@ def test_a_process_of_several_that_loses_a_worker_ends() -> None:
 
 @pytest.mark.slow
 def test_a_run_that_loses_a_worker_ends() -> None:
-    command = "from tests.engine.test_loader import lose_a_worker as lose; lose()"
+    command = "from tests.training.test_loader import lose_a_worker as lose; lose()"
     ended = subprocess.run(
         [sys.executable, "-c", command],
         cwd=Path(__file__).resolve().parents[2],
