@@ -9,6 +9,7 @@ from PIL import Image
 from frozenseg.metrics import (
     CityscapesInstanceEvaluator,
     CityscapesSemanticEvaluator,
+    Classes,
     cityscapes,
 )
 from frozenseg.structures import Instances, PanopticMap, Segment, boxes_of
@@ -94,14 +95,14 @@ def test_the_panoptic_annotation_says_the_same_as_the_instance_ids():
     )
     masks = torch.stack([OTHER, box(0, 65, 40, 90), box(0, 0, 20, 25), box(90, 60, 120, 90)])
     prediction = instances([PERSON] * 4, [0.9, 0.8, 0.7, 0.6], masks)
-    evaluator = CityscapesInstanceEvaluator(names=["prompted, name"] * 19)
+    evaluator = CityscapesInstanceEvaluator(Classes(19, names=["prompted, name"] * 19))
     evaluator.process(prediction, panoptic)
     assert evaluator.evaluate() == evaluate(prediction, ids)
     assert evaluator.evaluate()["cityscapes/AP"] > 50
 
 
 def test_stuff_predictions_are_refused():
-    with pytest.raises(ValueError, match="class id 0 is no thing"):
+    with pytest.raises(ValueError, match="class id 0 is not a thing"):
         evaluate(instances([0], [0.9], MAN[None]), instance_ids())
 
 
