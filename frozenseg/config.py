@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode
 
-from frozenseg.errors import UserError
+from frozenseg.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent
 # a wheel carries the files inside the package, a checkout beside it
@@ -46,10 +46,6 @@ ACCEPTED_UNUSED = (
     "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME",
     "VERSION",
 )
-
-
-class ConfigError(UserError):
-    """A configuration to mend: an unknown key, a wrong value, an unreadable file."""
 
 
 def default_config() -> CfgNode:
