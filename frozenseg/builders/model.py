@@ -3,6 +3,7 @@
 import torch
 from fvcore.common.config import CfgNode
 
+from frozenseg.builders.checks import expect
 from frozenseg.config import ConfigError
 from frozenseg.modeling.deformable_encoder import DeformableEncoder
 from frozenseg.modeling.frozenseg import FrozenSeg
@@ -119,12 +120,12 @@ def _build_transformer_decoder(
 
 def _check(cfg: CfgNode) -> None:
     model = cfg.MODEL
-    _expect("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ("FrozenSeg", "FCCLIP"))
-    _expect("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
-    _expect("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
-    _expect("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
+    expect("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ("FrozenSeg", "FCCLIP"))
+    expect("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
+    expect("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
+    expect("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
     layouts = ("single_level", "three_level")
-    _expect("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", model.FROZEN_SEG.SAM_ATTENTION_LAYOUT, layouts)
+    expect("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", model.FROZEN_SEG.SAM_ATTENTION_LAYOUT, layouts)
     if model.SEM_SEG_HEAD.CONVS_DIM != model.MASK_FORMER.HIDDEN_DIM:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.CONVS_DIM is {model.SEM_SEG_HEAD.CONVS_DIM} but "
@@ -137,9 +138,3 @@ def _check(cfg: CfgNode) -> None:
             raise ConfigError(
                 f"MODEL.FROZEN_SEG.{name} names layer {outside[0]}: layers are 1 to {num_layers}"
             )
-
-
-def _expect(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        choices = " or ".join(repr(choice) for choice in allowed)
-        raise ConfigError(f"{name} is {value!r}: this model offers {choices}")

@@ -70,6 +70,7 @@ def sam_masks(
 
     Example: frozenseg sam-masks --dataset openvocab_ade20k_full_sem_seg_val --sam vit_h
     """
+    from frozenseg.builders.sam_masks import MaskBuilder
     from frozenseg.builders.segmenter import build_mask_cache
     from frozenseg.sam_masks.bulk import DatasetImages, ImageFiles, make_masks
 
@@ -90,7 +91,11 @@ def sam_masks(
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task("masks", total=len(indices))
         for outcome in make_masks(
-            cfg, source, indices, processes=processes or _default_processes(cfg)
+            MaskBuilder(cfg),
+            source,
+            indices,
+            device=cfg.MODEL.DEVICE,
+            processes=processes or _default_processes(cfg),
         ):
             made += outcome.made
             if outcome.problem is not None:

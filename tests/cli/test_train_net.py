@@ -20,8 +20,9 @@ from frozenseg.builders import trainer as training
 from frozenseg.cli.train_net import choose_engine, main
 from frozenseg.config import load_config
 from frozenseg.data.shapes import ShapesDataset
+from frozenseg.io.safetensors_files import read_safetensors
 from frozenseg.runtime import run_folder
-from frozenseg.training.checkpoints import CheckpointFolder, read_safetensors
+from frozenseg.training.checkpoints import CheckpointFolder
 from frozenseg.training.metric_writers import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,7 +240,7 @@ def test_a_clean_checkout_leaves_no_diff_of_an_earlier_part(
 ) -> None:
     for state in (("abc", "a change", ["new.py"]), ("abc", "", [])):
         monkeypatch.setattr(run_folder, "git_state", lambda _, state=state: state)
-        run_folder.describe_run(tmp_path, load_config(Path(CONFIG)), engine="native")
+        run_folder.describe_run(tmp_path, load_config(Path(CONFIG)).dump(), engine="native")
         about = json.loads((tmp_path / "environment.json").read_text())
         assert about["files_not_in_git"] == state[2]
         assert (tmp_path / "code.diff").exists() == bool(state[1])

@@ -104,7 +104,7 @@ def _annotated_task(asked: Task | None, dataset: str) -> Task:
     Raises:
         UserError: it is not annotated.
     """
-    from frozenseg.evaluation.evaluators import offered_tasks
+    from frozenseg.builders.scoring import offered_tasks
 
     name, _ = test_set(dataset)
     offered = [each for each in Task if each.value in offered_tasks(name)]
