@@ -6,13 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
+from frozenseg.evaluation.predictions import CityscapesInstances
 from frozenseg.metrics import (
     CityscapesInstanceEvaluator,
     CityscapesSemanticEvaluator,
     Classes,
     cityscapes,
 )
-from frozenseg.structures import Instances, PanopticMap, Segment, boxes_of
+from frozenseg.structures import Instances, PanopticMap, Result, Sample, Segment, boxes_of
 
 PERSON, CAR = 11, 13  # train ids
 SIZE = (96, 128)
@@ -145,19 +146,17 @@ def numpy_as_the_package_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_instance_metrics_are_those_of_the_package(images, tmp_path, monkeypatch):
     from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as package
 
+    is_thing = [class_id >= 11 for class_id in range(19)]
+    writer = CityscapesInstances(tmp_path, labels=LABEL_OF_CLASS, is_thing=is_thing)
     predictions, annotations = [], []
     for index, (prediction, ids) in enumerate(images):
-        lines = []
-        for number, (class_id, score, mask) in enumerate(zip(*prediction[:3], strict=True)):
-            name = f"{index}_{number}.png"
-            Image.fromarray(mask.numpy().astype(np.uint8) * 255).save(tmp_path / name)
-            lines.append(f"{name} {LABEL_OF_CLASS[class_id]} {float(score)}\n")
-        predictions.append(str(tmp_path / f"{index}.txt"))
-        (tmp_path / f"{index}.txt").write_text("".join(lines))
+        sample = Sample(torch.zeros(3, *SIZE), str(index), "")
+        writer.write(Result(instances=prediction), sample)
+        predictions.append(str(tmp_path / "instances" / f"{index}.txt"))
         annotations.append(str(tmp_path / f"{index}_gtFine_instanceIds.png"))
         Image.fromarray(ids.numpy().astype(np.uint16)).save(annotations[-1])
     arguments = SimpleNamespace(**vars(package.args))
-    arguments.predictionPath = str(tmp_path)
+    arguments.predictionPath = str(tmp_path / "instances")
     arguments.gtInstancesFile = str(tmp_path / "instances.json")
     arguments.JSONOutput, arguments.quiet = False, True
     # It writes a record of all matches into the working folder, and fails at NumPy's integers.
