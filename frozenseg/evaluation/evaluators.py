@@ -43,7 +43,7 @@ class EvaluatorSpec(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringRules:
-    """What is measured on a data set.
+    """The measures of a data set.
 
     Args:
         tasks: the tasks that are scored.

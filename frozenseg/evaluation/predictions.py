@@ -17,7 +17,7 @@ from frozenseg.io.writing import disk_gate, write_text
 from frozenseg.structures import Result, Sample
 
 Entry = dict[str, Any]
-"""What one image contributes to a format's common JSON file."""
+"""One image's part of a format's common JSON file."""
 
 
 class PredictionWriter(Protocol):

@@ -67,6 +67,20 @@ def test_options_and_keys_reach_the_configuration(run, asked, tmp_path):
     assert asked.options == RunOptions(resume=True, limit=3)
 
 
+def test_predictions_are_saved_where_asked(run, asked, tmp_path):
+    done = run("evaluate", "-o", tmp_path / "out", "--save-predictions", tmp_path / "found")
+    assert done.exit_code == 0, done.output
+    assert asked.options == RunOptions(save_predictions=tmp_path / "found")
+    assert str(tmp_path / "found") in done.stdout.replace("\n", "")
+
+
+def test_a_report_that_cannot_be_written_ends_with_2_after_the_table(run, asked, tmp_path):
+    (tmp_path / "out" / "metrics.json").mkdir(parents=True)
+    done = run("evaluate", "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "61.50" in done.stdout and "metrics.json cannot be written" in done.stderr
+
+
 def test_unknown_key_ends_with_2_and_names_the_nearest(run):
     done = run("evaluate", "DATALOADER.WORKERS", 0)
     assert done.exit_code == 2
