@@ -15,6 +15,7 @@ from torch import Tensor
 from frozenseg.builders.model import build_model
 from frozenseg.config import default_config
 from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.towers.clip import ClipTower
 from frozenseg.towers.loading import clip_tower
 from frozenseg.towers.sam import SamTower
@@ -130,15 +131,15 @@ def small_config() -> Callable[..., CfgNode]:
 
 
 @pytest.fixture(scope="session")
-def small_model(small_clip, small_config) -> Callable[..., FrozenSeg]:
-    """``small_model("resnet", sam=False)``: a whole model of random weights, in eval mode.
+def small_system(small_clip, small_config) -> Callable[..., SegmentationModel]:
+    """``small_system("resnet", sam=False)``: a whole system of random weights, in eval mode.
 
     Further arguments are configuration keys, with two underscores for a dot.
     """
 
     def build(
         kind: str = "convnext", *, sam: bool = True, seed: int = 0, **keys: object
-    ) -> FrozenSeg:
+    ) -> SegmentationModel:
         clip = small_clip(kind)
         torch.manual_seed(2)
         tower = SamTower(sam_from_config(SMALL_SAM)) if sam else None
@@ -146,3 +147,9 @@ def small_model(small_clip, small_config) -> Callable[..., FrozenSeg]:
         return build_model(small_config(sam=sam, **keys), clip=clip, sam=tower).eval()
 
     return build
+
+
+@pytest.fixture(scope="session")
+def small_model(small_system) -> Callable[..., FrozenSeg]:
+    """The proposer of ``small_system`` with the same arguments."""
+    return lambda *arguments, **keys: small_system(*arguments, **keys).proposer

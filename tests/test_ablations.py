@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.model import build_model, uses_sam
+from frozenseg.builders.model import build_frozenseg, uses_sam
 from frozenseg.config import CONFIG_ROOT, load_config
 
 ROOT = CONFIG_ROOT / "ablations"
@@ -74,6 +74,6 @@ def test_without_injectors_there_is_no_sam_in_the_model():
 
 @pytest.mark.parametrize("row", ["table4_2_baseline", "table4_4_query_injector", "table5_1_16"])
 def test_rows_build(row: str):
-    model = build_model(load_config(ROOT / "shapes" / f"{row}.yaml"))
+    model = build_frozenseg(load_config(ROOT / "shapes" / f"{row}.yaml"))
     assert (model.sam is None) == (row == "table4_2_baseline")
     assert (model.pixel_decoder.sam_branch is None) == (row != "table5_1_16")

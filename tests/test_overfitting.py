@@ -2,7 +2,7 @@
 
 import torch
 
-from frozenseg.builders.model import build_model
+from frozenseg.builders.model import build_frozenseg
 from frozenseg.builders.training import build_adamw, build_criterion
 from frozenseg.config import load_config
 from frozenseg.data.mapper import target_of
@@ -23,8 +23,8 @@ SMALLER = [
 
 def test_two_images_are_learned_to_near_zero_loss():
     cfg = load_config("shapes/frozenseg.yaml", SMALLER)
-    model = build_model(cfg).train()
-    frozen = {name: value.clone() for name, value in model.clip.state_dict().items()}
+    model = build_frozenseg(cfg).train()
+    frozen = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     scenes = [ShapesDataset("train")[index] for index in (0, 1)]
     batch = Batch(
         images=[scene.image for scene in scenes],
@@ -34,7 +34,7 @@ def test_two_images_are_learned_to_near_zero_loss():
     )
     step = TrainStep(
         model=model,
-        classifier=build_text_classifier(model.clip.encode_text, shapes_vocabulary("train")),
+        classifier=build_text_classifier(model.backbone.encode_text, shapes_vocabulary("train")),
         criterion=build_criterion(cfg),
         optimizer=build_adamw(cfg, model),
         device=torch.device("cpu"),
@@ -46,4 +46,6 @@ def test_two_images_are_learned_to_near_zero_loss():
     assert last["loss_ce"] < 0.05, "every segment has its class, every other query is void"
     assert last["loss_mask"] < 0.25
     assert last["loss_dice"] < 0.25
-    assert all(torch.equal(value, frozen[name]) for name, value in model.clip.state_dict().items())
+    assert all(
+        torch.equal(value, frozen[name]) for name, value in model.backbone.state_dict().items()
+    )

@@ -9,15 +9,17 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from frozenseg.inference.outputs import image_masks
 from frozenseg.inference.predictor import Predictor
+from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.modeling.layers import Attention
 from frozenseg.modeling.transformer_decoder import TransformerDecoder
-from frozenseg.ops.maps import resize_maps
-from frozenseg.structures import boxes_of
-from frozenseg.visualization.draw import enlarged
+from frozenseg.ops.maps import size_of
+from frozenseg.structures import InputImage, boxes_of
 from frozenseg.visualization.heat import draw_heat
 from frozenseg.visualization.highlight_boxes import with_box
 from frozenseg.visualization.labels import draw_labels, label_at
+from frozenseg.visualization.layout import enlarged
 
 
 class QueryView(NamedTuple):
@@ -42,14 +44,16 @@ def look_at_query(
         among: (K,) bool: a query's class is one of these; None: any.
         on: (H, W) bool, the mask of an object.
     """
-    with AttentionRecorder(predictor.model.transformer_decoder) as recorder:
-        output = predictor.model([image], predictor.classifier)
-    height, width = output.image_sizes[0]
-    logits = resize_maps(output.predictions[-1].mask_logits[0].float(), output.padded_size)
-    masks = logits[:, :height, :width] > 0
-    scores, classes = _scores(predictor.class_probs(output)[0], among)
+    proposer = predictor.model.proposer
+    assert isinstance(proposer, FrozenSeg), "the figure is drawn for models with a decoder"
+    shown = InputImage(image.to(predictor.seen.device), image, size_of(image))
+    with AttentionRecorder(proposer.transformer_decoder) as recorder:
+        (proposals,) = predictor.propose([shown])
+    height, width = size_of(image)
+    masks = image_masks(proposals) > 0
+    scores, classes = _scores(predictor.class_probs(shown, proposals), among)
     query = int((scores if on is None else _iou(masks, on.to(masks.device))).argmax())
-    weights, cell_px = recorder.weights_of(query, output.padded_size)
+    weights, cell_px = recorder.weights_of(query, proposals.frame.size)
     return QueryView(
         query,
         int(classes[query]),

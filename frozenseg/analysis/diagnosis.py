@@ -18,17 +18,15 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from frozenseg.data.mapper import target_of
-from frozenseg.inference.panoptic import panoptic_map
 from frozenseg.inference.predictor import Predictor
 from frozenseg.inference.semantic import class_maps
 from frozenseg.metrics import PanopticEvaluator, SemanticEvaluator
-from frozenseg.modeling.frozenseg import Output
-from frozenseg.ops.maps import resize_maps
-from frozenseg.structures import PanopticMap, Sample, Target
+from frozenseg.ops.maps import size_of
+from frozenseg.pipeline.proposers.ground_truth import GroundTruth, assign_queries, logits_at
+from frozenseg.structures import InputImage, PanopticMap, Proposals, Sample, Target
 
 AS_IT_IS, TRUE_CLASSES, TRUE_MASKS, BOTH = "as it is", "true classes", "true masks", "both"
 VARIANTS = (AS_IT_IS, TRUE_CLASSES, TRUE_MASKS, BOTH)
@@ -38,9 +36,6 @@ SHOWN = tuple(
     for group in ("", "seen/", "unseen/")
 )
 
-_SURE = 20.0  # logit of a mask that is known
-_GRID_PX = 640  # masks are compared on every n-th pixel of larger images
-_LEAST_GAIN = 1e-6  # of IoU, for a further query
 
 Scores = dict[str, dict[str, float]]  # by variant, then by measure, percent
 
@@ -77,26 +72,26 @@ class Diagnosis:
 
     @torch.inference_mode()
     def add(self, image: Tensor, sample: Sample) -> None:
-        """Counts one sample, by those of its annotations of which the predictor makes results.
+        """Counts one sample, for each annotation of which the predictor computes an output.
 
         Args:
-            image: the sample's, (3, H, W) as the model shall see it.
+            image: the sample's image, (3, H, W) at the size that the model sees.
+            sample: with its annotations.
         """
-        predictor, size = self.predictor, (sample.image.shape[-2], sample.image.shape[-1])
-        output = predictor.model([image], predictor.classifier)
-        class_probs = predictor.class_probs(output)
-        sam_masks = predictor.sam_masks([sample.image])
-        found = predictor.result(
-            output, class_probs, 0, size, None if sam_masks is None else sam_masks[0]
-        )
+        predictor = self.predictor
+        shown = InputImage(image.to(predictor.seen.device), sample.image, size_of(sample.image))
+        shown = predictor.with_sam_masks(shown)
+        (proposals,) = predictor.propose([shown])
+        found = predictor.segment(shown, proposals)
         if found.panoptic is not None and sample.panoptic is not None:
             self.panoptic[AS_IT_IS].process(found.panoptic, sample.panoptic)
-            for variant, masks in with_truth(predictor, output, shown_segments(sample.panoptic)):
+            target = shown_segments(sample.panoptic)
+            for variant, masks in with_truth(predictor, shown, proposals, target):
                 self.panoptic[variant].process(self._panoptic(masks), sample.panoptic)
         if found.semantic is not None and sample.semantic is not None:
             self.semantic[AS_IT_IS].process(found.semantic.argmax(dim=0), sample.semantic)
             regions = class_regions(sample.semantic, self.ignore_label)
-            for variant, masks in with_truth(predictor, output, regions, shared=True):
+            for variant, masks in with_truth(predictor, shown, proposals, regions, shared=True):
                 self.semantic[variant].process(class_maps(*masks).argmax(dim=0), sample.semantic)
 
     def scores(self) -> Scores:
@@ -111,14 +106,7 @@ class Diagnosis:
         }
 
     def _panoptic(self, masks: Masks) -> PanopticMap:
-        thresholds = self.predictor.postprocess
-        return panoptic_map(
-            masks.class_probs,
-            masks.mask_probs,
-            self.predictor.is_thing,
-            object_threshold=thresholds.object_threshold,
-            overlap_threshold=thresholds.overlap_threshold,
-        )
+        return self.predictor.settings.panoptic_of(*masks, self.predictor.is_thing)
 
 
 def shown_segments(panoptic: PanopticMap) -> Target:
@@ -136,93 +124,32 @@ def class_regions(semantic: Tensor, ignore_label: int) -> Target:
 
 
 def with_truth(
-    predictor: Predictor, output: Output, target: Target, *, shared: bool = False
+    predictor: Predictor,
+    image: InputImage,
+    proposals: Proposals,
+    target: Target,
+    *,
+    shared: bool = False,
 ) -> list[tuple[str, Masks]]:
-    """The first image's masks with the truth in place of their parts; none without a segment.
+    """Replaces parts of an image's proposals by the truth; empty without a segment.
 
     Args:
+        predictor: the model.
+        image: the image.
+        proposals: the model's, for the image.
+        target: the annotation, (N, H, W) masks.
         shared: several queries may make up a segment.
     """
     if not len(target.class_ids):
         return []
-    num_classes = predictor.classifier.num_classes
-    logits = _at_size(output, (target.masks.shape[-2], target.masks.shape[-1]))
+    logits = logits_at(proposals, size_of(target.masks))
     masks, class_ids = target.masks.to(logits.device), target.class_ids.to(logits.device)
     segments, queries = assign_queries(logits > 0, masks, shared=shared)
-    truth = F.one_hot(class_ids, num_classes + 1).to(logits)
-    true_classes = Masks(truth[segments], logits[queries].sigmoid())
-    given = _classes_of_masks(predictor, output, masks, segments, queries)
+    truth = F.one_hot(class_ids, predictor.text.num_classes + 1).to(logits)
+    oracle = GroundTruth(shared=shared).classified(Target(class_ids, masks), proposals)
     true_masks = masks.to(logits)
     return [
-        (TRUE_CLASSES, true_classes),
-        (TRUE_MASKS, Masks(given, true_masks)),
+        (TRUE_CLASSES, Masks(truth[segments], logits[queries].sigmoid())),
+        (TRUE_MASKS, Masks(predictor.class_probs(image, oracle), true_masks)),
         (BOTH, Masks(truth, true_masks)),
     ]
-
-
-def assign_queries(found: Tensor, wanted: Tensor, *, shared: bool = False) -> tuple[Tensor, Tensor]:
-    """Which queries make up which segments: those that raise the sum of IoU most.
-
-    Each segment gets one query at most (Hungarian assignment); where they may be ``shared``, this
-    is done again with what is still uncovered until no IoU is raised. A query has one segment, on
-    which more than half of its mask lies.
-
-    Args:
-        found: (Q, H, W) bool, the queries' masks.
-        wanted: (N, H, W) bool, the segments.
-
-    Returns:
-        Segments and their queries, (M,) each; a segment's first query comes first.
-    """
-    step = max(1, max(wanted.shape[-2:]) // _GRID_PX)
-    offered = found[:, ::step, ::step].flatten(1).float()
-    inside = wanted[:, ::step, ::step].flatten(1).float()
-    outside = 1 - inside
-    allowed = inside @ offered.T > offered.sum(dim=1) / 2
-    common, union = inside.new_zeros(len(inside), 1), inside.sum(dim=1, keepdim=True)
-    pairs: list[tuple[int, int]] = []
-    while True:
-        more, spilled = inside @ offered.T, outside @ offered.T
-        gain = (common + more) / (union + spilled).clamp(min=1) - common / union.clamp(min=1)
-        gain = torch.where(allowed, gain, 0)
-        rows, columns = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
-        chosen = [
-            (row, column)
-            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-            if gain[row, column] > _LEAST_GAIN
-        ]
-        pairs += chosen
-        if not (chosen and shared):
-            break
-        for row, column in chosen:  # what the query covers is no longer to be won
-            common[row] += more[row, column]
-            union[row] += spilled[row, column]
-            inside[row] *= 1 - offered[column]
-            outside[row] *= 1 - offered[column]
-            allowed[:, column] = False
-    segments, queries = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T.to(found.device)
-    return segments, queries
-
-
-def _classes_of_masks(
-    predictor: Predictor, output: Output, masks: Tensor, segments: Tensor, queries: Tensor
-) -> Tensor:
-    """(N, K + 1) probabilities of true masks: the decoder's by query, CLIP's by mask (eq. 3).
-
-    The decoder has no say on a segment without a query, and void none at all.
-    """
-    class_logits = output.predictions[-1].class_logits[0]
-    in_vocab = class_logits.new_zeros(len(masks), class_logits.shape[-1])
-    in_vocab[segments.flip(0)] = class_logits[queries.flip(0)]  # the first one last: it stays
-    in_vocab[:, -1] = -torch.inf
-    height, width = output.image_sizes[0]
-    padded = masks.new_zeros((len(masks), *output.padded_size), dtype=class_logits.dtype)
-    padded[:, :height, :width] = resize_maps(masks.to(padded), (height, width))
-    return predictor.classify(in_vocab[None], (padded[None] - 0.5) * _SURE, output.dense)[0]
-
-
-def _at_size(output: Output, size: tuple[int, int]) -> Tensor:
-    """(Q, H, W) mask logits of the first image at the size of its annotation."""
-    height, width = output.image_sizes[0]
-    logits = resize_maps(output.predictions[-1].mask_logits[0].float(), output.padded_size)
-    return resize_maps(logits[:, :height, :width], size)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import nn
 
 from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.towers.clip import ClipTower
 
 
 class Size(NamedTuple):
@@ -21,9 +22,11 @@ def summarize(model: FrozenSeg) -> list[Size]:
     The text encoder is told apart from CLIP's image encoder: it runs once per vocabulary, and the
     paper's counts leave it out (Table 6).
     """
+    clip = model.backbone
+    assert isinstance(clip, ClipTower), "the backbone of the published models is CLIP's"
     groups = {
-        "CLIP image encoder": [model.clip.model.visual],
-        "CLIP text encoder": [model.clip],
+        "CLIP image encoder": [clip.model.visual],
+        "CLIP text encoder": [clip],
         "SAM image encoder": [] if model.sam is None else [model.sam.model.image_encoder],
         "SAM prompts and masks": [] if model.sam is None else [model.sam],
         "pixel decoder": [model.pixel_decoder],

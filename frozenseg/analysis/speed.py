@@ -10,23 +10,25 @@ from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from frozenseg.analysis.parameter_summary import Size as PartSize
 from frozenseg.analysis.parameter_summary import summarize
-from frozenseg.builders.model import build_model, build_outline
-from frozenseg.builders.segmenter import build_mask_generator, build_segmenter
+from frozenseg.builders.model import build_model, frozenseg_outline, model_outline
+from frozenseg.builders.sam_masks import build_mask_generator
+from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.vocabularies import build_test_vocabulary
 from frozenseg.errors import UserError
 from frozenseg.inference.predictor import Predictor, Size
 from frozenseg.runtime.progress import peak_memory_gib
+from frozenseg.structures import InputImage
 from frozenseg.vocabulary.text_classifier import TextClassifier
 
 SAMPLE_WORK = 5  # multiply-adds of one bilinear sample and its weight, for each channel
 STAGES = {  # parts of the model by what is measured there
-    "CLIP image encoder": "clip",
+    "CLIP image encoder": "backbone",
     "SAM image encoder": "sam",
     "pixel decoder": "pixel_decoder",
     "transformer decoder": "transformer_decoder",
@@ -51,7 +53,7 @@ class Speed:
 
 def count_parameters(cfg: CfgNode) -> list[PartSize]:
     """Trained and frozen parameters of each part; nothing is downloaded for it."""
-    return summarize(build_outline(cfg))
+    return summarize(frozenseg_outline(cfg))
 
 
 def count_multiply_adds(cfg: CfgNode, image_size: Size, num_rows: int) -> dict[str, int]:
@@ -62,16 +64,18 @@ def count_multiply_adds(cfg: CfgNode, image_size: Size, num_rows: int) -> dict[s
     Args:
         num_rows: of the text classifier, one for each synonym.
     """
-    model = build_outline(cfg).eval().requires_grad_(False)
-    classifier = random_classifier(num_rows, num_rows, model.clip.embed_dim).to("meta")
-    classifier.__dict__["num_classes"] = num_rows  # which shapes alone do not say
-    image = torch.empty(3, *image_size, device="meta")
+    model = model_outline(cfg).eval().requires_grad_(False)
+    text = random_classifier(num_rows, num_rows, model.text_encoder.embed_dim).to("meta")
+    text.__dict__["_num_classes"] = num_rows  # the shapes alone do not tell
+    pixels = torch.empty(3, *image_size, device="meta")
+    image = InputImage(pixels, pixels, image_size)
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.frozenseg.ms_deform_attn: _sampling_work}
     )
     with counter:
-        output = model([image], classifier)
-        model.classify_regions(output.dense, output.predictions[-1].mask_logits, classifier)
+        (proposals,) = model.proposer.propose([image], text)
+        regions = model.region_classifier(image, proposals)
+        text.logits(regions.embeddings, regions.logit_scale)
     counts = counter.get_flop_counts()
     parts = {
         title: sum(counts.get(f"FrozenSeg.{name}", {}).values()) // 2
@@ -109,9 +113,10 @@ def build_predictor(cfg: CfgNode, *, random: bool = False) -> tuple[Predictor, i
     words = build_test_vocabulary(cfg, cfg.DATASETS.TEST[0])
     num_rows = sum(map(len, words.synonyms))
     segmenter = build_segmenter(cfg, model=build_model(cfg) if random else None)
-    embed_dim = segmenter.model.clip.embed_dim
+    embed_dim = segmenter.model.text_encoder.embed_dim
     rows = random_classifier(len(words), num_rows, embed_dim) if random else None
-    predictor = segmenter.predictor(words, classifier=rows)
+    text = None if rows is None else rows.to(segmenter.device)
+    predictor = segmenter.build_predictor(words, text=text)
     if not isinstance(predictor, Predictor):
         raise UserError("only a trained model of single passes is measured: turn TEST.AUG off")
     if predictor.mask_ensemble is not None:
@@ -121,31 +126,30 @@ def build_predictor(cfg: CfgNode, *, random: bool = False) -> tuple[Predictor, i
 
 
 def measure_speed(
-    predictor: Predictor,
-    images: Sequence[Tensor],
-    output_sizes: Sequence[Size],
-    *,
-    originals: Sequence[Tensor] | None = None,
-    repeats: int = 1,
-    warm_up: int = 1,
+    predictor: Predictor, images: Sequence[InputImage], *, repeats: int = 1, warm_up: int = 1
 ) -> Speed:
-    """Times a model over images; the first ``warm_up`` are shown once beforehand."""
+    """Times a model over images, one at a time.
+
+    Args:
+        predictor: the model with its vocabulary.
+        images: at the sizes that the model sees.
+        repeats: passes over all images.
+        warm_up: images that are segmented once before the clock starts.
+    """
     device = predictor.seen.device
-    pictures = images if originals is None else originals
-    shown = list(zip(images, output_sizes, pictures, strict=True))
-    for image, size, original in shown[:warm_up]:
-        predictor([image], [size], [original])
+    for image in images[:warm_up]:
+        predictor([image])
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     seconds = [
-        _seconds(lambda each=each: predictor([each[0]], [each[1]], [each[2]]), device)
+        _seconds(lambda image=image: predictor([image]), device)
         for _ in range(repeats)
-        for each in shown
+        for image in images
     ]
     memory = peak_memory_gib(device)
     clock = StageClock(device)
-    for each in shown:
-        _measure_stages(predictor, *each, clock)
+    for image in images:
+        _measure_stages(predictor, image, clock)
     return Speed(1 / mean(seconds), clock.medians(), memory)
 
 
@@ -182,24 +186,22 @@ class StageClock:
 
 
 @torch.inference_mode()
-def _measure_stages(
-    predictor: Predictor, image: Tensor, output_size: Size, original: Tensor, clock: StageClock
-) -> None:
-    """What ``Predictor`` does for one image, stage by stage."""
-    masks = None
+def _measure_stages(predictor: Predictor, image: InputImage, clock: StageClock) -> None:
+    """Runs the steps of ``Predictor`` for one image, timing each stage."""
+    image = image._replace(pixels=image.pixels.to(clock.device))
     if predictor.mask_ensemble is not None:
         with clock.stage(SAM_MASKS):
-            masks = predictor.sam_masks([original])
+            image = predictor.with_sam_masks(image)
     with ExitStack() as hooks:
         for title, name in STAGES.items():
-            module = getattr(predictor.model, name)
+            module = getattr(predictor.model.proposer, name, None)
             if module is not None:
                 hooks.enter_context(clock.hooked(title, module))
-        output = predictor.model([image], predictor.classifier)
+        (proposals,) = predictor.propose([image])
     with clock.stage(ENSEMBLE):
-        class_probs = predictor.class_probs(output)
+        class_probs = predictor.class_probs(image, proposals)
     with clock.stage(POSTPROCESSING):
-        predictor.result(output, class_probs, 0, output_size, None if masks is None else masks[0])
+        predictor.outputs(image, proposals, class_probs)
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -22,11 +22,10 @@ from frozenseg.evaluation.evaluators import (
     evaluated_outputs,
 )
 from frozenseg.evaluation.loop import Report, evaluate
-from frozenseg.inference.only_sam import ClipAlone
 from frozenseg.inference.segmenter import Segmenter
 from frozenseg.io.files import atomic_write
 from frozenseg.metrics import write_report
-from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.runtime.distributed import is_main_process
 from frozenseg.runtime.run_folder import config_digest
 from frozenseg.structures import Sample
@@ -39,7 +38,7 @@ SHAPES_AT_ONCE = 8  # images of one size; real ones go one by one, as in publish
 
 def evaluate_datasets(
     cfg: CfgNode,
-    model: FrozenSeg | ClipAlone,
+    model: SegmentationModel,
     folder: Path,
     *,
     resume: bool = False,
@@ -82,7 +81,7 @@ def evaluate_dataset(
     report = evaluate(
         samples,
         prepare=build_preparation(cfg),
-        predict=segmenter.predictor(words, *outputs, training=known),
+        predict=segmenter.build_predictor(words, outputs=outputs, training=known),
         evaluator_specs=build_evaluators(cfg, name),
         folder=folder,
         key=f"{name} {len(samples)} {digests}",
@@ -164,7 +163,7 @@ def flat_metrics(reports: dict[str, Report]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def weights_digest(model: FrozenSeg | ClipAlone) -> str:
+def weights_digest(model: SegmentationModel) -> str:
     """A short name of the trained weights."""
     digest = hashlib.sha256()
     for name, value in sorted(model.trainable_state().items()):

@@ -1,37 +1,99 @@
-"""The only place where a configuration becomes the model."""
+"""Builds the model of a configuration: one member per interface of the pipeline."""
+
+from collections.abc import Mapping
 
 import torch
 from fvcore.common.config import CfgNode
+from torch import Tensor
 
+from frozenseg.builders.checks import check_choice
+from frozenseg.builders.sam_masks import build_mask_source
+from frozenseg.checkpoint.layout import choose_layout
 from frozenseg.config import ConfigError
 from frozenseg.modeling.deformable_encoder import DeformableEncoder
 from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.modeling.pixel_decoder import PixelDecoder, SamBranch
 from frozenseg.modeling.transformer_decoder import TransformerDecoder
+from frozenseg.pipeline.fusion.clip_alone import ClipAlone
+from frozenseg.pipeline.fusion.geometric import Geometric
+from frozenseg.pipeline.model import SegmentationModel
+from frozenseg.pipeline.proposers.sam_points import SamPoints
+from frozenseg.pipeline.protocols import Fusion, Proposer, RegionClassifier
+from frozenseg.pipeline.region_classifiers.image_crops import ImageCrops
+from frozenseg.pipeline.region_classifiers.pooled_map import (
+    PooledMap,
+    aligned_masks,
+    stretched_masks,
+)
 from frozenseg.towers.clip import ClipTower
 from frozenseg.towers.loading import RANDOM, load_clip, load_sam
 from frozenseg.towers.sam import SamTower
 
-NUM_LEVELS = 3  # res3, res4, res5
+ARCHITECTURES = ("FrozenSeg", "FCCLIP")
 
 
 def build_model(
-    cfg: CfgNode, *, clip: ClipTower | None = None, sam: SamTower | None = None
-) -> FrozenSeg:
-    """The whole model with its towers loaded and the trained parts fresh.
+    cfg: CfgNode,
+    *,
+    clip: ClipTower | None = None,
+    sam: SamTower | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+) -> SegmentationModel:
+    """Builds the system with its towers loaded and the trained parts freshly initialised.
 
     Args:
-        clip, sam: towers at hand, instead of those that the configuration names.
+        cfg: the configuration.
+        clip: pre-built CLIP tower that overrides the configured one.
+        sam: pre-built SAM tower that overrides the configured one.
+        weights: trained weights to be loaded next; the layout of the SAM branch is read off them.
 
     Raises:
         ConfigError: a key asks for what the model does not offer, or disagrees with a tower.
     """
-    _check(cfg)
-    keys = clip_keys(cfg)
-    clip = clip or load_clip(keys.CLIP_MODEL_NAME, keys.CLIP_PRETRAINED_WEIGHTS)
-    if clip.embed_dim != keys.EMBED_DIM:
+    clip = _load_clip(cfg) if clip is None else clip
+    return SegmentationModel(
+        proposer=_build_proposer(cfg, clip, sam, weights),
+        region_classifier=_build_region_classifier(cfg, clip),
+        text_encoder=clip,
+        fusion=_build_fusion(cfg),
+    )
+
+
+def trained_part(model: SegmentationModel) -> FrozenSeg:
+    """Returns the member of the model that is trained."""
+    assert isinstance(model.proposer, FrozenSeg), "the other proposers have no trained weights"
+    return model.proposer
+
+
+def has_trained_parts(cfg: CfgNode) -> bool:
+    """Returns True if the configured system has trained weights."""
+    return cfg.MODEL.PIPELINE.PROPOSER != "sam_points"
+
+
+def build_frozenseg(
+    cfg: CfgNode,
+    *,
+    clip: ClipTower | None = None,
+    sam: SamTower | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+) -> FrozenSeg:
+    """Builds the proposer of FrozenSeg or FC-CLIP alone.
+
+    Args:
+        cfg: the configuration.
+        clip: pre-built CLIP tower that overrides the configured one.
+        sam: pre-built SAM tower that overrides the configured one.
+        weights: trained weights to be loaded next; the layout of the SAM branch is read off them.
+
+    Raises:
+        ConfigError: a key asks for what the model does not offer, or disagrees with a tower.
+    """
+    check_architecture(cfg)
+    clip = _load_clip(cfg) if clip is None else clip
+    embed_dim = clip_keys(cfg).EMBED_DIM
+    if clip.embed_dim != embed_dim:
         raise ConfigError(
-            f"EMBED_DIM is {keys.EMBED_DIM} but {keys.CLIP_MODEL_NAME} embeds in {clip.embed_dim}: "
+            f"EMBED_DIM is {embed_dim} but {clip.name} embeds in {clip.embed_dim}: "
             f"set it to {clip.embed_dim}"
         )
     if not uses_sam(cfg):
@@ -39,37 +101,126 @@ def build_model(
     elif sam is None:
         sam = load_sam(cfg.MODEL.SAM_NAME, cfg.MODEL.SAM_WEIGHTS)
     return FrozenSeg(
-        clip=clip,
+        backbone=clip,
         sam=sam,
-        pixel_decoder=_build_pixel_decoder(cfg, clip, sam),
+        pixel_decoder=_build_pixel_decoder(cfg, clip, sam, weights),
         transformer_decoder=_build_transformer_decoder(cfg, clip, sam),
-        size_divisibility=cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
+        embed_dim=clip.embed_dim,
+        size_divisibility=_divisibility(cfg, clip),
     )
 
 
-def build_outline(cfg: CfgNode) -> FrozenSeg:
-    """The model in shape only, on the meta device: nothing is downloaded or allocated."""
+def model_outline(cfg: CfgNode) -> SegmentationModel:
+    """Builds the model on the meta device: nothing is downloaded or allocated."""
+    with torch.device("meta"):
+        return build_model(_with_random_towers(cfg))
+
+
+def frozenseg_outline(cfg: CfgNode, weights: Mapping[str, Tensor] | None = None) -> FrozenSeg:
+    """Builds the proposer on the meta device: nothing is downloaded or allocated."""
+    with torch.device("meta"):
+        return build_frozenseg(_with_random_towers(cfg), weights=weights)
+
+
+def _with_random_towers(cfg: CfgNode) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
     clip_keys(cfg).CLIP_PRETRAINED_WEIGHTS = cfg.MODEL.SAM_WEIGHTS = RANDOM
-    with torch.device("meta"):
-        return build_model(cfg)
+    return cfg
+
+
+def _load_clip(cfg: CfgNode) -> ClipTower:
+    keys = clip_keys(cfg)
+    return load_clip(
+        keys.CLIP_MODEL_NAME,
+        keys.CLIP_PRETRAINED_WEIGHTS,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+    )
+
+
+def _build_proposer(
+    cfg: CfgNode,
+    clip: ClipTower,
+    sam: SamTower | None,
+    weights: Mapping[str, Tensor] | None,
+) -> Proposer:
+    builders = {
+        "mask2former": lambda: build_frozenseg(cfg, clip=clip, sam=sam, weights=weights),
+        "sam_points": lambda: SamPoints(
+            source=build_mask_source(cfg, sam=sam), size_divisibility=_divisibility(cfg, clip)
+        ),
+    }
+    name = cfg.MODEL.PIPELINE.PROPOSER
+    check_choice("MODEL.PIPELINE.PROPOSER", name, tuple(builders))
+    return builders[name]()
+
+
+def _build_region_classifier(cfg: CfgNode, clip: ClipTower) -> RegionClassifier:
+    keys = cfg.MODEL.PIPELINE
+    if keys.REGION_CLIP_NAME:
+        clip = load_clip(keys.REGION_CLIP_NAME, keys.REGION_CLIP_WEIGHTS)
+    sees_image_only = keys.PROPOSER == "sam_points"
+    builders = {
+        "pooled_map": lambda: PooledMap(
+            clip=clip, place_masks=stretched_masks if sees_image_only else aligned_masks
+        ),
+        "image_crops": lambda: ImageCrops(clip=clip, crop_size=keys.CROP_SIZE),
+    }
+    check_choice("MODEL.PIPELINE.REGION_CLASSIFIER", keys.REGION_CLASSIFIER, tuple(builders))
+    return builders[keys.REGION_CLASSIFIER]()
+
+
+def _build_fusion(cfg: CfgNode) -> Fusion:
+    keys = clip_keys(cfg)
+    builders = {
+        "geometric": lambda: Geometric(
+            alpha=keys.GEOMETRIC_ENSEMBLE_ALPHA,
+            beta=keys.GEOMETRIC_ENSEMBLE_BETA,
+            valid_only=keys.ENSEMBLE_ON_VALID_MASK,
+        ),
+        "clip_alone": ClipAlone,
+    }
+    name = cfg.MODEL.PIPELINE.FUSION
+    check_choice("MODEL.PIPELINE.FUSION", name, tuple(builders))
+    if name == "geometric" and cfg.MODEL.PIPELINE.PROPOSER == "sam_points":
+        raise ConfigError(
+            "MODEL.PIPELINE.FUSION geometric needs class logits, which the proposer sam_points "
+            "does not have: set it to clip_alone"
+        )
+    return builders[name]()
+
+
+def _divisibility(cfg: CfgNode, clip: ClipTower) -> int:
+    divisibility, stride = cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY, max(clip.strides)
+    if divisibility % stride:
+        raise ConfigError(
+            f"MODEL.MASK_FORMER.SIZE_DIVISIBILITY is {divisibility}, which is no multiple of the "
+            f"backbone's largest stride: set it to {stride}"
+        )
+    return divisibility
 
 
 def clip_keys(cfg: CfgNode) -> CfgNode:
-    """The keys of the CLIP tower and its ensemble: FC-CLIP files keep them under another name."""
+    """Returns the keys of the CLIP tower and its ensemble; FC-CLIP files use another section."""
     return cfg.MODEL.FC_CLIP if cfg.MODEL.META_ARCHITECTURE == "FCCLIP" else cfg.MODEL.FROZEN_SEG
 
 
 def uses_sam(cfg: CfgNode) -> bool:
-    """Whether any injector needs SAM."""
+    """Returns True if any injector needs SAM."""
     keys = cfg.MODEL.FROZEN_SEG
     injectors = len(keys.QUERY_INJECTOR_LAYERS) + len(keys.FEATURE_INJECTOR_LAYERS)
     return cfg.MODEL.META_ARCHITECTURE == "FrozenSeg" and injectors > 0
 
 
-def _build_pixel_decoder(cfg: CfgNode, clip: ClipTower, sam: SamTower | None) -> PixelDecoder:
+def _build_pixel_decoder(
+    cfg: CfgNode,
+    clip: ClipTower,
+    sam: SamTower | None,
+    weights: Mapping[str, Tensor] | None,
+) -> PixelDecoder:
     head, former = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
+    num_levels = len(clip.channels) - 1  # all but the finest
 
     def encoder(num_levels: int) -> DeformableEncoder:
         return DeformableEncoder(
@@ -82,17 +233,18 @@ def _build_pixel_decoder(cfg: CfgNode, clip: ClipTower, sam: SamTower | None) ->
 
     branch = None
     if sam is not None and cfg.MODEL.FROZEN_SEG.FEATURE_INJECTOR_LAYERS:
-        layout = cfg.MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT
+        configured = cfg.MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT
+        layout = choose_layout(configured, weights, source=cfg.MODEL.WEIGHTS)
         branch = SamBranch(
             in_channels=sam.out_channels,
             dim=head.CONVS_DIM,
-            encoder=encoder(NUM_LEVELS if layout == "three_level" else 1),
+            encoder=encoder(num_levels if layout == "three_level" else 1),
         )
     return PixelDecoder(
         in_channels=clip.channels,
         dim=head.CONVS_DIM,
         mask_dim=head.MASK_DIM,
-        encoder=encoder(NUM_LEVELS),
+        encoder=encoder(num_levels),
         sam_branch=branch,
     )
 
@@ -110,21 +262,23 @@ def _build_transformer_decoder(
         num_heads=former.NHEADS,
         hidden_dim=former.DIM_FEEDFORWARD,
         num_layers=num_layers,
-        num_levels=NUM_LEVELS,
+        num_levels=len(clip.channels) - 1,
         sam_dim=None if sam is None else sam.out_channels,
         query_layers=() if sam is None else keys.QUERY_INJECTOR_LAYERS,
         feature_layers=() if sam is None else keys.FEATURE_INJECTOR_LAYERS,
     )
 
 
-def _check(cfg: CfgNode) -> None:
+def check_architecture(cfg: CfgNode) -> None:
+    """Raises a ``ConfigError`` for architecture keys that this model does not offer."""
     model = cfg.MODEL
-    _expect("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ("FrozenSeg", "FCCLIP"))
-    _expect("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
-    _expect("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
-    _expect("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
-    layouts = ("single_level", "three_level")
-    _expect("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", model.FROZEN_SEG.SAM_ATTENTION_LAYOUT, layouts)
+    check_choice("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ARCHITECTURES)
+    check_choice("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
+    check_choice("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
+    check_choice("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
+    layout = model.FROZEN_SEG.SAM_ATTENTION_LAYOUT
+    layouts = ("from_weights", "single_level", "three_level")
+    check_choice("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", layout, layouts)
     if model.SEM_SEG_HEAD.CONVS_DIM != model.MASK_FORMER.HIDDEN_DIM:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.CONVS_DIM is {model.SEM_SEG_HEAD.CONVS_DIM} but "
@@ -137,9 +291,3 @@ def _check(cfg: CfgNode) -> None:
             raise ConfigError(
                 f"MODEL.FROZEN_SEG.{name} names layer {outside[0]}: layers are 1 to {num_layers}"
             )
-
-
-def _expect(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        choices = " or ".join(repr(choice) for choice in allowed)
-        raise ConfigError(f"{name} is {value!r}: this model offers {choices}")

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.model import build_model
+from frozenseg.builders.model import build_model, has_trained_parts, trained_part
+from frozenseg.builders.segmenter import load_model
 from frozenseg.builders.training import (
     autocast_type,
     build_adamw,
@@ -18,11 +19,11 @@ from frozenseg.builders.training import (
     check_numbers,
 )
 from frozenseg.builders.vocabularies import build_training_vocabulary, only_training_set
-from frozenseg.checkpoint.weights import load_weights, tower_notes
+from frozenseg.checkpoint.weights import tower_notes
 from frozenseg.data.catalog import dataset_samples
 from frozenseg.errors import UserError
 from frozenseg.io.files import cache_folder
-from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.runtime.distributed import (
     is_main_process,
     num_processes,
@@ -33,21 +34,23 @@ from frozenseg.runtime.distributed import (
 )
 from frozenseg.runtime.random_state import seed_everything
 from frozenseg.runtime.run_folder import config_digest
+from frozenseg.towers.roles import TextEncoder
 from frozenseg.training.checkpoints import Checkpoint, CheckpointFolder, check_same_towers
 from frozenseg.training.loader import training_batches
 from frozenseg.training.metric_writers import JsonLines, TensorBoard, WeightsAndBiases, Writer
 from frozenseg.training.step import TrainStep
 from frozenseg.training.trainer import Trainer
 from frozenseg.training.training_state import restore_state
-from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
+from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 
 logger = logging.getLogger(__name__)
 
-Evaluate = Callable[[FrozenSeg, int], Mapping[str, float]]
+Evaluate = Callable[[int], Mapping[str, float]]
 
 
 def build_trainer(
     cfg: CfgNode,
+    model: SegmentationModel,
     *,
     device: torch.device,
     resume: bool = False,
@@ -63,7 +66,7 @@ def build_trainer(
         accumulate: into how many parts each process cuts its share of a batch.
         wandb_project: also send metrics to Weights & Biases.
         skip_bad: leave out samples with a missing or damaged file, and log them.
-        evaluate: called with the model and the iteration every ``TEST.EVAL_PERIOD`` iterations.
+        evaluate: called with the iteration every ``TEST.EVAL_PERIOD`` iterations.
 
     Raises:
         UserError: the configuration, the data set or the output folder do not allow it.
@@ -75,7 +78,7 @@ def build_trainer(
     saved = saved_state(checkpoints, resume=resume, num_iterations=cfg.SOLVER.MAX_ITER)
     seed = choose_seed(cfg.SEED, saved)
     seed_everything(seed)
-    step = _build_step(cfg, device)
+    step = _build_step(cfg, model, device)
     about = {**tower_notes(step.model), "config": config_digest(cfg), "seed": str(seed)}
     seed_everything(seed + 1 + process_rank())  # points are drawn anew in each process
     if saved is not None:
@@ -108,7 +111,7 @@ def build_trainer(
         unlogged=None if saved is None else saved.numbers.get("unlogged"),
         accumulate=accumulate,
         evaluation_period=cfg.TEST.EVAL_PERIOD,
-        evaluate=None if evaluate is None else lambda done: evaluate(step.model, done),
+        evaluate=evaluate,
     )
 
 
@@ -128,33 +131,41 @@ def share_of_batch(total: int, accumulate: int) -> int:
 
 
 def build_training_classifier(
-    cfg: CfgNode, model: FrozenSeg, device: torch.device
+    cfg: CfgNode, encoder: TextEncoder, device: torch.device
 ) -> TextClassifier:
     """The training classes as the text tower knows them, embedded once and kept."""
     if not is_main_process():
         wait_for_all()  # the main process embeds the words, the others find them in the cache
-    classifier = build_text_classifier(
-        model.clip.encode_text,
-        build_training_vocabulary(cfg),
-        cache_dir=cache_folder() / "text",
-        tower_fingerprint=model.clip.fingerprint,
+    classifier = embed_vocabulary(
+        encoder, build_training_vocabulary(cfg), cache_dir=cache_folder() / "text"
     )
     if is_main_process():
         wait_for_all()
     return classifier.to(device)
 
 
-def _build_step(cfg: CfgNode, device: torch.device) -> TrainStep:
-    model = build_model(cfg)
-    if cfg.MODEL.WEIGHTS:
-        load_weights(model, cfg.MODEL.WEIGHTS, towers=cfg.MODEL.WEIGHTS_TOWERS)
+def build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationModel:
+    """Builds the model with ``MODEL.WEIGHTS``, if set, and equal weights on every rank.
+
+    Collective: call it on every rank.
+
+    Raises:
+        UserError: the model has no part to train, or the weights do not fit.
+    """
+    if not has_trained_parts(cfg):
+        raise UserError("this configuration has no part to train: evaluate it with --eval-only")
+    model = load_model(cfg, cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else build_model(cfg)
     model.to(device)
     share_weights(model.trainable_state().values())
+    return model
+
+
+def _build_step(cfg: CfgNode, model: SegmentationModel, device: torch.device) -> TrainStep:
     return TrainStep(
-        model=model,
-        classifier=build_training_classifier(cfg, model, device),
+        model=trained_part(model),
+        classifier=build_training_classifier(cfg, model.text_encoder, device),
         criterion=build_criterion(cfg),
-        optimizer=build_adamw(cfg, model),
+        optimizer=build_adamw(cfg, trained_part(model)),
         device=device,
         autocast=autocast_type(cfg),
     )

@@ -8,15 +8,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from frozenseg.cli.console import console, errors
+from frozenseg.cli.options import Root
 from frozenseg.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help="List, check and show the data sets on disk.")
 
 Name = Annotated[str, typer.Argument(help="A registered name; `frozenseg datasets list` has all.")]
-Root = Annotated[
-    Path | None,
-    typer.Option("--root", help="The folder of all data sets.", envvar="DETECTRON2_DATASETS"),
-]
 
 
 @app.command("list")

@@ -6,30 +6,26 @@ from typing import Annotated
 import typer
 
 from frozenseg.cli.console import console, errors
+from frozenseg.cli.options import (
+    Dataset,
+    Device,
+    KeyValues,
+    Limit,
+    ModelName,
+    OutputFolder,
+    Weights,
+)
 
 ALIASES = {"shapes": "shapes_val"}
 
 
 def evaluate(
-    dataset: Annotated[
-        str, typer.Option(help="'shapes', a file below configs/eval, or a registered name.")
-    ] = "shapes",
-    model: Annotated[
-        str, typer.Option(help="'shapes', the miniature model, or a YAML file.")
-    ] = "shapes",
-    weights: Annotated[
-        Path | None, typer.Option(help="Trained weights, if not the model's.", show_default=False)
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, ... (default: cuda if there is one).")
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
-        "output/evaluate"
-    ),
-    limit: Annotated[
-        int | None,
-        typer.Option(help="Only the first images, for a quick look.", min=1, show_default=False),
-    ] = None,
+    dataset: Dataset = "shapes",
+    model: ModelName = "shapes",
+    weights: Weights = None,
+    device: Device = None,
+    output: OutputFolder = Path("output/evaluate"),
+    limit: Limit = None,
     ensemble: Annotated[
         bool, typer.Option(help="The class ensemble (eq. 3); without it the decoder is alone.")
     ] = True,
@@ -39,10 +35,7 @@ def evaluate(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images with a missing or damaged file.")
     ] = False,
-    opts: Annotated[
-        list[str] | None,
-        typer.Argument(help="Keys and values that override the file's.", show_default=False),
-    ] = None,
+    opts: KeyValues = None,
 ) -> None:
     """Evaluate a model: panoptic quality, mIoU and mask AP, also of seen and unseen classes.
 

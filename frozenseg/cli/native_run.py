@@ -11,11 +11,10 @@ from rich.console import Console
 
 from frozenseg.builders.evaluation import check_test_sets, evaluate_datasets, flat_metrics
 from frozenseg.builders.segmenter import load_model
-from frozenseg.builders.trainer import build_trainer
+from frozenseg.builders.trainer import build_trainer, build_training_model
 from frozenseg.evaluation.loop import Report
-from frozenseg.inference.only_sam import ClipAlone
 from frozenseg.metrics import metrics_table
-from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.runtime.devices import process_device
 from frozenseg.runtime.distributed import is_main_process, process_rank, wait_for_all
 from frozenseg.runtime.run_folder import describe_run, set_up_logging
@@ -52,12 +51,13 @@ def run(cfg: CfgNode, options: RunOptions) -> int:
         return _evaluate_alone(cfg, folder, options)
     with ExitStack() as writers:
         with StopRequest() as stop:
-            trainer = _prepare(cfg, folder, options)
+            model = build_training_model(cfg, process_device(cfg.MODEL.DEVICE))
+            trainer = _prepare(cfg, model, folder, options)
             for writer in trainer.writers:
                 writers.callback(writer.close)
             status = _train(trainer, stop)
         if status == 0:
-            _finish(cfg, trainer, folder, options)
+            _finish(cfg, model, trainer, folder, options)
     return status
 
 
@@ -73,17 +73,19 @@ def _train(trainer: Trainer, stop: StopRequest) -> int:
     return REQUEUE_EXIT_CODE
 
 
-def _finish(cfg: CfgNode, trainer: Trainer, folder: Path, options: RunOptions) -> None:
+def _finish(
+    cfg: CfgNode, model: SegmentationModel, trainer: Trainer, folder: Path, options: RunOptions
+) -> None:
     """Gives the last weights their final name and evaluates them."""
     if is_main_process():
         publish_weights(trainer.checkpoints.path(trainer.iteration), folder / FINAL_WEIGHTS)
-    reports = _evaluate(cfg, trainer.step.model, folder / "inference", options)
+    reports = _evaluate(cfg, model, folder / "inference", options)
     if reports and is_main_process():
         write_all(trainer.writers, trainer.iteration, flat_metrics(reports))
 
 
-def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Trainer:
-    def evaluate(model: FrozenSeg, iteration: int) -> Mapping[str, float]:
+def _prepare(cfg: CfgNode, model: SegmentationModel, folder: Path, options: RunOptions) -> Trainer:
+    def evaluate(iteration: int) -> Mapping[str, float]:
         part = folder / f"inference-{iteration:07d}"
         return flat_metrics(
             evaluate_datasets(cfg, model, part, resume=options.resume, skip_bad=options.skip_bad)
@@ -91,6 +93,7 @@ def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Trainer:
 
     trainer = build_trainer(
         cfg,
+        model,
         device=process_device(cfg.MODEL.DEVICE),
         resume=options.resume,
         accumulate=options.accumulate,
@@ -115,7 +118,7 @@ def _evaluate_alone(cfg: CfgNode, folder: Path, options: RunOptions) -> int:
 
 
 def _evaluate(
-    cfg: CfgNode, model: FrozenSeg | ClipAlone, folder: Path, options: RunOptions
+    cfg: CfgNode, model: SegmentationModel, folder: Path, options: RunOptions
 ) -> dict[str, Report]:
     reports = evaluate_datasets(
         cfg, model, folder, resume=options.resume, skip_bad=options.skip_bad

@@ -9,7 +9,8 @@ from frozenseg.data.readers.panoptic import PanopticReader
 from frozenseg.data.readers.samples import DatasetSamples
 from frozenseg.data.specs import DatasetSpec, Task, data_root, dataset_spec
 from frozenseg.errors import UserError
-from frozenseg.vocabulary.vocabulary import builtin_vocabulary, class_table
+from frozenseg.vocabulary.class_tables import class_table
+from frozenseg.vocabulary.vocabulary import builtin_vocabulary
 
 
 def open_dataset(

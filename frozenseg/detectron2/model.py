@@ -1,4 +1,4 @@
-"""The meta-architectures ``FrozenSeg``, ``FCCLIP`` and ``OnlySAM``."""
+"""The meta-architectures ``FrozenSeg`` and ``FCCLIP``."""
 
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
@@ -8,19 +8,18 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, autocast, device, nn
 
 from frozenseg.builders.model import build_model
-from frozenseg.builders.segmenter import build_segmenter, load_model
+from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.training import build_criterion
 from frozenseg.builders.vocabularies import build_test_vocabulary, build_training_vocabulary
-from frozenseg.checkpoint.weights import load_state, load_weights
+from frozenseg.checkpoint.weights import load_state, load_weights, open_weights
 from frozenseg.detectron2.config import check_part_names
-from frozenseg.detectron2.records import Entry, entry_of, target_of
-from frozenseg.inference.only_sam import ClipAlone
+from frozenseg.detectron2.records import Entry, entry_of, input_of, target_of
+from frozenseg.detectron2.weights import weights_path
 from frozenseg.inference.segmenter import Segmenter, VocabularyLike
 from frozenseg.io.weight_files import WeightsFile
 from frozenseg.losses import Criterion
-from frozenseg.modeling.frozenseg import FrozenSeg as Network
 from frozenseg.structures import Result
-from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
+from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 
@@ -56,26 +55,23 @@ class FrozenSeg(nn.Module):
         self, *, segmenter: Segmenter, criterion: Criterion, vocabulary: VocabularyLike
     ) -> None:
         super().__init__()
-        self.network = segmenter.model
+        self.network = segmenter.model.proposer  # the part that is trained
         self.segmenter, self.criterion, self.vocabulary = segmenter, criterion, vocabulary
         self._training_classifier: TextClassifier | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         check_part_names(cfg)
+        weights = cfg.MODEL.WEIGHTS and open_weights(weights_path(cfg.MODEL.WEIGHTS)).tensors
         return {
-            "segmenter": build_segmenter(cfg, model=cls.build_network(cfg)),
+            "segmenter": build_segmenter(cfg, model=build_model(cfg, weights=weights or None)),
             "criterion": build_criterion(cfg),
             "vocabulary": _first_vocabulary(cfg),
         }
 
-    @classmethod
-    def build_network(cls, cfg: CfgNode) -> Network:
-        return build_model(cfg)
-
     @property
     def device(self) -> device:
-        return self.network.clip.pixel_mean.device
+        return next(self.network.parameters()).device
 
     def forward(self, batched_inputs: list[Entry]) -> dict[str, Tensor] | list[Entry]:
         """Weighted losses while training, else ``sem_seg``, ``panoptic_seg``, ``instances`` each.
@@ -99,21 +95,15 @@ class FrozenSeg(nn.Module):
         return self.criterion(output.predictions, targets)
 
     def _results(self, images: list[Tensor], entries: list[Entry]) -> list[Result]:
-        sizes = [
-            (entry.get("height", image.shape[-2]), entry.get("width", image.shape[-1]))
-            for image, entry in zip(images, entries, strict=True)
-        ]
-        pictures = [
-            entry.get("original", image) for image, entry in zip(images, entries, strict=True)
-        ]
+        inputs = [input_of(entry, image) for entry, image in zip(entries, images, strict=True)]
         asked = [self._asked(entry) for entry in entries]
         results: dict[int, Result] = {}
         for each in dict.fromkeys(asked):
             rows = [row for row, own in enumerate(asked) if own == each]
-            predict = self.segmenter.predictor(each.vocabulary, *each.outputs, training=each.known)
-            columns = ([values[row] for row in rows] for values in (images, sizes, pictures))
-            found = predict(*columns)
-            results.update(zip(rows, found, strict=True))
+            predict = self.segmenter.build_predictor(
+                each.vocabulary, outputs=each.outputs, training=each.known
+            )
+            results.update(zip(rows, predict([inputs[row] for row in rows]), strict=True))
         return [results[row] for row in range(len(entries))]
 
     def _asked(self, entry: Entry) -> Asked:
@@ -125,18 +115,18 @@ class FrozenSeg(nn.Module):
         """The training classes' embeddings, made when they are first needed, on that device."""
         if self._training_classifier is None:
             with autocast(self.device.type, enabled=False):  # the trainer may have it on
-                classifier = build_text_classifier(
-                    self.network.clip.encode_text,
+                classifier = embed_vocabulary(
+                    self.segmenter.model.text_encoder,
                     self.segmenter.training,
                     cache_dir=self.segmenter.cache_dir,
-                    tower_fingerprint=self.network.clip.fingerprint,
                 )
             self._training_classifier = classifier.to(self.device)
         return self._training_classifier
 
     def load_weights(self, path: str) -> None:
         """Takes over trained weights from a file or a checkpoint's folder."""
-        load_weights(self.network, path)
+        if self.segmenter.model.has_trained_parts:
+            load_weights(self.network, path)
 
     def state_dict(
         self,
@@ -166,19 +156,7 @@ class FrozenSeg(nn.Module):
 
 @META_ARCH_REGISTRY.register()
 class FCCLIP(FrozenSeg):
-    """The same without SAM."""
-
-
-@META_ARCH_REGISTRY.register()
-class OnlySAM(FrozenSeg):
-    """SAM's masks, classified by CLIP (Table 4, row 1): no part is trained, no weights are read."""
-
-    @classmethod
-    def build_network(cls, cfg: CfgNode) -> ClipAlone:
-        return load_model(cfg, "")
-
-    def load_weights(self, path: str) -> None:
-        """There is nothing to load."""
+    """FC-CLIP: no SAM."""
 
 
 def _first_vocabulary(cfg: CfgNode) -> Vocabulary:

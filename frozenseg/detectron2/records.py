@@ -5,10 +5,18 @@ from typing import Any
 import torch.nn.functional as F
 from detectron2.structures import BitMasks, Boxes
 from detectron2.structures import Instances as DetectronInstances
-from torch import Tensor
+from torch import Tensor, uint8
 
 from frozenseg.errors import UserError
-from frozenseg.structures import Instances, PanopticMap, Result, Segment, Target, boxes_of
+from frozenseg.structures import (
+    InputImage,
+    Instances,
+    PanopticMap,
+    Result,
+    Segment,
+    Target,
+    boxes_of,
+)
 
 Entry = dict[str, Any]
 """One image of a batch: ``image``, and what else Detectron2's data loaders put beside it."""
@@ -43,6 +51,18 @@ def target_of(instances: DetectronInstances, padded_size: tuple[int, int]) -> Ta
     height, width = masks.shape[-2:]
     missing = (0, padded_size[1] - width, 0, padded_size[0] - height)
     return Target(instances.gt_classes, F.pad(masks.bool(), missing))
+
+
+def input_of(entry: Entry, image: Tensor) -> InputImage:
+    """Returns an entry's image, with ``original`` and the output size if the entry has them.
+
+    Args:
+        entry: may hold ``original`` (3, H, W), ``height`` and ``width``.
+        image: (3, h, w), on the device of the model.
+    """
+    size = entry.get("height", image.shape[-2]), entry.get("width", image.shape[-1])
+    original = entry.get("original", image)
+    return InputImage(image, original.round().to(uint8), size)
 
 
 def entry_of(result: Result) -> Entry:

@@ -12,7 +12,7 @@ from detectron2.utils.logger import setup_logger
 from fvcore.common.config import CfgNode
 
 from frozenseg.builders.evaluation import check_test_sets
-from frozenseg.builders.segmenter import ONLY_SAM
+from frozenseg.builders.model import has_trained_parts
 from frozenseg.detectron2.config import detectron2_config
 from frozenseg.detectron2.trainer import Trainer
 from frozenseg.detectron2.weights import PREFIX
@@ -43,7 +43,7 @@ def run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> int:
     complete = detectron2_config(cfg).clone()
     complete.defrost()
     complete.MODEL.DEVICE = str(process_device(cfg.MODEL.DEVICE))
-    if eval_only and not cfg.MODEL.WEIGHTS and cfg.MODEL.META_ARCHITECTURE != ONLY_SAM:
+    if eval_only and not cfg.MODEL.WEIGHTS and has_trained_parts(cfg):
         complete.MODEL.WEIGHTS = _newest_checkpoint(folder)
     complete.freeze()
     _set_up(complete, eval_only=eval_only)

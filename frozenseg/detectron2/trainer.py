@@ -10,7 +10,6 @@ from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.utils import comm
 from torch.optim.lr_scheduler import LambdaLR
 
-from frozenseg.builders.segmenter import ONLY_SAM
 from frozenseg.builders.trainer import choose_seed, saved_state, share_of_batch
 from frozenseg.builders.training import autocast_type, build_adamw, build_schedule, check_numbers
 from frozenseg.checkpoint.weights import tower_notes
@@ -71,8 +70,6 @@ class Trainer(DefaultTrainer):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        if cfg.MODEL.META_ARCHITECTURE == ONLY_SAM:
-            raise ConfigError("OnlySAM has no part to train: evaluate it with --eval-only")
         precision = autocast_type(cfg)
         if precision is not None:
             _needs_cuda(cfg, "SOLVER.AMP.ENABLED is True")

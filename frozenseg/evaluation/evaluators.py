@@ -12,7 +12,7 @@ from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_v
 from frozenseg.data.catalog import SHAPES
 from frozenseg.data.specs import Scoring, Task, dataset_spec
 from frozenseg.evaluation.loop import EvaluatorSpec
-from frozenseg.inference.postprocess import PROPOSALS
+from frozenseg.inference.outputs import PROPOSALS
 from frozenseg.inference.predictor import SAM_PROPOSALS
 from frozenseg.metrics import (
     CityscapesInstanceEvaluator,
@@ -24,7 +24,7 @@ from frozenseg.metrics import (
     SemanticEvaluator,
 )
 from frozenseg.structures import Instances, Result, Sample
-from frozenseg.vocabulary.vocabulary import class_table
+from frozenseg.vocabulary.class_tables import class_table
 
 ALL_TASKS: tuple[Task, ...] = ("panoptic", "semantic", "instance")
 UNASKED = "a spec of this task was built without asking model and data set for it"

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from frozenseg.data.loading import Attempts, Samples, as_list, without_bad
 from frozenseg.io.files import atomic_write
 from frozenseg.metrics import Evaluator, Row
+from frozenseg.ops.maps import size_of
 from frozenseg.runtime.distributed import (
     is_main_process,
     num_processes,
@@ -25,12 +26,11 @@ from frozenseg.runtime.distributed import (
 )
 from frozenseg.runtime.progress import ProgressBar
 from frozenseg.runtime.workers import start_workers
-from frozenseg.structures import Result, Sample
+from frozenseg.structures import InputImage, Result, Sample
 
 logger = logging.getLogger(__name__)
 
-Size = tuple[int, int]
-Predict = Callable[[list[Tensor], list[Size], list[Tensor]], list[Result]]
+Predict = Callable[[list[InputImage]], list[Result]]
 
 BLOCKS = "blocks"  # what has been seen so far; goes when the report is made
 KEY = "key.json"
@@ -81,8 +81,7 @@ def evaluate(
 
     Args:
         prepare: the image as the model shall see it; runs in the workers.
-        predict: takes prepared images, the sizes that the results shall have, and the images
-            as they were.
+        predict: segments images into results at the size of the original.
         key: what the results depend on: weights, configuration, data set.
         skip_bad: leave out samples that cannot be read; they are logged and in the report.
 
@@ -131,9 +130,11 @@ def run_evaluators(
     """Fresh evaluators that have seen these batches."""
     evaluators = [spec.make() for spec in evaluator_specs]
     for batch in batches:
-        sizes = [(each.sample.image.shape[-2], each.sample.image.shape[-1]) for each in batch]
         results = predict(
-            [each.image for each in batch], sizes, [each.sample.image for each in batch]
+            [
+                InputImage(each.image, each.sample.image, size_of(each.sample.image))
+                for each in batch
+            ]
         )
         for spec, evaluator in zip(evaluator_specs, evaluators, strict=True):
             for result, each in zip(results, batch, strict=True):

@@ -1,39 +1,81 @@
-"""The mask ensemble (eq. 4): SAM's zero-shot masks have a say in the maps of unseen classes."""
+"""The mask ensemble (eq. 4): SAM's masks contribute to the class maps of unseen classes."""
 
 from typing import NamedTuple
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from frozenseg.inference.semantic import class_maps
-from frozenseg.ops.maps import resize_maps
+from frozenseg.ops.maps import resize_maps, size_of
 from frozenseg.ops.precision import full_precision
+from frozenseg.pipeline.protocols import TextRows
+from frozenseg.pipeline.region_classifiers.pooled_map import PooledMap, stretched_masks
 from frozenseg.sam_masks.generator import MaskSource
+from frozenseg.structures import Frame, InputImage, Proposals
 
 
-class MaskEnsemble(NamedTuple):
-    """Where SAM's masks come from and how much they weigh (eq. 4)."""
+class SamProposals(NamedTuple):
+    """SAM's masks of one image that show an unseen class with certainty."""
 
-    source: MaskSource
-    epsilon: float = 0.2  # weight of the masks for unseen classes
-    threshold: float = 0.5  # of the best unseen class, for a mask to take part
-
-
-class Proposals(NamedTuple):
-    """SAM's masks of one image that are sure to show an unseen class."""
-
-    mask_logits: Tensor  # (P, H, W), covering the image without padding, at any size
+    mask_logits: Tensor  # (P, H, W) over the image without padding, at any size
     class_probs: Tensor  # (P, K + 1), void last
 
 
-def masks_on_cells(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(P, H, W) logits as CLIP's (h, w) cells see them, for classifying what is under each mask.
+class MaskEnsemble(NamedTuple):
+    """The source and the weights of SAM's masks (eq. 4).
 
-    The nearest pixel counts. The mask is stretched over all cells, those of the padding included:
-    published numbers are made so. (The official code then pads to 32 cells, which moves regions;
-    we do not.)
+    Args:
+        source: SAM's masks of a (3, H, W) uint8 image.
+        regions: classifies what is under each mask.
+        epsilon: weight of the masks for unseen classes.
+        threshold: least probability of the best unseen class for a mask to take part.
     """
-    return F.interpolate(mask_logits[None], size=size, mode="nearest")[0]
+
+    source: MaskSource
+    regions: PooledMap
+    epsilon: float = 0.2
+    threshold: float = 0.5
+
+    def masks_of(self, image: InputImage) -> Tensor:
+        """Returns (P, H, W) SAM mask logits at the size of the original image."""
+        return self.source(image.original).logits()
+
+    def proposals(
+        self,
+        image: InputImage,
+        proposals: Proposals,
+        text: TextRows,
+        seen: Tensor,
+        *,
+        void: Tensor | None,
+    ) -> SamProposals:
+        """Classifies SAM's masks and keeps those that show an unseen class.
+
+        Args:
+            image: with ``sam_masks``.
+            proposals: of the image; its CLIP map is reused.
+            text: the vocabulary.
+            seen: (K,) bool.
+            void: (D,) row that competes with the classes for a mask; None if there is none.
+        """
+        assert image.sam_masks is not None, "SAM's masks are computed before the ensemble"
+        clip_map = self.regions.map_of(image, proposals)
+        masks = image.sam_masks.to(clip_map.features)
+        if not len(masks):
+            return SamProposals(masks, masks.new_zeros(0, text.num_classes + 1))
+        frame = Frame(size_of(masks), size_of(masks))
+        regions = self.regions.embed(clip_map, stretched_masks(Proposals(masks, frame), clip_map))
+        logits = text.logits(regions.embeddings, regions.logit_scale, void=void)
+        if void is None:
+            logits = F.pad(logits, (0, 1), value=-torch.inf)
+        return select_proposals(
+            masks, logits, seen, threshold=self.threshold, visible=regions.judged
+        )
+
+    def refine(self, maps: Tensor, proposals: SamProposals, seen: Tensor) -> Tensor:
+        """Mixes the (K, H, W) class maps of an image with those of SAM's masks (eq. 4)."""
+        return ensemble_masks(maps, proposals, seen, epsilon=self.epsilon)
 
 
 def select_proposals(
@@ -43,36 +85,44 @@ def select_proposals(
     *,
     threshold: float = 0.5,
     visible: Tensor | None = None,
-) -> Proposals:
-    """Keeps the (P, H, W) masks whose best unseen class has a probability above ``threshold``.
+) -> SamProposals:
+    """Keeps the masks whose best unseen class has a probability above ``threshold``.
 
-    The paper asks this of any class (sec. 3.2), the official code of unseen ones only, as here:
-    published numbers depend on it.
+    The paper applies the threshold to any class (sec. 3.2), the official code to unseen classes
+    only, as here: published numbers depend on it.
 
     Args:
-        class_logits: (P, K + 1), CLIP's own, void last.
+        mask_logits: (P, H, W).
+        class_logits: (P, K + 1) of CLIP, void last.
         seen: (K,) bool.
-        visible: (P,) bool, masks that CLIP sees something of; the others take no part. (The
-            official code lets them: all of them have the class of nothing at all.)
+        threshold: probability, 0 to 1.
+        visible: (P,) bool, masks that cover a cell of CLIP's map; the others are dropped. (The
+            official code keeps them, all with the class of an empty region.)
     """
     probs = full_precision(class_logits).softmax(dim=-1)
     unseen = probs[:, :-1].masked_fill(seen, 0)
     keep = unseen.amax(dim=-1) > threshold
     if visible is not None:
         keep &= visible
-    return Proposals(mask_logits[keep], probs[keep])
+    return SamProposals(mask_logits[keep], probs[keep])
 
 
 def ensemble_masks(
-    maps: Tensor, proposals: Proposals, seen: Tensor, *, epsilon: float = 0.2
+    maps: Tensor, proposals: SamProposals, seen: Tensor, *, epsilon: float = 0.2
 ) -> Tensor:
-    """Mixes (K, H, W) class maps with those of the proposals, for unseen classes alone (eq. 4).
+    """Mixes class maps with those of SAM's masks, for unseen classes alone (eq. 4).
 
-    Without a proposal, or with ``epsilon`` 0, the maps stay as they are.
+    Without a proposal, or with ``epsilon`` 0, the maps do not change.
+
+    Args:
+        maps: (K, H, W) class scores.
+        proposals: SAM's masks with their classes.
+        seen: (K,) bool.
+        epsilon: weight of SAM's masks, 0 to 1.
     """
     if not len(proposals.mask_logits):
         return maps
-    masks = resize_maps(proposals.mask_logits, (maps.shape[-2], maps.shape[-1]))
+    masks = resize_maps(proposals.mask_logits, size_of(maps))
     zero_shot = class_maps(proposals.class_probs, masks.sigmoid())
     mixed = (1 - epsilon) * maps + epsilon * zero_shot
     return mixed.where(~seen[:, None, None], maps)

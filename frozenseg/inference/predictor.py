@@ -1,182 +1,125 @@
-"""From images to results for one vocabulary: model, ensembles and post-processing in a row."""
+"""From images to results for one vocabulary: propose, classify, ensemble, read off the outputs."""
 
+from collections.abc import Sequence
 from copy import copy
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from frozenseg.inference.class_ensemble import ClassEnsemble, ensemble_classes
-from frozenseg.inference.mask_ensemble import (
-    MaskEnsemble,
-    ensemble_masks,
-    masks_on_cells,
-    select_proposals,
-)
-from frozenseg.inference.postprocess import Postprocess, Refine, unchanged
-from frozenseg.modeling.frozenseg import FrozenSeg, Output
-from frozenseg.ops.maps import resize_maps
-from frozenseg.ops.mask_pooling import binary_masks
-from frozenseg.structures import Result
-from frozenseg.vocabulary.text_classifier import TextClassifier
+from frozenseg.inference.mask_ensemble import MaskEnsemble
+from frozenseg.inference.outputs import PROPOSALS, OutputSettings, image_masks
+from frozenseg.inference.semantic import class_maps
+from frozenseg.ops.maps import Size, resize_maps, size_of
+from frozenseg.pipeline.model import SegmentationModel
+from frozenseg.pipeline.protocols import TextRows
+from frozenseg.structures import InputImage, Proposals, Result
 
-SAM_PROPOSALS = "sam_proposals"  # among a result's extras: SAM's masks, (P, H, W) bool
-Size = tuple[int, int]
+SAM_PROPOSALS = "sam_proposals"  # key of SAM's masks, (P, H, W) bool, among a result's extras
 
 
 class Predictor:
     """Segments batches of images into one fixed set of classes.
 
     Args:
-        classifier: the classes' text embeddings.
-        is_thing, seen: (K,) bool: which classes are things, and which training knew (sec. 4.1).
-        mask_ensemble: SAM's masks have a say in semantic results (eq. 4); None: they have none.
+        model: the system.
+        text: the vocabulary's rows.
+        is_thing: (K,) bool.
+        seen: (K,) bool, classes of the training vocabulary (sec. 4.1).
+        settings: which outputs to compute, and their thresholds.
+        mask_ensemble: mixes SAM's masks into semantic output (eq. 4); None: off.
     """
 
     def __init__(
         self,
         *,
-        model: FrozenSeg,
-        classifier: TextClassifier,
+        model: SegmentationModel,
+        text: TextRows,
         is_thing: Tensor,
         seen: Tensor,
-        postprocess: Postprocess,
-        ensemble: ClassEnsemble,
+        settings: OutputSettings,
         mask_ensemble: MaskEnsemble | None = None,
     ) -> None:
         self.model = model.eval()
-        self.classifier = classifier
-        self.is_thing, self.seen = is_thing, seen
-        self.postprocess = postprocess
-        self.ensemble = ensemble
-        self.mask_ensemble = mask_ensemble
+        self.text, self.is_thing, self.seen = text, is_thing, seen
+        self.settings, self.mask_ensemble = settings, mask_ensemble
 
-    def __call__(
-        self,
-        images: list[Tensor],
-        output_sizes: list[Size] | None = None,
-        originals: list[Tensor] | None = None,
-    ) -> list[Result]:
-        """Results of (3, H, W) RGB images in 0..255, at ``output_sizes`` (their own by default).
-
-        Images of one padded size share a forward pass; the others go one after another, so that a
-        result does not depend on what else is in the batch.
-
-        Args:
-            originals: the same pictures as (3, H, W) uint8 before they were resized, which SAM's
-                masks are made of; by default the images.
-        """
-        return self.segment(images, output_sizes, self.sam_masks(originals or images))
-
-    def with_postprocess(self, postprocess: Postprocess) -> "Predictor":
-        """The same with other outputs."""
+    def with_settings(self, settings: OutputSettings) -> "Predictor":
+        """Returns a predictor with other outputs."""
         other = copy(self)
-        other.postprocess = postprocess
+        other.settings = settings
         return other
 
-    def sam_masks(self, originals: list[Tensor]) -> list[Tensor] | None:
-        """(P, H, W) mask logits of SAM for each image, at its size; None where none are needed."""
-        needed = self.postprocess.semantic or self.postprocess.proposals
-        if self.mask_ensemble is None or not needed:
-            return None
-        pictures = (image.round().to(torch.uint8) for image in originals)
-        return [self.mask_ensemble.source(picture).logits() for picture in pictures]
-
     @torch.inference_mode()
-    def segment(
-        self,
-        images: list[Tensor],
-        output_sizes: list[Size] | None = None,
-        sam_masks: list[Tensor] | None = None,
-    ) -> list[Result]:
-        """The same, with SAM's masks at hand: (P, H, W) logits over each image, of any size."""
-        sizes = output_sizes or [_size(image) for image in images]
+    def __call__(self, images: Sequence[InputImage]) -> list[Result]:
+        """Segments images of any sizes; a result does not depend on the rest of the batch."""
+        device = self.seen.device
+        images = [
+            self.with_sam_masks(image._replace(pixels=image.pixels.to(device))) for image in images
+        ]
+        return [
+            self.segment(image, proposals)
+            for image, proposals in zip(images, self.propose(images), strict=True)
+        ]
+
+    def propose(self, images: Sequence[InputImage]) -> list[Proposals]:
+        """Proposes masks; images of the same padded size share a forward pass."""
+        proposer = self.model.proposer
         groups: dict[Size, list[int]] = {}
         for index, image in enumerate(images):
-            groups.setdefault(self.model.padded_size([_size(image)]), []).append(index)
-        results: dict[int, Result] = {}
+            groups.setdefault(proposer.padded_size([size_of(image.pixels)]), []).append(index)
+        found: dict[int, Proposals] = {}
         for indices in groups.values():
-            output = self.model([images[i] for i in indices], self.classifier)
-            class_probs = self.class_probs(output)
-            for row, index in enumerate(indices):
-                masks = None if sam_masks is None else sam_masks[index]
-                results[index] = self.result(output, class_probs, row, sizes[index], masks)
-        return [results[index] for index in range(len(images))]
+            batch = proposer.propose([images[index] for index in indices], self.text)
+            found |= dict(zip(indices, batch, strict=True))
+        return [found[index] for index in range(len(images))]
 
-    def result(
-        self,
-        output: Output,
-        class_probs: Tensor,
-        row: int,
-        output_size: Size,
-        sam_masks: Tensor | None = None,
+    def segment(self, image: InputImage, proposals: Proposals) -> Result:
+        """Classifies the proposals of one image and computes its outputs."""
+        return self.outputs(image, proposals, self.class_probs(image, proposals))
+
+    def class_probs(self, image: InputImage, proposals: Proposals) -> Tensor:
+        """Returns (Q, K + 1) probabilities of an image's proposals, void last."""
+        return self.model.class_probs(image, proposals, self.text, self.seen)
+
+    def outputs(self, image: InputImage, proposals: Proposals, class_probs: Tensor) -> Result:
+        """Computes the outputs of one image from its proposals and their (Q, K + 1) classes."""
+        masks = image_masks(proposals)
+        if self.settings.semantic_only:
+            maps = self._refined(class_maps(class_probs, masks.sigmoid()), image, proposals)
+            return Result(semantic=resize_maps(maps, image.output_size))
+        masks = resize_maps(masks, image.output_size)
+        return self._results(image, proposals, class_probs, masks)
+
+    def with_sam_masks(self, image: InputImage) -> InputImage:
+        """Adds SAM's masks to the image where an output needs them."""
+        needed = self.settings.semantic or self.settings.proposals
+        if self.mask_ensemble is None or image.sam_masks is not None or not needed:
+            return image
+        return image._replace(sam_masks=self.mask_ensemble.masks_of(image))
+
+    def _results(
+        self, image: InputImage, proposals: Proposals, class_probs: Tensor, masks: Tensor
     ) -> Result:
-        """What becomes of one image of a forward pass.
+        """Returns the outputs from (Q, H, W) mask logits at the output size."""
+        wanted, probs = self.settings, masks.sigmoid()
+        semantic = panoptic = instances = None
+        if wanted.semantic:
+            semantic = self._refined(class_maps(class_probs, probs), image, proposals)
+        if wanted.panoptic:
+            panoptic = wanted.panoptic_of(class_probs, probs, self.is_thing)
+        if wanted.instance:
+            instances = wanted.instances_of(class_probs, masks, self.is_thing)
+        extras = {PROPOSALS: masks > 0} if wanted.proposals else {}
+        if wanted.proposals and image.sam_masks is not None:
+            sam_masks = image.sam_masks.to(masks.device)
+            extras[SAM_PROPOSALS] = resize_maps(sam_masks, image.output_size) > 0
+        return Result(semantic, panoptic, instances, extras)
 
-        Args:
-            class_probs: (B, Q, K + 1), as of ``class_probs``.
-            row: which image of the batch.
-            sam_masks: (P, H, W) logits over it, of any size.
-        """
-        masks = None if sam_masks is None else sam_masks.to(output.dense)
-        result = self.postprocess(
-            class_probs[row],
-            output.predictions[-1].mask_logits[row].float(),
-            self.is_thing,
-            padded_size=output.padded_size,
-            image_size=output.image_sizes[row],
-            output_size=output_size,
-            refine=self.mask_refinement(output.dense[row : row + 1], masks),
+    def _refined(self, maps: Tensor, image: InputImage, proposals: Proposals) -> Tensor:
+        """Applies the mask ensemble (eq. 4) to an image's class maps."""
+        if self.mask_ensemble is None:
+            return maps
+        sam = self.mask_ensemble.proposals(
+            image, proposals, self.text, self.seen, void=self.model.proposer.void
         )
-        if masks is not None and self.postprocess.proposals:
-            result.extras[SAM_PROPOSALS] = resize_maps(masks, output_size) > 0
-        return result
-
-    def mask_refinement(self, dense: Tensor, sam_masks: Tensor | None) -> Refine:
-        """What eq. 4 does to an image's class maps; nothing where no mask of SAM is kept.
-
-        Args:
-            dense: the (1, C, h, w) map that CLIP classifies regions from.
-            sam_masks: (P, H, W) logits.
-        """
-        if self.mask_ensemble is None or sam_masks is None or not len(sam_masks):
-            return unchanged
-        cells = masks_on_cells(sam_masks, _size(dense))
-        proposals = select_proposals(
-            sam_masks,
-            self.model.classify_regions(dense, cells[None], self.classifier)[0],
-            self.seen,
-            threshold=self.mask_ensemble.threshold,
-            visible=(cells > 0).flatten(1).any(dim=1),
-        )
-        return partial(
-            ensemble_masks, proposals=proposals, seen=self.seen, epsilon=self.mask_ensemble.epsilon
-        )
-
-    def class_probs(self, output: Output) -> Tensor:
-        """(B, Q, K + 1) probabilities of the final masks after the class ensemble, void last."""
-        return self.classify(*output.predictions[-1], output.dense)
-
-    def classify(self, class_logits: Tensor, mask_logits: Tensor, dense: Tensor) -> Tensor:
-        """The same of any (B, Q, H, W) masks, which CLIP sees on its (B, C, h, w) map.
-
-        Args:
-            class_logits: (B, Q, K + 1) of the decoder.
-        """
-        if not (self.ensemble.alpha or self.ensemble.beta):
-            return class_logits.float().softmax(dim=-1)
-        valid = None
-        if self.ensemble.valid_only:
-            valid = binary_masks(mask_logits, dense.shape[-2:]).flatten(2).any(dim=-1)
-        return ensemble_classes(
-            class_logits,
-            self.model.classify_regions(dense, mask_logits, self.classifier),
-            self.seen,
-            alpha=self.ensemble.alpha,
-            beta=self.ensemble.beta,
-            valid=valid,
-        )
-
-
-def _size(image: Tensor) -> Size:
-    return image.shape[-2], image.shape[-1]
+        return self.mask_ensemble.refine(maps, sam, self.seen)

@@ -1,22 +1,24 @@
-"""Test-time augmentation of semantic results: several sizes and a mirror image, averaged."""
+"""Test-time augmentation of semantic output: the mean over several sizes and a mirror image."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from frozenseg.data.augmentation import resize_for_test
-from frozenseg.inference.predictor import Predictor, Size
-from frozenseg.structures import Result
+from frozenseg.inference.predictor import Predictor
+from frozenseg.structures import InputImage, Result
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """The variants that an image is shown as: one for each short side, with ``flip`` two, pixels.
+    """The sizes at which an image is segmented, pixels.
 
-    The short side is less where the long one would exceed ``long_side``.
+    Args:
+        short_sides: one variant each.
+        long_side: the short side is smaller where the long one would exceed this.
+        flip: add the mirror image of each variant.
     """
 
     short_sides: tuple[int, ...]
@@ -24,68 +26,56 @@ class Augmentation:
     flip: bool = True
 
 
-class _Variant(NamedTuple):
-    image: Tensor
-    sam_masks: list[Tensor] | None  # of the one image
-    flipped: bool
-
-
 class AugmentedPredictor:
-    """A predictor whose semantic maps are means over an image's variants.
+    """A predictor whose semantic maps are means over the variants of an image.
 
-    Maps are averaged at the output size. Panoptic and instance results are those of the image as it
-    is. SAM's masks are made once, of the original, and mirrored with it.
+    Maps are averaged at the output size. Panoptic and instance outputs come from the unchanged
+    image. SAM's masks are computed once, from the original, and mirrored with it.
     """
 
     def __init__(self, predictor: Predictor, augmentation: Augmentation) -> None:
-        asked = predictor.postprocess
+        wanted = predictor.settings
         self.predictor, self.augmentation = predictor, augmentation
-        self.semantic = predictor.with_postprocess(
-            replace(asked, panoptic=False, instance=False, proposals=False)
+        self.semantic = predictor.with_settings(
+            replace(wanted, panoptic=False, instance=False, proposals=False)
         )
-        self.has_others = asked.panoptic or asked.instance or asked.proposals
-        self.others = predictor.with_postprocess(replace(asked, semantic=False))
-
-    def __call__(
-        self,
-        images: list[Tensor],
-        output_sizes: list[Size] | None = None,
-        originals: list[Tensor] | None = None,
-    ) -> list[Result]:
-        """As of ``Predictor``; the variants are made of ``originals`` (the images by default)."""
-        sizes = output_sizes or [(image.shape[-2], image.shape[-1]) for image in images]
-        pictures = originals or images
-        sam_masks = self.predictor.sam_masks(pictures)
-        results = [Result()] * len(images)
-        if self.has_others:
-            results = self.others.segment(images, sizes, sam_masks)
-        return [
-            replace(
-                result,
-                semantic=self._mean_maps(
-                    pictures[index], sizes[index], None if sam_masks is None else sam_masks[index]
-                ),
-            )
-            for index, result in enumerate(results)
-        ]
+        self.has_others = wanted.panoptic or wanted.instance or wanted.proposals
+        self.others = predictor.with_settings(replace(wanted, semantic=False))
 
     @torch.inference_mode()
-    def _mean_maps(self, picture: Tensor, size: Size, sam_masks: Tensor | None) -> Tensor:
-        variants = list(self._variants(picture, sam_masks))
-        total: Tensor | None = None
-        for variant in variants:
-            (result,) = self.semantic.segment([variant.image], [size], variant.sam_masks)
-            assert result.semantic is not None, "semantic output was asked for"
-            maps = result.semantic.flip(-1) if variant.flipped else result.semantic
-            total = maps if total is None else total + maps
-        assert total is not None, "there is at least one variant"
-        return total / len(variants)
+    def __call__(self, images: Sequence[InputImage]) -> list[Result]:
+        """Segments images of any sizes, as ``Predictor`` does."""
+        images = [self.predictor.with_sam_masks(image) for image in images]
+        others = self.others(images) if self.has_others else [Result()] * len(images)
+        return [
+            replace(result, semantic=self._mean_maps(image))
+            for image, result in zip(images, others, strict=True)
+        ]
 
-    def _variants(self, picture: Tensor, sam_masks: Tensor | None) -> Iterator[_Variant]:
-        masks = None if sam_masks is None else [sam_masks]
-        mirrored = None if sam_masks is None else [sam_masks.flip(-1)]
+    def _mean_maps(self, image: InputImage) -> Tensor:
+        total, count = None, 0
+        for variant, flipped in self._variants(image):
+            (result,) = self.semantic([variant])
+            assert result.semantic is not None, "semantic output was asked for"
+            maps = result.semantic.flip(-1) if flipped else result.semantic
+            total, count = maps if total is None else total + maps, count + 1
+        assert total is not None, "there is at least one variant"
+        return total / count
+
+    def _variants(self, image: InputImage) -> Iterator[tuple[InputImage, bool]]:
         for short_side in self.augmentation.short_sides:
-            image = resize_for_test(picture, short_side, self.augmentation.long_side)
-            yield _Variant(image, masks, flipped=False)
+            pixels = resize_for_test(image.original, short_side, self.augmentation.long_side)
+            variant = image._replace(pixels=pixels.to(image.pixels.device))
+            yield variant, False
             if self.augmentation.flip:
-                yield _Variant(image.flip(-1), mirrored, flipped=True)
+                yield mirrored(variant), True
+
+
+def mirrored(image: InputImage) -> InputImage:
+    """Returns the mirror image, with SAM's masks."""
+    masks = image.sam_masks
+    return image._replace(
+        pixels=image.pixels.flip(-1),
+        original=image.original.flip(-1),
+        sam_masks=None if masks is None else masks.flip(-1),
+    )

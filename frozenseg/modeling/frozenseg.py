@@ -1,6 +1,6 @@
-"""The method: images and a vocabulary in, masks and class logits out (Fig. 2)."""
+"""The method (Fig. 2): from images and a vocabulary to masks and class logits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,59 +10,74 @@ from frozenseg.errors import UserError
 from frozenseg.io.weight_files import describe_differences
 from frozenseg.modeling.pixel_decoder import PixelDecoder
 from frozenseg.modeling.transformer_decoder import TransformerDecoder
-from frozenseg.ops.maps import size_of
-from frozenseg.structures import Prediction
-from frozenseg.towers.clip import ClipTower
+from frozenseg.ops.maps import Size, padded_size, size_of
+from frozenseg.pipeline.protocols import TextRows
+from frozenseg.structures import ClipMap, Frame, InputImage, Prediction, Proposals
+from frozenseg.towers.roles import Backbone
 from frozenseg.towers.sam import SamTower
-from frozenseg.vocabulary.text_classifier import TextClassifier
 
 
 class Output(NamedTuple):
-    """What one forward pass knows of a batch."""
+    """The result of one forward pass over a batch."""
 
-    predictions: list[Prediction]  # the learned queries' first, the last layer's last
-    dense: Tensor  # (B, C, H / 32, W / 32) of the CLIP tower, for the out-of-vocabulary classifier
-    image_sizes: list[tuple[int, int]]  # before padding
-    padded_size: tuple[int, int]
+    predictions: list[Prediction]  # of the learned queries first, of the last layer last
+    clip_map: Tensor  # (B, C, h, w) at the backbone's coarsest stride
+    image_sizes: list[Size]  # before padding
+    padded_size: Size
 
 
 class FrozenSeg(nn.Module):
-    """Two frozen towers and a trained decoder between them; without ``sam`` this is FC-CLIP."""
+    """The proposer of FrozenSeg and FC-CLIP: a trained decoder on frozen CLIP and SAM encoders.
+
+    Args:
+        backbone: frozen feature extractor that the decoder reads.
+        sam: frozen SAM encoder for the injectors; None is FC-CLIP.
+        pixel_decoder, transformer_decoder: the trained parts.
+        embed_dim: width of the text space that queries are classified in.
+        size_divisibility: images are padded to a multiple of this, pixels.
+    """
+
+    tasks = frozenset({"semantic", "panoptic", "instance"})
 
     def __init__(
         self,
         *,
-        clip: ClipTower,
+        backbone: Backbone,
         sam: SamTower | None,
         pixel_decoder: PixelDecoder,
         transformer_decoder: TransformerDecoder,
+        embed_dim: int,
         size_divisibility: int = 32,
     ) -> None:
         super().__init__()
-        self.clip = clip
+        self.backbone = backbone
         self.sam = sam
         self.pixel_decoder = pixel_decoder
         self.transformer_decoder = transformer_decoder
-        self.void_embedding = nn.Embedding(1, clip.embed_dim)  # the last row of every vocabulary
+        self.void_embedding = nn.Embedding(1, embed_dim)  # the last row of every vocabulary
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.size_divisibility = size_divisibility
 
     def forward(
-        self, images: list[Tensor], classifier: TextClassifier, *, every_layer: bool | None = None
+        self, images: list[Tensor], text: TextRows, *, every_layer: bool | None = None
     ) -> Output:
-        """Masks and class logits of (3, H, W) RGB images in 0..255, of any sizes.
+        """Predicts masks and class logits of (3, H, W) RGB images in 0..255, of any sizes.
 
-        ``every_layer`` asks for the predictions of all layers (deep supervision); by default while
-        training.
+        Args:
+            images: padded to one size in the batch.
+            text: the vocabulary.
+            every_layer: return the predictions of all layers (deep supervision); by default while
+                training.
         """
         image_sizes = [size_of(image) for image in images]
-        padded_size = self.padded_size(image_sizes)
-        clip = self.clip(self.clip.normalize(images, padded_size))
-        sam = None if self.sam is None else self.sam(self.sam.normalize(images, padded_size))
+        padded = self.padded_size(image_sizes)
+        clip = self.backbone(self.backbone.normalize(images, padded))
+        sam = None if self.sam is None else self.sam(self.sam.normalize(images, padded))
+        text = text.for_image(clip.clip_map)
 
         def classify(embeddings: Tensor) -> Tensor:
             scale = self.logit_scale.exp().clamp(max=100)
-            return classifier.logits(embeddings, self.void_embedding.weight[0], scale)
+            return text.logits(embeddings, scale, void=self.void)
 
         predictions = self.transformer_decoder(
             self.pixel_decoder(clip.levels, sam),
@@ -70,14 +85,27 @@ class FrozenSeg(nn.Module):
             classify,
             every_layer=self.training if every_layer is None else every_layer,
         )
-        return Output(predictions, clip.dense, image_sizes, padded_size)
+        return Output(predictions, clip.clip_map, image_sizes, padded)
 
-    def classify_regions(
-        self, dense: Tensor, mask_logits: Tensor, classifier: TextClassifier
-    ) -> Tensor:
-        """CLIP's own (out-of-vocabulary) logits of (B, Q, H, W) masks: (B, Q, K + 1)."""
-        embeddings = self.clip.embed_regions(dense, mask_logits)
-        return classifier.logits(embeddings, self.void_embedding.weight[0], self.clip.logit_scale)
+    def propose(self, images: Sequence[InputImage], text: TextRows) -> list[Proposals]:
+        """Returns the last layer's masks and class logits for each image."""
+        output = self([image.pixels for image in images], text, every_layer=False)
+        class_logits, mask_logits = output.predictions[-1]
+        found = []
+        for row, size in enumerate(output.image_sizes):
+            frame = Frame(output.padded_size, size)
+            clip_map = ClipMap(output.clip_map[row : row + 1], frame, self.backbone)
+            found.append(Proposals(mask_logits[row].float(), frame, class_logits[row], clip_map))
+        return found
+
+    @property
+    def void(self) -> Tensor:
+        """(D,) embedding of the last column of class logits."""
+        return self.void_embedding.weight[0]
+
+    def padded_size(self, sizes: Sequence[Size]) -> Size:
+        """Returns the size that images of these sizes are padded to in one batch."""
+        return padded_size(sizes, self.size_divisibility)
 
     def trainable_state(self) -> dict[str, Tensor]:
         """The trained weights alone, shared ones once; the towers are named, not stored."""
@@ -86,15 +114,11 @@ class FrozenSeg(nn.Module):
         }
 
     def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """Takes over trained weights read from ``source``.
-
-        The SAM branch is laid out as in there: published weights have theirs laid out for three
-            levels.
+        """Loads trained weights read from ``source``.
 
         Raises:
             UserError: weights are missing, unknown or of another shape; each is named.
         """
-        self._lay_out_sam_branch(state)
         own = self.trainable_state()
         differences = describe_differences(own, state)
         if differences:
@@ -106,20 +130,6 @@ class FrozenSeg(nn.Module):
             for name, value in own.items():
                 value.copy_(state[name])
 
-    def _lay_out_sam_branch(self, state: Mapping[str, Tensor]) -> None:
-        branch = self.pixel_decoder.sam_branch
-        embedding = state.get("pixel_decoder.sam_branch.encoder.level_embedding")
-        if branch is None or embedding is None:
-            return
-        if len(embedding) != branch.encoder.num_levels:
-            branch.encoder.lay_out_for(len(embedding))
-
-    def padded_size(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:
-        """The size that images of these sizes are padded to in one batch."""
-        height, width = (max(side) for side in zip(*sizes, strict=True))
-        step = self.size_divisibility
-        return -(-height // step) * step, -(-width // step) * step
-
 
 def _in_tower(name: str) -> bool:
-    return name.startswith(("clip.", "sam."))
+    return name.startswith(("backbone.", "sam."))

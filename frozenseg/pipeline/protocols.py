@@ -16,7 +16,7 @@ from typing import Protocol
 from torch import Tensor
 
 from frozenseg.ops.maps import Size
-from frozenseg.structures import ClipMap, InputImage, Proposals, Regions
+from frozenseg.structures import InputImage, Proposals, Regions
 
 
 class TextRows(Protocol):
@@ -47,10 +47,27 @@ class TextRows(Protocol):
         ...
 
 
-class Proposer(Protocol):
+class Trainable(Protocol):
+    """A member that may have trained weights besides its frozen towers."""
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Returns the trained weights, without those of frozen towers."""
+        ...
+
+    def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
+        """Loads trained weights; ``source`` is the name used in error messages."""
+        ...
+
+
+class Proposer(Trainable, Protocol):
     """Proposes masks of images, and classifies them if it can. Members are ``nn.Module``."""
 
     tasks: frozenset[str]  # of "semantic", "panoptic", "instance": which outputs it supports
+
+    @property
+    def void(self) -> Tensor | None:
+        """(D,) row of "no object" beside the classes; None if there is none."""
+        ...
 
     def padded_size(self, sizes: Sequence[Size]) -> Size:
         """Returns the size that images of these sizes are padded to in one batch."""
@@ -93,18 +110,3 @@ class Fusion(Protocol):
             judged: (Q,) bool, masks that the region classifier could see.
         """
         ...
-
-
-class Trainable(Protocol):
-    """A member with trained weights besides its frozen towers."""
-
-    def trainable_state(self) -> dict[str, Tensor]:
-        """Returns the trained weights, without those of frozen towers."""
-        ...
-
-    def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """Loads trained weights; ``source`` is the name used in error messages."""
-        ...
-
-
-__all__ = ["ClipMap", "Fusion", "Proposer", "RegionClassifier", "TextRows", "Trainable"]

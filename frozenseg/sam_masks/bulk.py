@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
-from frozenseg.builders.segmenter import build_mask_cache, build_mask_source
+from frozenseg.builders.sam_masks import build_mask_cache, build_mask_source
 from frozenseg.data.catalog import dataset_samples
 from frozenseg.data.images import read_image
 from frozenseg.data.readers.samples import DatasetSamples

@@ -1,7 +1,7 @@
 """The CLIP tower: *what* things are. Strided maps, region and text embeddings."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,21 +9,13 @@ from torch import Tensor, nn
 
 from frozenseg.ops.mask_pooling import binary_masks, mask_pool
 from frozenseg.towers.frozen import FrozenTower
+from frozenseg.towers.roles import ClipFeatures
 
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
 PIXEL_STD = (68.5005327, 66.6321579, 70.32316305)
 TEXT_BATCH = 256  # prompts encoded at once
 
-Tokenize = Callable[[list[str]], Tensor]
-
-
-class ClipFeatures(NamedTuple):
-    """What the CLIP tower sees of a padded batch."""
-
-    levels: tuple[
-        Tensor, Tensor, Tensor, Tensor
-    ]  # res2 .. res5, (B, C, h, w) at strides 4, 8, 16, 32
-    dense: Tensor  # (B, C, H / 32, W / 32), from which regions are classified
+Tokenize = Callable[[list[str]], Tensor]  # a tokenizer of open_clip
 
 
 class ClipTower(FrozenTower):
@@ -35,6 +27,7 @@ class ClipTower(FrozenTower):
     """
 
     channels: tuple[int, int, int, int]  # of res2 .. res5
+    strides = (4, 8, 16, 32)  # of res2 .. res5, pixels
     embed_dim: int  # width of the space that images and texts share
 
     def __init__(
@@ -60,17 +53,23 @@ class ClipTower(FrozenTower):
         batches = self.tokenize(prompts).to(device).split(TEXT_BATCH)
         return torch.cat([self.model.encode_text(tokens) for tokens in batches])
 
+    def count_tokens(self, prompt: str) -> tuple[int, int]:
+        """Returns a prompt's number of tokens, and how many of them the text encoder reads."""
+        tokenizer: Any = self.tokenize
+        total = len(tokenizer.encode(prompt)) + 2  # start and end
+        return total, min(total, tokenizer.context_length)
+
     def forward(self, images: Tensor) -> ClipFeatures:
         """Features of a (B, 3, H, W) normalised batch whose sides are multiples of 32."""
         raise NotImplementedError
 
-    def embed_regions(self, dense: Tensor, mask_logits: Tensor) -> Tensor:
+    def embed_regions(self, clip_map: Tensor, mask_logits: Tensor) -> Tensor:
         """What CLIP sees under each of (B, Q, H, W) masks: (B, Q, D), not normalised."""
         raise NotImplementedError
 
 
 class ConvNeXtClip(ClipTower):
-    """A ConvNeXt CLIP: mask-pooled dense features go through the trunk's head and projection."""
+    """A ConvNeXt CLIP: mask-pooled clip_map features go through the trunk's head and projection."""
 
     def __init__(
         self, model: nn.Module, *, tokenize: Tokenize, **normalization: tuple[float, ...]
@@ -90,9 +89,9 @@ class ConvNeXtClip(ClipTower):
         return ClipFeatures(tuple(levels), trunk.norm_pre(levels[-1]))
 
     @torch.no_grad()
-    def embed_regions(self, dense: Tensor, mask_logits: Tensor) -> Tensor:
+    def embed_regions(self, clip_map: Tensor, mask_logits: Tensor) -> Tensor:
         visual = self.model.visual
-        pooled = mask_pool(dense, mask_logits)
+        pooled = mask_pool(clip_map, mask_logits)
         embeddings = visual.head(visual.trunk.head(pooled.flatten(0, 1)[..., None, None]))
         return embeddings.unflatten(0, pooled.shape[:2])
 
@@ -125,12 +124,12 @@ class ResNetClip(ClipTower):
         return ClipFeatures(tuple(levels), levels[-1])
 
     @torch.no_grad()
-    def embed_regions(self, dense: Tensor, mask_logits: Tensor) -> Tensor:
+    def embed_regions(self, clip_map: Tensor, mask_logits: Tensor) -> Tensor:
         pool = self.model.visual.attnpool
-        tokens = dense.flatten(2).transpose(1, 2)
+        tokens = clip_map.flatten(2).transpose(1, 2)
         mean = tokens.mean(dim=1, keepdim=True)
-        tokens = torch.cat([mean, tokens], dim=1) + _resized_positions(pool, dense.shape[-2:])
-        keep = binary_masks(mask_logits, dense.shape[-2:]).flatten(2)
+        tokens = torch.cat([mean, tokens], dim=1) + _resized_positions(pool, clip_map.shape[-2:])
+        keep = binary_masks(mask_logits, clip_map.shape[-2:]).flatten(2)
         empty = ~keep.any(dim=-1, keepdim=True)
         query, key, value = (
             projection(part).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)

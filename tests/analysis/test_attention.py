@@ -12,10 +12,10 @@ from frozenseg.analysis.attention import (
     largest_part,
     look_at_query,
 )
-from frozenseg.inference.class_ensemble import ClassEnsemble
-from frozenseg.inference.postprocess import Postprocess
+from frozenseg.inference.outputs import OutputSettings
 from frozenseg.inference.predictor import Predictor
 from frozenseg.modeling.layers import Attention
+from frozenseg.structures import InputImage
 from frozenseg.vocabulary.text_classifier import TextClassifier
 
 
@@ -43,15 +43,14 @@ def test_weights_equal_pytorchs() -> None:
 
 
 @pytest.fixture
-def predictor(small_model) -> Predictor:
+def predictor(small_system) -> Predictor:
     rows = torch.randn(3, 24, generator=torch.Generator().manual_seed(7))
     return Predictor(
-        model=small_model(),
-        classifier=TextClassifier(nn.functional.normalize(rows), torch.arange(3)),
+        model=small_system(),
+        text=TextClassifier(nn.functional.normalize(rows), torch.arange(3)),
         is_thing=torch.tensor([True, True, False]),
         seen=torch.tensor([True, False, False]),
-        postprocess=Postprocess(),
-        ensemble=ClassEnsemble(),
+        settings=OutputSettings(),
     )
 
 
@@ -61,9 +60,13 @@ def image() -> Tensor:
     return torch.randint(0, 256, (3, 50, 90), generator=generator, dtype=torch.uint8)
 
 
+def shown(image: Tensor) -> InputImage:
+    return InputImage(image, image, (50, 90))
+
+
 @torch.inference_mode()
 def test_the_last_layers_own_weights_are_shown(predictor: Predictor, image: Tensor) -> None:
-    attention = predictor.model.transformer_decoder.blocks[-1].cross_attention
+    attention = predictor.model.proposer.transformer_decoder.blocks[-1].cross_attention
     calls: list[tuple[tuple[Tensor, ...], Tensor, Tensor]] = []
     handle = attention.register_forward_hook(
         lambda _, given, options, result: calls.append((given, options["blocked"], result)),
@@ -83,8 +86,8 @@ def test_the_last_layers_own_weights_are_shown(predictor: Predictor, image: Tens
 
 def test_the_surest_query_is_taken(predictor: Predictor, image: Tensor) -> None:
     with torch.inference_mode():
-        output = predictor.model([image], predictor.classifier)
-        probs = predictor.class_probs(output)[0, :, :-1]
+        (found,) = predictor.propose([shown(image)])
+        probs = predictor.class_probs(shown(image), found)[:, :-1]
     view = look_at_query(predictor, image)
     assert (view.query, view.class_id) == divmod(int(probs.argmax()), 3)
     assert view.score == pytest.approx(probs.max().item(), rel=1e-4)
@@ -94,8 +97,8 @@ def test_the_surest_query_is_taken(predictor: Predictor, image: Tensor) -> None:
 
 def test_a_given_object_has_the_query_that_fits_it(predictor: Predictor, image: Tensor) -> None:
     with torch.inference_mode():
-        output = predictor.model([image], predictor.classifier)
-    masks = output.predictions[-1].mask_logits
+        (found,) = predictor.propose([shown(image)])
+    masks = found.mask_logits[None]
     assert masks.shape[-2:] == (16, 24)
     full = nn.functional.interpolate(masks, size=(64, 96), mode="bilinear")[0, :, :50, :90] > 0
     for query in range(len(full)):

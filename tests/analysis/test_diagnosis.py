@@ -12,13 +12,12 @@ from frozenseg.analysis.diagnosis import (
     TRUE_CLASSES,
     TRUE_MASKS,
     Diagnosis,
-    assign_queries,
 )
-from frozenseg.inference.class_ensemble import ClassEnsemble
-from frozenseg.inference.postprocess import Postprocess
+from frozenseg.inference.outputs import OutputSettings
 from frozenseg.inference.predictor import Predictor
-from frozenseg.modeling.frozenseg import Output
-from frozenseg.structures import PanopticMap, Prediction, Sample, Segment
+from frozenseg.pipeline.fusion.geometric import Geometric
+from frozenseg.pipeline.model import SegmentationModel
+from frozenseg.structures import Frame, InputImage, PanopticMap, Proposals, Regions, Sample, Segment
 from frozenseg.vocabulary.text_classifier import TextClassifier
 
 SIDE = 16
@@ -38,21 +37,36 @@ QUARTER = torch.where(columns(0, 4), 20.0, -20.0)
 REST = torch.where(RIGHT, 20.0, torch.where(columns(4, 8), -10.0, -20.0))
 
 
-class FixedModel(nn.Module):
+class FixedProposer(nn.Module):
     """Answers with these (Q,) classes and (Q, 16, 16) mask logits, whatever it sees."""
+
+    tasks = frozenset({"semantic", "panoptic"})
+    void = None
 
     def __init__(self, class_ids: list[int], mask_logits: Tensor) -> None:
         super().__init__()
-        self.class_logits = 20.0 * nn.functional.one_hot(torch.tensor([class_ids]), 4)
-        self.mask_logits = mask_logits[None]
+        self.class_logits = 20.0 * nn.functional.one_hot(torch.tensor(class_ids), 4)
+        self.mask_logits = mask_logits
         self.clip_logits: Callable[[Tensor], Tensor] = torch.Tensor
 
-    def forward(self, images: list[Tensor], classifier: TextClassifier) -> Output:
-        prediction = Prediction(self.class_logits, self.mask_logits)
-        return Output([prediction], torch.zeros(1, 1, 1, 1), [(SIDE, SIDE)], (SIDE, SIDE))
+    def padded_size(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+        return sizes[0]
 
-    def classify_regions(self, dense: Tensor, mask_logits: Tensor, _: object) -> Tensor:
-        return self.clip_logits(mask_logits)
+    def propose(self, images: list[InputImage], text: TextClassifier) -> list[Proposals]:
+        frame = Frame((SIDE, SIDE), (SIDE, SIDE))
+        return [Proposals(self.mask_logits, frame, self.class_logits) for _ in images]
+
+
+class ByMask(nn.Module):
+    """Embeds regions in three dimensions, one for each class, as the proposer says."""
+
+    def __init__(self, proposer: FixedProposer) -> None:
+        super().__init__()
+        self.proposer = proposer
+
+    def forward(self, image: InputImage, proposals: Proposals) -> Regions:
+        embeddings = self.proposer.clip_logits(proposals.mask_logits)
+        return Regions(embeddings, torch.ones(len(embeddings), dtype=torch.bool), 20.0)
 
 
 def sample(*, panoptic: bool = True) -> Sample:
@@ -67,19 +81,24 @@ def sample(*, panoptic: bool = True) -> Sample:
     )
 
 
-def diagnosis(model: FixedModel, **ensemble: float) -> Diagnosis:
+def diagnosis(model: FixedProposer, **ensemble: float) -> Diagnosis:
+    system = SegmentationModel(
+        proposer=model,
+        region_classifier=ByMask(model),
+        text_encoder=None,
+        fusion=Geometric(**{"alpha": 0.0, "beta": 0.0, **ensemble}),
+    )
     predictor = Predictor(
-        model=model,
-        classifier=TextClassifier(torch.eye(3), torch.arange(3)),
+        model=system,
+        text=TextClassifier(torch.eye(3), torch.arange(3)),
         is_thing=torch.tensor([True, False, True]),
         seen=torch.tensor([True, True, False]),
-        postprocess=Postprocess(instance=False),
-        ensemble=ClassEnsemble(**{"alpha": 0.0, "beta": 0.0, **ensemble}),
+        settings=OutputSettings(instance=False),
     )
     return Diagnosis(predictor, names=("dog", "grass", "cat"))
 
 
-def scores(model: FixedModel, measure: str, **ensemble: float) -> dict[str, float]:
+def scores(model: FixedProposer, measure: str, **ensemble: float) -> dict[str, float]:
     found = diagnosis(model, **ensemble)
     found.add(torch.zeros(3, SIDE, SIDE), sample())
     return {variant: round(values[measure], 3) for variant, values in found.scores().items()}
@@ -91,14 +110,14 @@ def sure(*masks: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("measure", [PQ, MIOU])
 def test_a_perfect_model_loses_nothing(measure: str) -> None:
-    perfect = FixedModel([DOG, GRASS, VOID], sure(LEFT, RIGHT, columns(3, 5)))
+    perfect = FixedProposer([DOG, GRASS, VOID], sure(LEFT, RIGHT, columns(3, 5)))
     every = (AS_IT_IS, TRUE_CLASSES, TRUE_MASKS, BOTH)
     assert scores(perfect, measure) == dict.fromkeys(every, 100.0)
 
 
 @pytest.mark.parametrize("measure", [PQ, MIOU])
 def test_wrong_classes_are_mended_by_true_classes_alone(measure: str) -> None:
-    confused = FixedModel([GRASS, DOG], sure(LEFT, RIGHT))
+    confused = FixedProposer([GRASS, DOG], sure(LEFT, RIGHT))
     expected = {AS_IT_IS: 0.0, TRUE_CLASSES: 100.0, TRUE_MASKS: 0.0, BOTH: 100.0}
     assert scores(confused, measure) == expected
 
@@ -107,14 +126,14 @@ def test_wrong_classes_are_mended_by_true_classes_alone(measure: str) -> None:
 # takes the other 64 pixels, 128/192.
 @pytest.mark.parametrize(("measure", "value"), [(PQ, 50.0), (MIOU, 58.333)])
 def test_broken_masks_are_mended_by_true_masks_alone(measure: str, value: float) -> None:
-    clumsy = FixedModel([DOG, GRASS], torch.stack([QUARTER, REST]))
+    clumsy = FixedProposer([DOG, GRASS], torch.stack([QUARTER, REST]))
     expected = {AS_IT_IS: value, TRUE_CLASSES: value, TRUE_MASKS: 100.0, BOTH: 100.0}
     assert scores(clumsy, measure) == expected
 
 
 @pytest.mark.parametrize(("measure", "value"), [(PQ, 50.0), (MIOU, 58.333)])
 def test_where_both_fail_each_truth_mends_its_own_part(measure: str, value: float) -> None:
-    bad = FixedModel([GRASS, DOG], torch.stack([QUARTER, REST]))
+    bad = FixedProposer([GRASS, DOG], torch.stack([QUARTER, REST]))
     found = scores(bad, measure)
     assert found[TRUE_CLASSES] == value
     assert (found[TRUE_MASKS], found[BOTH]) == (0.0, 100.0)
@@ -124,46 +143,25 @@ def test_clip_judges_what_is_under_the_true_masks() -> None:
     def by_area(mask_logits: Tensor) -> Tensor:
         """Right about whole halves only."""
         masks = mask_logits > 0
-        whole = masks.flatten(2).sum(dim=-1) == LEFT.sum()
-        side = torch.where(masks[..., 0, 0], DOG, GRASS)
-        return 20.0 * nn.functional.one_hot(torch.where(whole, side, CAT), 4)
+        whole = masks.flatten(1).sum(dim=-1) == LEFT.sum()
+        side = torch.where(masks[:, 0, 0], DOG, GRASS)
+        return nn.functional.one_hot(torch.where(whole, side, CAT), 3).float()
 
-    clumsy = FixedModel([CAT, CAT], torch.stack([QUARTER, REST]))
+    clumsy = FixedProposer([CAT, CAT], torch.stack([QUARTER, REST]))
     clumsy.clip_logits = by_area
     assert scores(clumsy, MIOU, alpha=1.0, beta=1.0)[TRUE_MASKS] == 100.0
     assert scores(clumsy, MIOU, alpha=0.0, beta=0.0)[TRUE_MASKS] == 0.0
 
 
 def test_a_class_in_pieces_may_have_a_query_for_each() -> None:
-    pieces = FixedModel([CAT, CAT, CAT], sure(columns(0, 5), columns(5, 8), RIGHT))
+    pieces = FixedProposer([CAT, CAT, CAT], sure(columns(0, 5), columns(5, 8), RIGHT))
     assert scores(pieces, MIOU)[TRUE_CLASSES] == 100.0
     # as one segment, the left half has the larger piece: PQ is (5/8 + 1) / 2
     assert scores(pieces, PQ)[TRUE_CLASSES] == 81.25
 
 
 def test_only_what_is_annotated_is_measured() -> None:
-    found = diagnosis(FixedModel([DOG, GRASS], sure(LEFT, RIGHT)))
+    found = diagnosis(FixedProposer([DOG, GRASS], sure(LEFT, RIGHT)))
     found.add(torch.zeros(3, SIDE, SIDE), sample(panoptic=False))
     names = {"semantic/mIoU", "semantic/seen/mIoU"}  # the cat, unseen, is not there
     assert all(set(values) == names for values in found.scores().values())
-
-
-class TestAssignQueries:
-    def pairs(self, found: list[Tensor], wanted: list[Tensor], **options: bool):
-        segments, queries = assign_queries(torch.stack(found), torch.stack(wanted), **options)
-        return list(zip(segments.tolist(), queries.tolist(), strict=True))
-
-    def test_the_sum_of_iou_counts(self) -> None:
-        # query 0 suits segment 0 best (9/12 against 8/12), yet segment 1 has nothing else
-        found, wanted = [columns(0, 9), columns(0, 8)], [columns(0, 12), columns(6, 12)]
-        assert self.pairs(found, wanted) == [(0, 0)]  # a third of it is on segment 1: not most
-        found = [columns(5, 12), columns(0, 8)]
-        assert self.pairs(found, wanted) == [(0, 1), (1, 0)]
-
-    def test_a_mask_that_is_mostly_elsewhere_is_no_ones(self) -> None:
-        assert self.pairs([columns(6, 16)], [columns(0, 8)]) == []
-
-    def test_queries_are_shared_until_none_helps(self) -> None:
-        found = [columns(0, 3), columns(3, 7), columns(0, 2), columns(12, 14)]
-        assert self.pairs(found, [LEFT], shared=True) == [(0, 1), (0, 0)]
-        assert self.pairs(found, [LEFT]) == [(0, 1)]

@@ -17,6 +17,7 @@ from frozenseg.analysis.speed import (
 )
 from frozenseg.config import load_config
 from frozenseg.errors import UserError
+from frozenseg.structures import InputImage
 
 CPU = ("MODEL.DEVICE", "cpu")
 
@@ -70,23 +71,23 @@ def test_a_larger_image_takes_more_of_clip_and_as_much_of_sam():
 def test_every_stage_is_timed_and_results_are_not_disturbed():
     predictor, num_rows = build_predictor(shapes(), random=True)
     assert num_rows == 68
-    images = [torch.randint(256, (3, 64, 96), dtype=torch.uint8)]
+    pixels = torch.randint(256, (3, 64, 96), dtype=torch.uint8)
+    images = [InputImage(pixels, pixels, (64, 96))]
     before = predictor(images)[0].semantic
-    speed = measure_speed(predictor, images, [(64, 96)])
+    speed = measure_speed(predictor, images)
     assert set(speed.stages) == {*STAGES, ENSEMBLE, POSTPROCESSING}
     assert all(spent > 0 for spent in speed.stages.values())
     assert speed.images_per_second > 0 and speed.peak_memory_gib > 0
     assert torch.equal(predictor(images)[0].semantic, before)
-    assert not predictor.model.clip._forward_hooks
+    assert not predictor.model.proposer.backbone._forward_hooks
 
 
 def test_masks_of_sam_are_made_every_time_where_they_are_used():
     keys = ("ENABLED", "True", "POINTS_PER_SIDE", "2")
     keys = [k if i % 2 else f"MODEL.MASK_ENSEMBLE.{k}" for i, k in enumerate(keys)]
     predictor, _ = build_predictor(shapes(*keys), random=True)
-    speed = measure_speed(
-        predictor, [torch.zeros(3, 64, 64, dtype=torch.uint8)], [(64, 64)], warm_up=0
-    )
+    pixels = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    speed = measure_speed(predictor, [InputImage(pixels, pixels, (64, 64))], warm_up=0)
     assert SAM_MASKS in speed.stages
 
 
@@ -116,4 +117,4 @@ def test_a_stage_is_the_time_between_its_ends(monkeypatch: pytest.MonkeyPatch):
 def test_the_shipped_model_is_measured_with_its_own_weights():
     config, weights = frozenseg.BUILTIN_MODELS["shapes"]
     predictor, _ = build_predictor(load_config(config, [*CPU, "MODEL.WEIGHTS", str(weights)]))
-    assert predictor.postprocess.panoptic and predictor.classifier.num_classes == 68
+    assert predictor.settings.panoptic and predictor.text.num_classes == 68

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from frozenseg.builders.evaluation import check_test_sets, evaluate_dataset
 from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
@@ -16,7 +15,7 @@ from frozenseg.data.catalog import dataset_samples, dataset_vocabulary
 from frozenseg.data.specs import SPECS, dataset_spec
 from frozenseg.errors import UserError
 from frozenseg.evaluation.evaluators import build_evaluators, evaluated_outputs
-from frozenseg.structures import Instances, Result, Sample, Segment, boxes_of
+from frozenseg.structures import InputImage, Instances, Result, Sample, Segment, boxes_of
 from frozenseg.vocabulary import Vocabulary
 
 Download = Callable[..., Path]
@@ -97,14 +96,14 @@ class Oracle:
         self.samples: Iterator[Sample] = iter(dataset_samples(name))
         self.num_classes = len(dataset_vocabulary(name))
 
-    def predictor(
-        self, vocabulary: Vocabulary, *outputs: str, training: Vocabulary
+    def build_predictor(
+        self, vocabulary: Vocabulary, *, outputs: tuple[str, ...], training: Vocabulary
     ) -> Callable[..., list[Result]]:
         self.words, self.outputs, self.training = vocabulary, outputs, training
         return self.predict
 
-    def predict(self, images: list[Tensor], sizes: list, originals: list) -> list[Result]:
-        self.sizes = [tuple(image.shape[-2:]) for image in images]
+    def predict(self, images: list[InputImage]) -> list[Result]:
+        self.sizes = [tuple(image.pixels.shape[-2:]) for image in images]
         return [self.result(next(self.samples)) for _ in images]
 
     def result(self, sample: Sample) -> Result:

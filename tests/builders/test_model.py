@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from frozenseg.analysis.parameter_summary import summarize
-from frozenseg.builders.model import build_outline
+from frozenseg.builders.model import frozenseg_outline
 from frozenseg.checkpoint.official import from_official
 from frozenseg.checkpoint.weights import official_state
 from frozenseg.config import CONFIG_ROOT, ConfigError, load_config
@@ -20,7 +20,7 @@ MODELS = sorted(path.name for path in CONFIG_ROOT.glob("*.yaml") if path.name !=
 
 
 def build(name: str, *overrides: str) -> FrozenSeg:
-    return build_outline(load_config(name, overrides))
+    return frozenseg_outline(load_config(name, overrides))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -89,8 +89,8 @@ def test_a_model_without_injectors_has_no_sam() -> None:
         ("MODEL.FROZEN_SEG.EMBED_DIM", "640", "EMBED_DIM is 640 but .*: set it to 768"),
         ("MODEL.FROZEN_SEG.QUERY_INJECTOR_LAYERS", "(10,)", "names layer 10: layers are 1 to 9"),
         ("MODEL.SEM_SEG_HEAD.CONVS_DIM", "128", "CONVS_DIM is 128 but .*HIDDEN_DIM is 256"),
-        ("MODEL.META_ARCHITECTURE", "MaskFormer", "offers 'FrozenSeg' or 'FCCLIP'"),
-        ("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", "two", "offers 'single_level' or 'three_level'"),
+        ("MODEL.META_ARCHITECTURE", "MaskFormer", "'FrozenSeg' or 'FCCLIP'"),
+        ("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", "two", "'single_level' or 'three_level'"),
     ],
 )  # fmt: skip
 def test_a_configuration_that_cannot_be_built_says_why(key: str, value: str, sentence: str) -> None:

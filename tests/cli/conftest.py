@@ -12,7 +12,7 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 import frozenseg
-from frozenseg.builders.model import build_model
+from frozenseg.builders.model import build_frozenseg
 from frozenseg.cli.main import app
 from frozenseg.data.images import read_image
 from frozenseg.data.shapes import shapes_vocabulary
@@ -101,7 +101,7 @@ def picture(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def foreign_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the miniature model but for one, which has another shape."""
-    model = build_model(frozenseg.model_config("shapes"))
+    model = build_frozenseg(frozenseg.model_config("shapes"))
     state = {name: value.contiguous() for name, value in model.trainable_state().items()}
     name = "transformer_decoder.query_features.weight"
     state[name] = torch.zeros(11, state[name].shape[1])

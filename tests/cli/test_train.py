@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from frozenseg.engine import command
+
+from frozenseg.cli import train_net as command
 
 
 @pytest.fixture

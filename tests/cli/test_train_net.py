@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from frozenseg.engine import evaluation, run_folder, training
 
+from frozenseg.builders import evaluation
+from frozenseg.builders import trainer as training
 from frozenseg.cli.train_net import choose_engine, main
 from frozenseg.config import load_config
 from frozenseg.data.shapes import ShapesDataset
+from frozenseg.runtime import run_folder
 from frozenseg.training.checkpoints import CheckpointFolder, read_safetensors
 from frozenseg.training.metric_writers import read_json_lines
 
@@ -265,7 +267,7 @@ def test_dump_config_prints_what_would_run(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_auto_takes_detectron2_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from frozenseg.engine import command
+    from frozenseg.cli import train_net as command
 
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert choose_engine("auto") == "native"

@@ -78,7 +78,9 @@ def test_it_segments_as_the_project_itself_does(
 ) -> None:
     (output,) = model([{"image": sample.image}])
     segmenter = build_segmenter(configure(), model=model.network)
-    expected = segmenter.predictor(shapes_vocabulary("val"))([sample.image])[0]
+    expected = segmenter.build_predictor(shapes_vocabulary("val"))(
+        [InputImage(sample.image, sample.image, size_of(sample.image))]
+    )[0]
     assert torch.equal(output["sem_seg"], expected.semantic)
     assert torch.equal(output["panoptic_seg"][0], expected.panoptic.ids)
     assert torch.equal(output["instances"].pred_masks, expected.instances.masks)
@@ -102,10 +104,10 @@ def test_training_gives_every_layers_weighted_losses(model: FrozenSeg) -> None:
     layers = ("", "_0", "_1", "_2")
     assert set(losses) == {f"loss_{kind}{n}" for kind in ("ce", "mask", "dice") for n in layers}
     sum(losses.values()).backward()
-    assert all(p.grad is None for p in model.network.clip.parameters())
+    assert all(p.grad is None for p in model.network.backbone.parameters())
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []  # what Detectron2's distributed training relies on
-    assert not model.network.clip.training
+    assert not model.network.backbone.training
 
 
 def test_words_are_embedded_in_full_precision_whatever_the_trainer_does(model: FrozenSeg) -> None:
@@ -113,7 +115,7 @@ def test_words_are_embedded_in_full_precision_whatever_the_trainer_does(model: F
     with torch.autocast("cpu", torch.bfloat16):
         model([{"image": torch.zeros(3, 64, 64), "instances": instances_of(two_squares())}])
     expected = build_text_classifier(
-        model.network.clip.encode_text, shapes_vocabulary("train"), cache_dir=None
+        model.network.backbone.encode_text, shapes_vocabulary("train"), cache_dir=None
     )
     assert torch.equal(model._classifier().embeddings, expected.embeddings)
 
@@ -193,7 +195,7 @@ def test_default_predictor_reads_official_weights(
 def test_weights_of_another_tower_are_refused(
     configure: Configure, model: FrozenSeg, tmp_path: Path
 ) -> None:
-    torch.nn.init.normal_(next(model.network.clip.parameters()))
+    torch.nn.init.normal_(next(model.network.backbone.parameters()))
     save_weights(model.network, tmp_path / "trained.safetensors")
     cfg = configure(**{"MODEL.WEIGHTS": str(tmp_path / "trained.safetensors")})
     with pytest.raises(UserError, match="another clip tower"):
@@ -213,7 +215,8 @@ def test_only_sam_segments_without_a_trained_part(
     test, masks = "MODEL.MASK_FORMER.TEST.", "MODEL.MASK_ENSEMBLE."
     cfg = configure(
         **{
-            "MODEL.META_ARCHITECTURE": "OnlySAM",
+            "MODEL.PIPELINE.PROPOSER": "sam_points",
+            "MODEL.PIPELINE.FUSION": "clip_alone",
             test + "PANOPTIC_ON": False,
             test + "INSTANCE_ON": False,
             masks + "SAM_NAME": str(towers),

@@ -18,7 +18,7 @@ pytest.importorskip("detectron2", reason="needs Detectron2")
 
 from detectron2.engine import HookBase
 
-from frozenseg.builders.model import build_model
+from frozenseg.builders.model import build_frozenseg
 from frozenseg.builders.trainer import build_trainer
 from frozenseg.builders.training import build_adamw, build_schedule
 from frozenseg.checkpoint.weights import load_weights, save_weights
@@ -260,7 +260,7 @@ def test_a_run_that_diverges_says_where_and_keeps_the_last_sound_state(
 
 
 def test_a_run_begins_with_the_weights_that_are_set(silent: Configure, tmp_path: Path) -> None:
-    model = build_model(silent())
+    model = build_frozenseg(silent())
     save_weights(model, tmp_path / "start.safetensors")
     cfg = detectron2_config(silent(**{"MODEL.WEIGHTS": str(tmp_path / "start.safetensors")}))
     trainer = Trainer(cfg)
@@ -323,7 +323,7 @@ def test_run_trains_evaluates_and_evaluates_again(
     report = folder / "inference" / "shapes_val" / "metrics.json"
     first = json.loads(report.read_text())
     final = {"MODEL.WEIGHTS": str(folder / "model_final.safetensors")}
-    load_weights(build_model(cfg), final["MODEL.WEIGHTS"])
+    load_weights(build_frozenseg(cfg), final["MODEL.WEIGHTS"])
     for again in (cfg, configure(**final)):
         report.unlink()
         assert run(again, eval_only=True) == 0

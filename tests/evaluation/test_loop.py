@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from frozenseg.evaluation.loop import BLOCKS, EvaluatorSpec, Report, evaluate
-from frozenseg.structures import Result, Sample
+from frozenseg.structures import InputImage, Result, Sample
 
 
 class Brightness:
@@ -60,12 +59,10 @@ SPECS_OF_EVALUATORS = [
 ]
 
 
-def predict(
-    images: list[Tensor], sizes: list[tuple[int, int]], originals: list[Tensor]
-) -> list[Result]:
-    assert all(size == (4, 6) for size in sizes)
-    assert [int(each.max()) for each in images] == [int(each.max()) + 100 for each in originals]
-    return [Result(semantic=image.float()) for image in images]
+def predict(images: list[InputImage]) -> list[Result]:
+    assert all(image.output_size == (4, 6) for image in images)
+    assert all(int(each.pixels.max()) == int(each.original.max()) + 100 for each in images)
+    return [Result(semantic=image.pixels.float()) for image in images]
 
 
 def run(samples: Grey, folder: Path, **changes: object) -> Report:
@@ -90,20 +87,20 @@ def test_every_sample_is_judged_once_as_prepared(tmp_path: Path, num_workers: in
 
 
 def test_a_signal_to_the_whole_job_leaves_the_workers_alone(tmp_path: Path) -> None:
-    def signalled(images: list[Tensor], *others: list) -> list[Result]:
+    def signalled(images: list[InputImage]) -> list[Result]:
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGTERM)
-        return predict(images, *others)
+        return predict(images)
 
     report = run(Grey(13), tmp_path, num_workers=1, predict=signalled)
     assert report.metrics == {"brightness/mean": 106.0}
 
 
 def interrupted(folder: Path) -> None:
-    def dies_at_twelve(images: list[Tensor], sizes: list, originals: list) -> list[Result]:
-        if int(images[0].max()) == 112:
+    def dies_at_twelve(images: list[InputImage]) -> list[Result]:
+        if int(images[0].pixels.max()) == 112:
             raise KeyboardInterrupt
-        return predict(images, sizes, originals)
+        return predict(images)
 
     with pytest.raises(KeyboardInterrupt):
         run(Grey(13), folder, predict=dies_at_twelve)

@@ -3,9 +3,8 @@ import torch
 from torch import Tensor
 
 from frozenseg.inference.mask_ensemble import (
-    Proposals,
+    SamProposals,
     ensemble_masks,
-    masks_on_cells,
     select_proposals,
 )
 
@@ -13,9 +12,9 @@ SEEN = torch.tensor([True, False])
 MAPS = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])  # two classes on two pixels
 
 
-def proposals(logits: list[float], probs: list[float]) -> Proposals:
+def proposals(logits: list[float], probs: list[float]) -> SamProposals:
     """One mask over the two pixels."""
-    return Proposals(torch.tensor(logits).view(1, 1, 2), torch.tensor([probs]))
+    return SamProposals(torch.tensor(logits).view(1, 1, 2), torch.tensor([probs]))
 
 
 def logits_of(*probs: list[float]) -> Tensor:
@@ -30,13 +29,15 @@ def test_unseen_maps_are_mixed_by_hand() -> None:
 
 
 def test_masks_of_the_same_class_add_up() -> None:
-    both = Proposals(torch.full((2, 1, 2), 100.0), torch.tensor([[0.0, 0.6, 0.4], [0.0, 0.9, 0.1]]))
+    both = SamProposals(
+        torch.full((2, 1, 2), 100.0), torch.tensor([[0.0, 0.6, 0.4], [0.0, 0.9, 0.1]])
+    )
     mixed = ensemble_masks(MAPS, both, SEEN, epsilon=0.5)
     torch.testing.assert_close(mixed[1], (MAPS[1] + 1.5) / 2)
 
 
 def test_without_a_proposal_the_maps_stay_exactly_as_they_are() -> None:
-    nothing = Proposals(torch.zeros(0, 5, 7), torch.zeros(0, 3))
+    nothing = SamProposals(torch.zeros(0, 5, 7), torch.zeros(0, 3))
     assert torch.equal(ensemble_masks(MAPS, nothing, SEEN), MAPS)
 
 
@@ -83,8 +84,3 @@ def test_all_seen_keeps_none_and_all_unseen_any_sure_one(seen: list[bool], kept:
 def test_no_mask_at_all_is_no_error() -> None:
     empty = select_proposals(torch.zeros(0, 4, 4), torch.zeros(0, 3), SEEN)
     assert torch.equal(ensemble_masks(MAPS, empty, SEEN), MAPS)
-
-
-def test_cells_take_the_nearest_pixel_of_a_mask() -> None:
-    mask = torch.arange(16.0).view(1, 4, 4)
-    assert torch.equal(masks_on_cells(mask, (2, 2)), torch.tensor([[[0.0, 2.0], [8.0, 10.0]]]))

@@ -3,29 +3,30 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from reference_checks.reference_model import build_reference, reference_vocabularies
 from torch import Tensor
 
 import frozenseg
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.config import load_config
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
-from frozenseg.inference.class_ensemble import ClassEnsemble
-from frozenseg.inference.mask_ensemble import MaskEnsemble, ensemble_masks, select_proposals
-from frozenseg.inference.postprocess import PROPOSALS, Postprocess
+from frozenseg.inference.mask_ensemble import MaskEnsemble, SamProposals, select_proposals
+from frozenseg.inference.outputs import PROPOSALS, OutputSettings
 from frozenseg.inference.predictor import SAM_PROPOSALS, Predictor
 from frozenseg.inference.segmenter import Segmenter
+from frozenseg.ops.maps import size_of
 from frozenseg.sam_masks.cache import CachedMasks
 from frozenseg.sam_masks.generator import SamMasks
+from frozenseg.structures import InputImage
 from frozenseg.vocabulary.text_classifier import build_text_classifier
 from frozenseg.vocabulary.vocabulary import Vocabulary
-from tools.reference_checks.reference_model import build_reference, reference_vocabularies
 
-SEMANTIC = Postprocess(panoptic=False, instance=False)
+SEMANTIC = OutputSettings(panoptic=False, instance=False)
 Golden = Callable[[str], dict[str, Tensor]]
 
 
@@ -42,6 +43,10 @@ class GivenMasks:
         return self._logits
 
 
+def shown(pixels: Tensor, size: tuple[int, int] | None = None) -> InputImage:
+    return InputImage(pixels, pixels.to(torch.uint8), size or size_of(pixels))
+
+
 @pytest.fixture(scope="module")
 def reference(golden: Path, golden_tensors: Golden) -> Predictor:
     """The recorded model with its recorded masks of SAM."""
@@ -50,13 +55,13 @@ def reference(golden: Path, golden_tensors: Golden) -> Predictor:
     training, test = reference_vocabularies(case)
     return Predictor(
         model=model,
-        classifier=build_text_classifier(model.clip.encode_text, test),
+        text=build_text_classifier(model.text_encoder.encode_text, test),
         is_thing=torch.tensor(test.is_thing),
         seen=torch.tensor(test.seen_by(training)),
-        ensemble=ClassEnsemble(),
-        postprocess=Postprocess(instance=False),
+        settings=OutputSettings(instance=False),
         mask_ensemble=MaskEnsemble(
             GivenMasks(golden_tensors("openseg_ensemble")["sam_masks_A"]),
+            model.region_classifier,
             epsilon=case["sam_mask_pred_alpha"],
         ),
     )
@@ -67,39 +72,36 @@ def test_results_are_those_of_the_official_code_without_its_displaced_pooling(
     reference: Predictor, golden_tensors: Golden
 ):
     arrays = golden_tensors("openseg_ensemble")
-    result = reference([arrays["image_A"].float()], [(75, 101)])[0]
+    result = reference([shown(arrays["image_A"].float(), (75, 101))])[0]
     expected = arrays["A_variant_aligned_sem_seg_s2"]
     torch.testing.assert_close(result.semantic[:, ::2, ::2], expected, rtol=0, atol=2e-4)
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize(
-    ("postprocess", "recorded"),
+    ("settings", "recorded"),
     [
-        (Postprocess(instance=False), "A_panoptic_mode_sem_seg"),
+        (OutputSettings(instance=False), "A_panoptic_mode_sem_seg"),
         (SEMANTIC, "A_semantic_only_sem_seg"),
     ],
 )
 def test_from_the_official_classes_of_masks_both_modes_mix_alike(
-    reference: Predictor, golden_tensors: Golden, postprocess: Postprocess, recorded: str
+    reference: Predictor, golden_tensors: Golden, settings: OutputSettings, recorded: str
 ):
     """What was recorded is displaced by the official pooling; its own logits take that out."""
     arrays = golden_tensors("openseg_ensemble")
     masks, image = arrays["sam_masks_A"], arrays["image_A"].float()
     proposals = select_proposals(masks, arrays["A_sam_cls_logits"], reference.seen)
     assert len(proposals.class_probs) == 1
-    refine = partial(ensemble_masks, proposals=proposals, seen=reference.seen)
+
+    class Recorded(MaskEnsemble):
+        def proposals(self, *_: object, **__: object) -> SamProposals:
+            return proposals
+
     with torch.inference_mode():
-        output = reference.model([image], reference.classifier)
-        result = postprocess(
-            reference.class_probs(output)[0],
-            output.predictions[-1].mask_logits[0],
-            reference.is_thing,
-            padded_size=output.padded_size,
-            image_size=(150, 203),
-            output_size=(75, 101),
-            refine=refine,
-        )
+        predict = reference.with_settings(settings)
+        predict.mask_ensemble = Recorded(*reference.mask_ensemble)
+        result = predict([shown(image, (75, 101))])[0]
     torch.testing.assert_close(result.semantic, arrays[recorded], rtol=0, atol=2e-4)
 
 
@@ -135,11 +137,11 @@ def scene(index: int = 1) -> Tensor:
 
 def maps_of(segmenter: Segmenter, vocabulary: Vocabulary, **changes: object) -> Tensor:
     """Semantic maps of a scene; ``changes`` are those to the mask ensemble, None: without one."""
-    predictor = segmenter.predictor(vocabulary, "semantic")
+    predictor = segmenter.build_predictor(vocabulary, outputs=["semantic"])
     ensemble = predictor.mask_ensemble
-    predictor = predictor.with_postprocess(predictor.postprocess)
+    predictor = predictor.with_settings(predictor.settings)
     predictor.mask_ensemble = None if changes.get("off") else ensemble._replace(**changes)
-    return predictor([scene()])[0].semantic
+    return predictor([shown(scene())])[0].semantic
 
 
 def test_maps_of_unseen_classes_change_and_those_of_seen_ones_do_not(segmenter: Segmenter):
@@ -195,24 +197,24 @@ def test_masks_are_made_of_the_original_and_found_again(segmenter: Segmenter, fo
         seen.append(image)
         return segmenter.mask_ensemble.source(image)
 
-    predictor = segmenter.predictor(shapes_vocabulary("val"), "semantic")
-    predictor = predictor.with_postprocess(predictor.postprocess)
+    predictor = segmenter.build_predictor(shapes_vocabulary("val"), outputs=["semantic"])
+    predictor = predictor.with_settings(predictor.settings)
     predictor.mask_ensemble = segmenter.mask_ensemble._replace(source=watching)
     before = len(list(folder.iterdir()))
     for _ in range(2):
-        predictor([original[:, ::2, ::2]], [(256, 256)], [original])
+        predictor([InputImage(original[:, ::2, ::2], original, (256, 256))])
     assert all(torch.equal(image, original) for image in seen) and len(seen) == 2
     assert len(list(folder.iterdir())) == before + 1
 
 
 def test_panoptic_results_need_no_masks(segmenter: Segmenter):
-    predictor = segmenter.predictor(shapes_vocabulary("val"), "panoptic")
-    assert predictor.sam_masks([scene(3)]) is None
+    predictor = segmenter.build_predictor(shapes_vocabulary("val"), outputs=["panoptic"])
+    assert predictor.with_sam_masks(shown(scene(3))).sam_masks is None
 
 
 def test_proposals_are_the_queries_masks_and_sams_beside_them(segmenter: Segmenter):
-    predictor = segmenter.predictor(shapes_vocabulary("val"), "proposals")
-    result = predictor([scene()], [(128, 100)])[0]
+    predictor = segmenter.build_predictor(shapes_vocabulary("val"), outputs=["proposals"])
+    result = predictor([shown(scene(), (128, 100))])[0]
     assert result.semantic is None
     assert result.extras[PROPOSALS].shape == (30, 128, 100)
     masks = segmenter.mask_ensemble.source(scene())
@@ -221,7 +223,7 @@ def test_proposals_are_the_queries_masks_and_sams_beside_them(segmenter: Segment
 
 
 def test_proposals_do_not_change_the_other_outputs(segmenter: Segmenter):
-    predictor = segmenter.predictor(shapes_vocabulary("val"), "panoptic")
-    more = predictor.with_postprocess(replace(predictor.postprocess, proposals=True))
-    plain, both = predictor([scene()])[0], more([scene()])[0]
+    predictor = segmenter.build_predictor(shapes_vocabulary("val"), outputs=["panoptic"])
+    more = predictor.with_settings(replace(predictor.settings, proposals=True))
+    plain, both = predictor([shown(scene())])[0], more([shown(scene())])[0]
     assert torch.equal(plain.panoptic.ids, both.panoptic.ids) and not plain.extras

@@ -1,14 +1,18 @@
 """Panoptic, instance and semantic output of a few pixels, worked by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
 
 from frozenseg.inference.instance import top_instances
+from frozenseg.inference.mask_ensemble import MaskEnsemble
+from frozenseg.inference.outputs import OutputSettings
 from frozenseg.inference.panoptic import panoptic_map
-from frozenseg.inference.postprocess import Postprocess
+from frozenseg.inference.predictor import Predictor
 from frozenseg.inference.semantic import class_maps
-from frozenseg.structures import Segment
+from frozenseg.structures import Frame, InputImage, Proposals, Result, Segment
 
 CAT, DOG, GRASS = 0, 1, 2
 IS_THING = torch.tensor([True, True, False])
@@ -137,6 +141,28 @@ def test_class_maps_are_sums_over_queries_without_void() -> None:
     torch.testing.assert_close(class_maps(probs, mask_probs), expected)
 
 
+def read_outputs(
+    class_probs: Tensor,
+    mask_logits: Tensor,
+    is_thing: Tensor,
+    sizes: dict[str, tuple[int, int]],
+    **options: bool,
+) -> Result:
+    """The outputs of (Q, K + 1) classes and (Q, h, w) masks, as a predictor computes them."""
+    model = SimpleNamespace(eval=lambda: None)
+    predictor = Predictor(
+        model=model,
+        text=None,
+        is_thing=is_thing,
+        seen=torch.zeros_like(is_thing),
+        settings=OutputSettings(**options),
+    )
+    frame = Frame(sizes["padded_size"], sizes["image_size"])
+    pixels = torch.zeros(3, *sizes["image_size"])
+    image = InputImage(pixels, pixels, sizes["output_size"])
+    return predictor.outputs(image, Proposals(mask_logits, frame), class_probs)
+
+
 SIZES = {"padded_size": (32, 64), "image_size": (30, 50), "output_size": (60, 75)}
 
 
@@ -147,7 +173,7 @@ def random_queries() -> tuple[Tensor, Tensor]:
 
 
 def test_all_outputs_have_the_size_that_was_asked_for() -> None:
-    result = Postprocess()(*random_queries(), IS_THING, **SIZES)
+    result = read_outputs(*random_queries(), IS_THING, SIZES)
     assert result.semantic.shape == (3, 60, 75)
     assert result.panoptic.ids.shape == (60, 75)
     assert result.instances.masks.shape[1:] == (60, 75)
@@ -156,18 +182,18 @@ def test_all_outputs_have_the_size_that_was_asked_for() -> None:
 def test_semantic_output_alone_is_combined_before_it_is_resized() -> None:
     """The sigmoid does not commute with resizing: published numbers depend on the order."""
     probs, logits = random_queries()
-    alone = Postprocess(panoptic=False, instance=False)(probs, logits, IS_THING, **SIZES)
-    beside = Postprocess(instance=False)(probs, logits, IS_THING, **SIZES)
+    alone = read_outputs(probs, logits, IS_THING, SIZES, panoptic=False, instance=False)
+    beside = read_outputs(probs, logits, IS_THING, SIZES, instance=False)
     assert alone.panoptic is alone.instances is None
     assert (alone.semantic - beside.semantic).abs().max() > 0.01
     same = {"padded_size": (32, 64), "image_size": (32, 64), "output_size": (32, 64)}
-    alone = Postprocess(panoptic=False, instance=False)(probs, logits, IS_THING, **same)
-    beside = Postprocess(instance=False)(probs, logits, IS_THING, **same)
+    alone = read_outputs(probs, logits, IS_THING, same, panoptic=False, instance=False)
+    beside = read_outputs(probs, logits, IS_THING, same, instance=False)
     torch.testing.assert_close(alone.semantic, beside.semantic)
 
 
 def test_what_is_not_asked_for_is_not_made() -> None:
-    result = Postprocess(semantic=False, panoptic=False)(*random_queries(), IS_THING, **SIZES)
+    result = read_outputs(*random_queries(), IS_THING, SIZES, semantic=False, panoptic=False)
     assert result.semantic is result.panoptic is None
     assert result.instances is not None
 
@@ -177,21 +203,35 @@ def test_padding_has_no_part_in_any_output() -> None:
     changed = logits.clone()
     changed[:, :, 14:] = 50.0  # beyond the image's 50 columns, as far as resizing does not mix them
     for options in ({}, {"panoptic": False, "instance": False}):
-        first = Postprocess(**options)(probs, logits, IS_THING, **SIZES)
-        second = Postprocess(**options)(probs, changed, IS_THING, **SIZES)
+        first = read_outputs(probs, logits, IS_THING, SIZES, **options)
+        second = read_outputs(probs, changed, IS_THING, SIZES, **options)
         torch.testing.assert_close(first.semantic, second.semantic)
 
 
-@pytest.mark.parametrize("options", [{}, {"panoptic": False, "instance": False}])
-def test_class_maps_are_refined_at_the_size_they_are_made_at(options) -> None:
-    seen_sizes = []
+def test_class_maps_are_refined_at_the_size_they_are_made_at() -> None:
+    class Doubling(MaskEnsemble):
+        def proposals(self, *_: object, **__: object) -> None: ...
 
-    def refine(maps: Tensor) -> Tensor:
-        seen_sizes.append(tuple(maps.shape))
-        return maps * 2
+        def refine(self, maps: Tensor, *_: object) -> Tensor:
+            refined_sizes.append(tuple(maps.shape))
+            return maps * 2
 
-    queries = random_queries()
-    plain = Postprocess(**options)(*queries, IS_THING, **SIZES)
-    refined = Postprocess(**options)(*queries, IS_THING, **SIZES, refine=refine)
-    torch.testing.assert_close(refined.semantic, 2 * plain.semantic)
-    assert seen_sizes == [(3, 30, 50) if options else (3, 60, 75)]
+    refined_sizes: list[tuple[int, ...]] = []
+    model = SimpleNamespace(proposer=SimpleNamespace(void=None))
+    probs, logits = random_queries()
+    frame = Frame(SIZES["padded_size"], SIZES["image_size"])
+    pixels = torch.zeros(3, *SIZES["image_size"])
+    image = InputImage(pixels, pixels, SIZES["output_size"])
+    for options in ({}, {"panoptic": False, "instance": False}):
+        plain = read_outputs(probs, logits, IS_THING, SIZES, **options)
+        predictor = Predictor(
+            model=SimpleNamespace(eval=lambda: model),
+            text=None,
+            is_thing=IS_THING,
+            seen=IS_THING,
+            settings=OutputSettings(**options),
+            mask_ensemble=Doubling(None, None),
+        )
+        refined = predictor.outputs(image, Proposals(logits, frame), probs)
+        torch.testing.assert_close(refined.semantic, 2 * plain.semantic)
+    assert refined_sizes == [(3, 60, 75), (3, 30, 50)]

@@ -4,19 +4,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from frozenseg.inference.class_ensemble import ClassEnsemble
 from frozenseg.inference.mask_ensemble import MaskEnsemble
-from frozenseg.inference.postprocess import Postprocess
+from frozenseg.inference.outputs import OutputSettings
 from frozenseg.inference.predictor import Predictor
-from frozenseg.modeling.frozenseg import Output
-from frozenseg.structures import Prediction
+from frozenseg.ops.maps import size_of
+from frozenseg.pipeline.fusion.geometric import Geometric
+from frozenseg.structures import ClipMap, Frame, InputImage, Proposals
 from frozenseg.vocabulary.text_classifier import TextClassifier
 
 BuildPredictor = Callable[..., Predictor]
 
 
 @pytest.fixture
-def predictor(small_model) -> BuildPredictor:
+def predictor(small_system) -> BuildPredictor:
     """Three classes, the first of them seen and a thing."""
 
     def build(
@@ -24,52 +24,59 @@ def predictor(small_model) -> BuildPredictor:
     ) -> Predictor:
         generator = torch.Generator().manual_seed(7)
         rows = torch.randn(4, 24, generator=generator)
-        words = TextClassifier(torch.nn.functional.normalize(rows), torch.tensor([0, 1, 1, 2]))
+        model = small_system(kind)
+        model.fusion = Geometric(**ensemble)
         return Predictor(
-            model=small_model(kind),
-            classifier=words,
+            model=model,
+            text=TextClassifier(torch.nn.functional.normalize(rows), torch.tensor([0, 1, 1, 2])),
             is_thing=torch.tensor([True, False, False]),
             seen=torch.tensor([True, False, False]),
-            postprocess=Postprocess(),
-            ensemble=ClassEnsemble(**ensemble),
+            settings=OutputSettings(),
             mask_ensemble=mask_ensemble,
         )
 
     return build
 
 
-def output(channels: int) -> Output:
+def proposals(predict: Predictor) -> Proposals:
     """Two queries: the first covers nothing."""
     generator = torch.Generator().manual_seed(8)
-    masks = torch.randn(1, 2, 8, 8, generator=generator)
-    masks[0, 0] = -1
-    logits = torch.randn(1, 2, 4, generator=generator)
-    dense = torch.randn(1, channels, 2, 2, generator=generator)
-    return Output([Prediction(logits, masks)], dense, [(32, 32)], (32, 32))
+    masks = torch.randn(2, 8, 8, generator=generator)
+    masks[0] = -1
+    logits = torch.randn(2, 4, generator=generator)
+    backbone = predict.model.proposer.backbone
+    features = torch.randn(1, backbone.channels[-1], 2, 2, generator=generator)
+    frame = Frame((32, 32), (32, 32))
+    return Proposals(masks, frame, logits, ClipMap(features, frame, backbone))
 
 
-def image(height: int, width: int, seed: int = 0) -> Tensor:
+def image(
+    height: int, width: int, seed: int = 0, *, output_size: tuple[int, int] | None = None
+) -> InputImage:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+    return InputImage(pixels, pixels, output_size or size_of(pixels))
 
 
 def test_an_empty_mask_keeps_the_decoders_classes_where_only_valid_ones_are_ensembled(predictor):
-    found = output(predictor().model.clip.channels[-1])
-    decoder = found.predictions[-1].class_logits.softmax(dim=-1)
-    valid_only = predictor(valid_only=True).class_probs(found)
-    every = predictor(valid_only=False).class_probs(found)
-    torch.testing.assert_close(valid_only[0, 0], decoder[0, 0])
-    assert not torch.allclose(every[0, 0], decoder[0, 0])
-    torch.testing.assert_close(valid_only[0, 1], every[0, 1])
+    some, shown = predictor(), image(32, 32)
+    found = proposals(some)
+    decoder = found.class_logits.softmax(dim=-1)
+    strict, lax = predictor(valid_only=True), predictor(valid_only=False)
+    valid_only = strict.class_probs(shown, proposals(strict))
+    every = lax.class_probs(shown, proposals(lax))
+    torch.testing.assert_close(valid_only[0], decoder[0])
+    assert not torch.allclose(every[0], decoder[0])
+    torch.testing.assert_close(valid_only[1], every[1])
     assert every.isfinite().all()
 
 
 def test_without_weights_clip_is_not_asked(predictor: BuildPredictor, monkeypatch) -> None:
     alone = predictor(alpha=0.0, beta=0.0)
-    monkeypatch.setattr(alone.model, "classify_regions", None)
-    found = output(alone.model.clip.channels[-1])
-    expected = found.predictions[-1].class_logits.softmax(dim=-1)
-    torch.testing.assert_close(alone.class_probs(found), expected)
+    monkeypatch.setattr(alone.model.region_classifier, "forward", None)
+    found = proposals(alone)
+    expected = found.class_logits.softmax(dim=-1)
+    torch.testing.assert_close(alone.class_probs(image(32, 32), found), expected)
 
 
 def test_results_are_as_large_as_their_images_or_as_asked(predictor: BuildPredictor) -> None:
@@ -77,7 +84,7 @@ def test_results_are_as_large_as_their_images_or_as_asked(predictor: BuildPredic
     first, second = predict([image(40, 50), image(64, 32)])
     assert first.panoptic.ids.shape == (40, 50)
     assert second.semantic.shape == (3, 64, 32)
-    (scaled,) = predict([image(40, 50)], [(20, 25)])
+    (scaled,) = predict([image(40, 50, output_size=(20, 25))])
     assert scaled.semantic.shape == (3, 20, 25)
 
 
@@ -96,17 +103,41 @@ def test_sams_masks_are_classified_by_either_kind_of_tower_and_mixed_by_hand(
 ) -> None:
     logits = torch.full((2, 64, 96), -9.0)
     logits[0, :, :48] = logits[1, :, 48:] = 9.0  # the left half, the right half
-    nobody = MaskEnsemble(lambda _: None, epsilon=0.2, threshold=0.0)
-    predict = predictor(kind, mask_ensemble=nobody)
-    semantic = predict.with_postprocess(Postprocess(panoptic=False, instance=False))
-    picture = image(64, 96)
-    plain = semantic.segment([picture], sam_masks=[logits[:0]])[0].semantic
-    mixed = semantic.segment([picture], sam_masks=[logits])[0].semantic
+    predict = predictor(kind).with_settings(OutputSettings(panoptic=False, instance=False))
+    model = predict.model
+    predict.mask_ensemble = MaskEnsemble(
+        lambda _: None, model.region_classifier, epsilon=0.2, threshold=0.0
+    )
+    shown = image(64, 96)
+    plain = predict([shown._replace(sam_masks=logits[:0])])[0].semantic
+    mixed = predict([shown._replace(sam_masks=logits)])[0].semantic
     with torch.inference_mode():
-        dense = predict.model([picture], predict.classifier).dense
+        (found,) = predict.propose([shown])
         cells = logits[:, ::32, ::32]  # 2 x 3 cells of 32 pixels
-        classes = predict.model.classify_regions(dense, cells[None], predict.classifier)[0]
+        regions = model.region_classifier.embed(found.clip_map, cells)
+        void = model.proposer.void
+        classes = predict.text.logits(regions.embeddings, regions.logit_scale, void=void)
     zero_shot = torch.einsum("pk,phw->khw", classes.softmax(dim=-1)[:, :-1], logits.sigmoid())
     torch.testing.assert_close(mixed[0], plain[0], rtol=0, atol=0)
     torch.testing.assert_close(mixed[1:], 0.8 * plain[1:] + 0.2 * zero_shot[1:])
     assert not torch.allclose(classes[0], classes[1]), "the halves do not look alike"
+
+
+def test_regions_may_be_embedded_by_another_clip_than_the_backbone(
+    predictor: BuildPredictor, small_clip
+) -> None:
+    predict, shown = predictor("convnext"), image(64, 64)
+    own = predict([shown])[0].semantic
+    predict.model.region_classifier.clip = small_clip("resnet")
+    other = predict([shown])[0].semantic
+    assert other.isfinite().all() and not torch.allclose(own, other)
+
+
+def test_a_copy_of_the_backbone_computes_the_same_map_again(
+    predictor: BuildPredictor, small_clip
+) -> None:
+    predict, shown = predictor("convnext"), image(50, 70)
+    own = predict([shown])[0].semantic
+    predict.model.region_classifier.clip = small_clip("convnext")  # equal weights, another object
+    again: Tensor = predict([shown])[0].semantic
+    torch.testing.assert_close(own, again)

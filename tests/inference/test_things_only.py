@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from frozenseg.inference.postprocess import Postprocess
-
-SIZE = (32, 32)
+from frozenseg.inference.outputs import OutputSettings
 
 
 def instances(**options: bool):
@@ -13,17 +11,8 @@ def instances(**options: bool):
     class_probs = torch.tensor([[0.1, 0.9, 0.0], [0.6, 0.2, 0.2]])
     mask_logits = torch.full((2, 8, 8), -9.0)
     mask_logits[0, :4] = mask_logits[1, 4:] = 9.0
-    make = Postprocess(semantic=False, instance=True, **options)
-    found = make(
-        class_probs,
-        mask_logits,
-        torch.tensor([True, False]),
-        padded_size=SIZE,
-        image_size=SIZE,
-        output_size=SIZE,
-    ).instances
-    assert found is not None
-    return found
+    settings = OutputSettings(semantic=False, instance=True, **options)
+    return settings.instances_of(class_probs, mask_logits, torch.tensor([True, False]))
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,8 @@ def test_every_kind_of_model_gives_masks_and_class_logits(
     assert output.image_sizes == [(50, 70)]
     assert output.predictions[-1].mask_logits.shape == (1, 6, 16, 24)
     assert output.predictions[-1].class_logits.shape == (1, 6, 4)
-    regions = model.classify_regions(
-        output.dense, output.predictions[-1].mask_logits, classifier(0, 0, 1, 2)
-    )
-    assert regions.shape == (1, 6, 4)
+    regions = model.backbone.embed_regions(output.clip_map, output.predictions[-1].mask_logits)
+    assert regions.shape == (1, 6, 24)
     assert regions.isfinite().all()
 
 
@@ -84,10 +82,10 @@ def test_smaller_images_of_a_batch_are_padded_right_and_below(small_model: Small
     output = run(model, image(20, 30), image(64, 40))
     assert output.padded_size == (64, 64)
     assert output.image_sizes == [(20, 30), (64, 40)]
-    batch = model.clip.normalize([image(20, 30), image(64, 40)], (64, 64))
+    batch = model.backbone.normalize([image(20, 30), image(64, 40)], (64, 64))
     assert not batch[0, :, 20:].any()
     assert not batch[0, :, :, 30:].any()
-    expected = (image(20, 30).float() - model.clip.pixel_mean) / model.clip.pixel_std
+    expected = (image(20, 30).float() - model.backbone.pixel_mean) / model.backbone.pixel_std
     torch.testing.assert_close(batch[0, :, :20, :30], expected)
 
 
@@ -117,10 +115,19 @@ def test_a_class_scores_as_its_best_synonym(small_model: SmallModel) -> None:
     torch.testing.assert_close(together[..., 1:], apart[..., 2:])
 
 
+def test_the_temperature_is_limited_to_100(small_model: SmallModel) -> None:
+    model, logits = small_model(), {}
+    for factor in (50.0, 100.0, 1000.0):
+        model.logit_scale.data = torch.tensor(factor).log()
+        logits[factor] = run(model, image(40, 40)).predictions[-1].class_logits
+    torch.testing.assert_close(logits[100.0], 2 * logits[50.0])
+    torch.testing.assert_close(logits[1000.0], logits[100.0])
+
+
 @pytest.mark.parametrize("kind", ["convnext", "resnet"])
 def test_a_training_step_moves_what_is_trained_and_leaves_the_towers(small_model, kind) -> None:
     model = small_model(kind).train()
-    towers = {"clip": model.clip.fingerprint, "sam": model.sam.fingerprint}
+    towers = {"clip": model.backbone.fingerprint, "sam": model.sam.fingerprint}
     before = {name: value.clone() for name, value in model.trainable_state().items()}
     criterion = Criterion(matcher=HungarianMatcher(num_points=32), num_points=32)
     masks = torch.zeros(2, 64, 64, dtype=torch.bool)
@@ -137,8 +144,8 @@ def test_a_training_step_moves_what_is_trained_and_leaves_the_towers(small_model
         "pixel_decoder.encoder.level_embedding",
         "pixel_decoder.sam_branch.encoder.level_embedding",
     }
-    for key, tower in (("clip", model.clip), ("sam", model.sam)):
-        del tower.__dict__["fingerprint"]
+    for key, tower in (("clip", model.backbone), ("sam", model.sam)):
+        del tower.__dict__["_fingerprint"]
         assert tower.fingerprint == towers[key]
         assert not any(module.training for module in tower.modules())
         assert all(p.grad is None for p in tower.parameters())
@@ -147,7 +154,7 @@ def test_a_training_step_moves_what_is_trained_and_leaves_the_towers(small_model
 def test_trained_weights_are_all_but_the_towers_and_shared_ones_once(small_model) -> None:
     model = small_model()
     state = model.trainable_state()
-    assert not [name for name in state if name.startswith(("clip.", "sam."))]
+    assert not [name for name in state if name.startswith(("backbone.", "sam."))]
     assert len({value.data_ptr() for value in state.values()}) == len(state)
     assert sum(v.numel() for v in state.values()) == sum(
         p.numel() for p in model.parameters() if p.requires_grad

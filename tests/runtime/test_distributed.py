@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.engine.conftest import CPU, pin_points, tiny_batches, tiny_step
 from tests.engine.test_evaluate import Grey
 from tests.engine.test_evaluate import run as evaluate_grey
 
@@ -35,6 +34,7 @@ from frozenseg.training.schedule import multi_step
 from frozenseg.training.step import TrainStep
 from frozenseg.training.trainer import Trainer
 from frozenseg.training.training_state import restore_state
+from tests.fixtures.training import CPU, pin_points, tiny_batches, tiny_step
 
 TORCHRUN_SCRIPT = """
 import sys

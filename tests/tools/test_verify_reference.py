@@ -18,10 +18,7 @@ import typer  # noqa: E402
 import verify_reference  # noqa: E402
 from reference_checks.compare import Row, compare  # noqa: E402
 from reference_checks.model import Inspection  # noqa: E402
-
-from frozenseg.builders.model import build_model  # noqa: E402
-from frozenseg.checkpoint.weights import official_state  # noqa: E402
-from tools.reference_checks.reference_model import (  # noqa: E402
+from reference_checks.reference_model import (  # noqa: E402
     build_reference,
     checksum,
     drawn_weights,
@@ -29,6 +26,9 @@ from tools.reference_checks.reference_model import (  # noqa: E402
     reference_config,
     reference_sam,
 )
+
+from frozenseg.builders.model import build_frozenseg  # noqa: E402
+from frozenseg.checkpoint.weights import official_state  # noqa: E402
 
 app = typer.Typer()
 app.command()(verify_reference.main)
@@ -145,7 +145,7 @@ def describe(kind: str, *, sam: bool) -> dict[str, Any]:
     cfg = reference_config(case)
     cfg.defrost()
     cfg.MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT = "three_level"
-    model = build_model(cfg, clip=reference_clip(case), sam=reference_sam(case))
+    model = build_frozenseg(cfg, clip=reference_clip(case), sam=reference_sam(case))
     state = official_state(model, num_classes=2, no_object_weight=0.1)
     case["weights"] = {name: rule(name, value) for name, value in state.items()}
     case["weights_crc32"] = checksum(drawn_weights(case["weights"]))

@@ -23,14 +23,14 @@ def resnet() -> ClipTower:
     return clip_tower(model, tokenize=tokenize, name="a small ResNet")
 
 
-def attention_pool_one_query(tower: ClipTower, dense: Tensor, keep: Tensor) -> Tensor:
+def attention_pool_one_query(tower: ClipTower, clip_map: Tensor, keep: Tensor) -> Tensor:
     """One mask of one image through PyTorch's own multi-head attention, token by token."""
     pool = tower.model.visual.attnpool
-    channels, height, width = dense.shape
+    channels, height, width = clip_map.shape
     side = round((len(pool.positional_embedding) - 1) ** 0.5)
     grid = pool.positional_embedding[1:].reshape(1, side, side, channels).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
-    cells = dense.flatten(1).T
+    cells = clip_map.flatten(1).T
     query = cells.mean(dim=0) + pool.positional_embedding[0]
     cells = cells + grid[0].flatten(1).T
     embedding, _ = F.multi_head_attention_forward(
@@ -60,24 +60,24 @@ def attention_pool_one_query(tower: ClipTower, dense: Tensor, keep: Tensor) -> T
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(3, 3), (4, 5)])
 def test_resnet_region_embeddings_equal_pytorchs_attention_mask_by_mask(resnet, size) -> None:
-    dense = torch.randn(2, resnet.channels[-1], *size)
+    clip_map = torch.randn(2, resnet.channels[-1], *size)
     mask_logits = torch.randn(2, 6, *size)
-    embeddings = resnet.embed_regions(dense, mask_logits)
+    embeddings = resnet.embed_regions(clip_map, mask_logits)
     assert embeddings.shape == (2, 6, resnet.embed_dim)
     for image in range(2):
         for query in range(6):
             keep = mask_logits[image, query] > 0
-            expected = attention_pool_one_query(resnet, dense[image], keep)
+            expected = attention_pool_one_query(resnet, clip_map[image], keep)
             torch.testing.assert_close(embeddings[image, query], expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
 def test_a_mask_over_everything_gives_clips_own_image_embedding_without_its_mean_token(resnet):
     """CLIP's pooling also lets the query see itself; only that key is missing here."""
-    dense = torch.randn(1, resnet.channels[-1], 3, 3)
+    clip_map = torch.randn(1, resnet.channels[-1], 3, 3)
     pool = resnet.model.visual.attnpool
-    everything = resnet.embed_regions(dense, torch.ones(1, 1, 3, 3))[0, 0]
-    tokens = dense.flatten(2).permute(2, 0, 1)
+    everything = resnet.embed_regions(clip_map, torch.ones(1, 1, 3, 3))[0, 0]
+    tokens = clip_map.flatten(2).permute(2, 0, 1)
     tokens = torch.cat([tokens.mean(dim=0, keepdim=True), tokens])
     tokens = tokens + pool.positional_embedding[:, None]
     see_all_but_itself = torch.zeros(1, 10, dtype=torch.bool)
@@ -91,18 +91,18 @@ def test_a_mask_over_everything_gives_clips_own_image_embedding_without_its_mean
         v_proj_weight=pool.v_proj.weight,
     )  # fmt: skip
     torch.testing.assert_close(everything, expected[0, 0], rtol=1e-4, atol=1e-5)
-    own = pool(dense)[0]
+    own = pool(clip_map)[0]
     assert F.cosine_similarity(everything, own, dim=0) > 0.9
 
 
 @torch.no_grad()
 def test_a_resnet_mask_without_a_cell_sees_nothing_and_others_do_not_notice(resnet) -> None:
-    dense = torch.randn(1, resnet.channels[-1], 4, 4)
+    clip_map = torch.randn(1, resnet.channels[-1], 4, 4)
     mask_logits = torch.randn(1, 3, 4, 4)
     mask_logits[0, 1] = -1.0
-    embeddings = resnet.embed_regions(dense, mask_logits)
+    embeddings = resnet.embed_regions(clip_map, mask_logits)
     torch.testing.assert_close(embeddings[0, 1], resnet.model.visual.attnpool.c_proj.bias)
-    alone = resnet.embed_regions(dense, mask_logits[:, ::2])
+    alone = resnet.embed_regions(clip_map, mask_logits[:, ::2])
     torch.testing.assert_close(embeddings[:, ::2], alone)
 
 
@@ -114,7 +114,7 @@ def test_resnet_levels_have_strides_4_to_32_and_lead_to_clips_own_embedding(resn
         (24, 24), (12, 12), (6, 6), (3, 3)
     ]  # fmt: skip
     assert tuple(level.shape[1] for level in features.levels) == resnet.channels
-    pooled = resnet.model.visual.attnpool(features.dense)
+    pooled = resnet.model.visual.attnpool(features.clip_map)
     torch.testing.assert_close(pooled, resnet.model.encode_image(images))
 
 
@@ -135,20 +135,22 @@ def convnext() -> ClipTower:
 def test_pooling_the_whole_convnext_map_gives_clips_own_image_embedding(convnext) -> None:
     images = torch.randn(2, 3, 64, 96)
     features = convnext(images)
-    whole = convnext.embed_regions(features.dense, torch.ones(2, 1, 8, 12))
-    expected = convnext.model.visual.trunk.forward_head(features.dense.mean((2, 3), keepdim=True))
+    whole = convnext.embed_regions(features.clip_map, torch.ones(2, 1, 8, 12))
+    expected = convnext.model.visual.trunk.forward_head(
+        features.clip_map.mean((2, 3), keepdim=True)
+    )
     torch.testing.assert_close(whole[:, 0], convnext.model.visual.head(expected))
 
 
 @torch.no_grad()
 def test_a_convnext_mask_embeds_what_lies_under_it_alone(convnext) -> None:
-    dense = convnext(torch.randn(1, 3, 64, 64)).dense
+    clip_map = convnext(torch.randn(1, 3, 64, 64)).clip_map
     left = torch.full((1, 1, 2, 2), -1.0)
     left[..., 0] = 1.0
-    changed = dense.clone()
+    changed = clip_map.clone()
     changed[..., 1] += 5.0
     torch.testing.assert_close(
-        convnext.embed_regions(dense, left), convnext.embed_regions(changed, left)
+        convnext.embed_regions(clip_map, left), convnext.embed_regions(changed, left)
     )
 
 

@@ -103,7 +103,7 @@ def test_shipped_clip_names_what_lies_under_a_mask() -> None:
         ids = torch.tensor([segment.id for segment in panoptic.segments])
         masks = (panoptic.ids == ids[:, None, None]).float() * 2 - 1
         masks = F.interpolate(masks[None], size=(64, 64), mode="area")
-        regions = tower.embed_regions(tower(image[None]).dense, masks)[0]
+        regions = tower.embed_regions(tower(image[None]).clip_map, masks)[0]
         truth = torch.tensor([segment.class_id for segment in panoptic.segments])
         hits.append((regions @ rows.T).argmax(-1) == truth)
     assert torch.cat(hits).float().mean() > 0.65

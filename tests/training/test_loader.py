@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from frozenseg.engine import loader
-from tests.engine.conftest import TinySamples, augment, tiny_batches
 
 from frozenseg.errors import UserError
 from frozenseg.runtime.workers import ignore_stop_signals
+from frozenseg.training import loader
 from frozenseg.training.loader import training_batches
 from frozenseg.training.step import Batch
+from tests.fixtures.training import TinySamples, augment, tiny_batches
 
 
 def first(batches: int, **options: int) -> list[Batch]:

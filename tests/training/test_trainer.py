@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.engine.conftest import CPU, pin_points, tiny_batches, tiny_step
 from torch import Tensor
 
 from frozenseg.runtime.signals import REQUEUE_EXIT_CODE, StopRequest
@@ -21,6 +20,7 @@ from frozenseg.training.metric_writers import JsonLines, read_json_lines
 from frozenseg.training.step import Batch, TrainStep
 from frozenseg.training.trainer import Trainer
 from frozenseg.training.training_state import restore_state
+from tests.fixtures.training import CPU, pin_points, tiny_batches, tiny_step
 
 MakeTrainer = Callable[..., Trainer]
 TIMES = (

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import torch
 from reference_checks.compare import Row
+from reference_checks.reference_model import Case
 
-from frozenseg.builders.model import build_model
+from frozenseg.builders.model import build_frozenseg
 from frozenseg.checkpoint.weights import official_state
 from frozenseg.config import default_config
 from frozenseg.towers.loading import RANDOM, load_clip, load_sam
-from tools.reference_checks.reference_model import Case
 
 
 def check_keys(case: Case, arrays: dict[str, np.ndarray]) -> list[Row]:
@@ -60,4 +60,4 @@ def _build(case: Case):
     with torch.device("meta"):
         clip = load_clip(case["clip"], RANDOM)
         sam = load_sam("vit_b", RANDOM) if has_sam else None
-        return build_model(cfg, clip=clip, sam=sam), num_classes
+        return build_frozenseg(cfg, clip=clip, sam=sam), num_classes

@@ -4,29 +4,38 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 from reference_checks.compare import Row, compare, split_stride, strided
+from reference_checks.reference_model import Case, build_reference, reference_vocabularies
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from frozenseg.builders.model import clip_keys
-from frozenseg.inference.class_ensemble import ClassEnsemble
-from frozenseg.inference.mask_ensemble import ensemble_masks, masks_on_cells, select_proposals
-from frozenseg.inference.postprocess import Postprocess
+from frozenseg.builders.segmenter import output_settings
+from frozenseg.inference.mask_ensemble import MaskEnsemble
 from frozenseg.inference.predictor import Predictor
 from frozenseg.modeling.frozenseg import FrozenSeg, Output
 from frozenseg.ops.maps import size_of
 from frozenseg.ops.mask_pooling import binary_masks
-from frozenseg.structures import Instances, PanopticMap, Result
-from frozenseg.towers.clip import ResNetClip
+from frozenseg.pipeline.model import SegmentationModel
+from frozenseg.pipeline.region_classifiers.pooled_map import PooledMap, stretched_masks
+from frozenseg.sam_masks.generator import SamMasks
+from frozenseg.structures import (
+    ClipMap,
+    Frame,
+    InputImage,
+    Instances,
+    PanopticMap,
+    Proposals,
+    Regions,
+    Result,
+)
+from frozenseg.towers.clip import ClipTower, ResNetClip
 from frozenseg.vocabulary.templates import VILD_TEMPLATES
 from frozenseg.vocabulary.text_classifier import build_text_classifier
-from tools.reference_checks.reference_model import Case, build_reference, reference_vocabularies
 
 Arrays = Mapping[str, np.ndarray]
 Values = dict[str, Tensor]  # by recorded name, without the axis of images
@@ -90,7 +99,7 @@ def check_model(case: Case, arrays: Arrays) -> list[Row]:
 
 def _count_flips(single: Output, double: Output) -> int:
     """Cells that a mask covers in one precision only, at the sizes that masks are cut at."""
-    height, width = double.dense.shape[-2:]
+    height, width = double.clip_map.shape[-2:]
     sizes = [(height * factor, width * factor) for factor in (1, 2, 4, 8)]
     return sum(
         int((binary_masks(one.mask_logits, size) != binary_masks(two.mask_logits, size)).sum())
@@ -103,18 +112,28 @@ class Inspection:
     """All values that a model, in the precision that it is in, gives for the scenes of a case."""
 
     @torch.no_grad()
-    def __init__(self, model: FrozenSeg, cfg: CfgNode, case: Case, arrays: Arrays) -> None:
-        self.model, self.arrays = model, arrays
+    def __init__(self, system: SegmentationModel, cfg: CfgNode, case: Case, arrays: Arrays) -> None:
+        assert isinstance(system.proposer, FrozenSeg), "the cases are of FrozenSeg and FC-CLIP"
+        assert isinstance(system.region_classifier, PooledMap), "as in the official code"
+        assert isinstance(system.text_encoder, ClipTower), "as in the official code"
+        self.model, self.regions, self.arrays = system.proposer, system.region_classifier, arrays
+        clip = system.text_encoder
         training, test = reference_vocabularies(case)
         words = [word for synonyms in test.synonyms for word in synonyms]
-        encode = model.clip.encode_text
-        self.classifier = build_text_classifier(encode, test)
-        self.predictor = _predictor(model, cfg, self.classifier, training, test)
+        encode = clip.encode_text
+        self.text = build_text_classifier(encode, test)
+        self.predictor = Predictor(
+            model=system,
+            text=self.text,
+            is_thing=torch.tensor(test.is_thing),
+            seen=torch.tensor(test.seen_by(training)),
+            settings=replace(output_settings(cfg), semantic=True, panoptic=True, instance=True),
+        )
         self.epsilon = case.get("sam_mask_pred_alpha", 0.2)
         self.values: Values = {
-            "tokens_template0": model.clip.tokenize([VILD_TEMPLATES[0].format(w) for w in words]),
+            "tokens_template0": clip.tokenize([VILD_TEMPLATES[0].format(w) for w in words]),
             "text_raw_first14": encode([t.format(words[0]) for t in VILD_TEMPLATES]),
-            "text_classifier": self.classifier.embeddings,
+            "text_classifier": self.text.embeddings,
             "train_text_classifier": build_text_classifier(encode, training).embeddings,
             "category_overlapping_mask": self.predictor.seen,
         }
@@ -163,25 +182,26 @@ class Inspection:
     def _values_of(self, scene: Scene) -> Values:
         image = torch.from_numpy(self.arrays[scene.image]).float()
         values, output = self._forward(image)
-        probs = self.predictor.class_probs(output)[0]
-        logits = output.predictions[-1].mask_logits
+        frame = Frame(output.padded_size, output.image_sizes[0])
+        clip_map = ClipMap(output.clip_map, frame, self.model.backbone)
+        class_logits, mask_logits = (value[0] for value in output.predictions[-1])
+        proposals = Proposals(mask_logits, frame, class_logits, clip_map)
+        shown = InputImage(image, image.to(torch.uint8), scene.output_size)
+        probs = self.predictor.class_probs(shown, proposals)
+        regions = self.regions(shown, proposals)
 
-        def make_result(**changes: Any) -> Result:
-            refine = changes.pop("refine", {})
-            return replace(self.predictor.postprocess, **changes)(
-                probs,
-                logits[0],
-                self.predictor.is_thing,
-                padded_size=output.padded_size,
-                image_size=output.image_sizes[0],
-                output_size=scene.output_size,
-                **refine,
-            )
+        def make_result(ensemble: MaskEnsemble | None = None, **changes: Any) -> Result:
+            other = self.predictor.with_settings(replace(self.predictor.settings, **changes))
+            other.mask_ensemble = ensemble
+            sam_masks = None
+            if ensemble is not None:
+                sam_masks = torch.from_numpy(self.arrays[scene.sam_masks])
+            return other.outputs(shown._replace(sam_masks=sam_masks), proposals, probs)
 
         self.outputs[scene.prefix], self.make_result[scene.prefix] = output, make_result
         values |= {
-            "clip_region_embedding": self.model.clip.embed_regions(output.dense, logits)[0],
-            "clip_region_logits": self._classify(output, logits),
+            "clip_region_embedding": regions.embeddings,
+            "clip_region_logits": self._logits(regions),
             "final_log_probs": (probs + 1e-8).log(),
             "sem_seg": make_result().semantic,
             "sem_seg_semantic_only": make_result(panoptic=False, instance=False).semantic,
@@ -189,37 +209,35 @@ class Inspection:
         }
         if scene.sam_masks in self.arrays:
             values |= self._ensembled(
-                torch.from_numpy(self.arrays[scene.sam_masks]), output, make_result
+                torch.from_numpy(self.arrays[scene.sam_masks]), clip_map, make_result
             )
         return {name: value for name, value in values.items() if value is not None}
 
-    def _classify(self, output: Output, mask_logits: Tensor) -> Tensor:
-        return self.model.classify_regions(output.dense, mask_logits, self.classifier)[0]
+    def _logits(self, regions: Regions) -> Tensor:
+        return self.text.logits(regions.embeddings, regions.logit_scale, void=self.model.void)
 
-    def _ensembled(self, masks: Tensor, output: Output, make_result: MakeResult) -> Values:
-        size = size_of(output.dense)
-        cells = masks_on_cells(masks, size)[None].to(output.dense)
-        logits = self._classify(output, cells)
-        seen = self.predictor.seen
-        proposals = select_proposals(masks.to(logits), logits, seen)
-        ensemble = partial(ensemble_masks, proposals=proposals, seen=seen, epsilon=self.epsilon)
-        refine = {"refine": {"refine": ensemble}}
+    def _ensembled(self, masks: Tensor, clip_map: ClipMap, make_result: MakeResult) -> Values:
+        frame = Frame(size_of(masks), size_of(masks))
+        masks = masks.to(clip_map.features)
+        regions = self.regions.embed(clip_map, stretched_masks(Proposals(masks, frame), clip_map))
+        logits, seen = self._logits(regions), self.predictor.seen
+        ensemble = MaskEnsemble(_no_source, self.regions, epsilon=self.epsilon)
         kept = (logits.softmax(dim=-1)[:, :-1].masked_fill(seen, 0) > 0.5).any(dim=-1)
-        both = make_result(**refine).semantic
-        alone = make_result(panoptic=False, instance=False, **refine).semantic
+        both = make_result(ensemble).semantic
+        alone = make_result(ensemble, panoptic=False, instance=False).semantic
         assert both is not None and alone is not None, "semantic output is on"
         values: Values = {
             "masks_kept": kept,
-            "sam_region_embedding": self.model.clip.embed_regions(output.dense, cells)[0],
+            "sam_region_embedding": regions.embeddings,
             "sam_cls_logits": logits,
             "sem_seg": both,
             "panoptic_mode_sem_seg": both,
             "semantic_only_sem_seg": alone,
         }
         aligned = {f"variant_aligned_{name}": value for name, value in values.items()}
-        if any(side % 32 for side in size):
+        if any(side % 32 for side in size_of(clip_map.features)):
             return aligned
-        del values["sem_seg"]  # which is the result without SAM's masks
+        del values["sem_seg"]  # the recorded one is without SAM's masks
         return aligned | values  # the official padding has nothing to add here
 
     def _forward(self, image: Tensor) -> tuple[Values, Output]:
@@ -232,13 +250,13 @@ class Inspection:
                     heard[name] = given, result
 
                 hooks.callback(module.register_forward_hook(listen).remove)
-            output = self.model([image], self.classifier, every_layer=True)
+            output = self.model([image], self.text, every_layer=True)
         clip, pixels = heard["clip"][1], heard["pixels"][1]
         values = {f"clip_res{level + 2}": value for level, value in enumerate(clip.levels)}
         values |= {f"multi_scale_{level}": value for level, value in enumerate(pixels.levels)}
         values |= {
             "clip_stem": heard["stem"][1],
-            "clip_vis_dense": clip.dense,
+            "clip_vis_dense": clip.clip_map,
             "mask_features": pixels.mask_features,
         }
         if self.model.sam is not None:
@@ -254,9 +272,10 @@ class Inspection:
 
 
 def _places(model: FrozenSeg) -> dict[str, nn.Module]:
-    visual: Any = model.clip.model.visual
-    stem = visual.avgpool if isinstance(model.clip, ResNetClip) else visual.trunk.stem
-    places = {"clip": model.clip, "stem": stem, "pixels": model.pixel_decoder}
+    clip: Any = model.backbone
+    visual = clip.model.visual
+    stem = visual.avgpool if isinstance(clip, ResNetClip) else visual.trunk.stem
+    places = {"clip": clip, "stem": stem, "pixels": model.pixel_decoder}
     if model.sam is not None:
         places["sam"] = model.sam.model.image_encoder
     if model.pixel_decoder.sam_branch is not None:
@@ -280,24 +299,8 @@ def _scenes(case: Case) -> Iterator[Scene]:
         )
 
 
-def _predictor(model: FrozenSeg, cfg: CfgNode, classifier, training, test) -> Predictor:
-    keys, thresholds = clip_keys(cfg), cfg.MODEL.MASK_FORMER.TEST
-    return Predictor(
-        model=model,
-        classifier=classifier,
-        is_thing=torch.tensor(test.is_thing),
-        seen=torch.tensor(test.seen_by(training)),
-        ensemble=ClassEnsemble(
-            alpha=keys.GEOMETRIC_ENSEMBLE_ALPHA,
-            beta=keys.GEOMETRIC_ENSEMBLE_BETA,
-            valid_only=keys.ENSEMBLE_ON_VALID_MASK,
-        ),
-        postprocess=Postprocess(
-            object_threshold=thresholds.OBJECT_MASK_THRESHOLD,
-            overlap_threshold=thresholds.OVERLAP_THRESHOLD,
-            num_instances=cfg.TEST.DETECTIONS_PER_IMAGE,
-        ),
-    )
+def _no_source(_: Tensor) -> SamMasks:
+    raise AssertionError("SAM's masks are recorded")
 
 
 def _panoptic_row(

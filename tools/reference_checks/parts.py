@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from reference_checks.compare import Row, compare, compare_numbers, split_stride, strided
+from reference_checks.reference_model import Case, drawn_weights
 from torch import Tensor
 
 from frozenseg.losses import Criterion, HungarianMatcher
@@ -17,7 +18,6 @@ from frozenseg.modeling.deformable_encoder import DeformableAttention
 from frozenseg.ops.ms_deform_attn import ms_deform_attn, reread_single_level
 from frozenseg.structures import PanopticMap, Prediction, Segment, Target
 from frozenseg.towers.tiny_vit import TinyVit
-from tools.reference_checks.reference_model import Case, drawn_weights
 
 Arrays = Mapping[str, np.ndarray]
 EXACT = 1e-10  # float64

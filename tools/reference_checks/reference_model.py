@@ -20,6 +20,7 @@ from frozenseg.checkpoint.weights import load_state
 from frozenseg.config import known_keys, load_config
 from frozenseg.io.weight_files import WeightsFile
 from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.towers.clip import ClipTower
 from frozenseg.towers.clip_folder import register_convnext
 from frozenseg.towers.loading import clip_tower
@@ -81,7 +82,7 @@ def checksum(state: Mapping[str, Tensor]) -> int:
     return total
 
 
-def build_reference(case: Case) -> tuple[FrozenSeg, CfgNode]:
+def build_reference(case: Case) -> tuple[SegmentationModel, CfgNode]:
     """The model that a case describes, with its weights, and its configuration.
 
     Raises:
@@ -91,8 +92,9 @@ def build_reference(case: Case) -> tuple[FrozenSeg, CfgNode]:
     if checksum(weights) != case["weights_crc32"]:
         raise ValueError("the weights drawn differ from those described (weights_crc32)")
     cfg = reference_config(case)
-    model = build_model(cfg, clip=reference_clip(case), sam=reference_sam(case))
-    load_state(model, WeightsFile(weights, {}), source="the description", towers="use")
+    model = build_model(cfg, clip=reference_clip(case), sam=reference_sam(case), weights=weights)
+    assert isinstance(model.proposer, FrozenSeg), "the cases are of FrozenSeg and FC-CLIP"
+    load_state(model.proposer, WeightsFile(weights, {}), source="the description", towers="use")
     return model.eval(), cfg
 
 

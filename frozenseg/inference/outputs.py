@@ -1,0 +1,70 @@
+"""Semantic, panoptic and instance outputs of one image, at the size that the caller asked for."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from frozenseg.inference.instance import top_instances
+from frozenseg.inference.panoptic import panoptic_map
+from frozenseg.ops.maps import Size, resize_maps
+from frozenseg.structures import Instances, PanopticMap, Proposals
+
+PROPOSALS = "proposals"  # key of the queries' masks among a result's extras
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    """Which outputs to compute, and the thresholds of each.
+
+    Args:
+        semantic, panoptic, instance: compute this output.
+        proposals: add all proposed masks, (Q, H, W) bool, to the extras (Table 8).
+        things_only: keep stuff out of instance output; with panoptic output it always is.
+        object_threshold: least class probability of a panoptic segment.
+        overlap_threshold: least visible share of a panoptic segment's mask.
+        num_instances: instances kept per image.
+    """
+
+    semantic: bool = True
+    panoptic: bool = True
+    instance: bool = True
+    proposals: bool = False
+    things_only: bool = False
+    object_threshold: float = 0.0
+    overlap_threshold: float = 0.8
+    num_instances: int = 100
+
+    @property
+    def semantic_only(self) -> bool:
+        """True if class maps are made at the model's size and resized last.
+
+        With any other output, masks are resized to the output size before they are combined.
+        Published numbers follow this order.
+        """
+        return self.semantic and not (self.panoptic or self.instance or self.proposals)
+
+    def panoptic_of(self, class_probs: Tensor, mask_probs: Tensor, is_thing: Tensor) -> PanopticMap:
+        """Returns the panoptic map of (Q, K + 1) class and (Q, H, W) mask probabilities."""
+        return panoptic_map(
+            class_probs,
+            mask_probs,
+            is_thing,
+            object_threshold=self.object_threshold,
+            overlap_threshold=self.overlap_threshold,
+        )
+
+    def instances_of(self, class_probs: Tensor, mask_logits: Tensor, is_thing: Tensor) -> Instances:
+        """Returns the best instances of (Q, K + 1) class probabilities and (Q, H, W) logits."""
+        things = is_thing if self.panoptic or self.things_only else None
+        return top_instances(class_probs, mask_logits, things, num_instances=self.num_instances)
+
+
+def image_masks(proposals: Proposals) -> Tensor:
+    """Returns (Q, H, W) mask logits over the image, without padding, at the model's size."""
+    height, width = proposals.frame.image_size
+    return resize_maps(proposals.mask_logits, proposals.frame.size)[:, :height, :width]
+
+
+def resized_masks(proposals: Proposals, size: Size) -> Tensor:
+    """Returns (Q, H, W) mask logits over the image at ``size``."""
+    return resize_maps(image_masks(proposals), size)

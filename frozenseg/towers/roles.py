@@ -1,0 +1,84 @@
+"""The three roles that a CLIP model can play; one tower may fill all of them."""
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from frozenseg.ops.maps import Size
+
+
+class ClipFeatures(NamedTuple):
+    """Feature maps of a padded batch."""
+
+    levels: tuple[Tensor, ...]  # (B, C, h, w), fine to coarse, one per stride of the backbone
+    clip_map: Tensor  # (B, C, h, w) at the coarsest stride, from which regions are embedded
+
+
+class Backbone(Protocol):
+    """Computes the feature maps that the decoder reads. Members are ``nn.Module``."""
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of each level, fine to coarse."""
+        ...
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of each level, pixels."""
+        ...
+
+    def normalize(self, images: list[Tensor], size: Size) -> Tensor:
+        """Returns (3, H, W) images in 0..255 as one normalised batch, padded to ``size``."""
+        ...
+
+    def __call__(self, images: Tensor) -> ClipFeatures:
+        """Returns the features of a (B, 3, H, W) normalised batch."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """Embeds prompts in CLIP's text space."""
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the text space."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the weights in caches."""
+        ...
+
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        """Returns (N, D) embeddings of any length."""
+        ...
+
+    def count_tokens(self, prompt: str) -> tuple[int, int]:
+        """Returns a prompt's number of tokens, and how many of them are read."""
+        ...
+
+
+class RegionEmbedder(Protocol):
+    """Embeds what CLIP sees under masks, from its own feature map. Members are ``nn.Module``."""
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """CLIP's factor on cosines."""
+        ...
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of each level, pixels."""
+        ...
+
+    def normalize(self, images: list[Tensor], size: Size) -> Tensor:
+        """Returns (3, H, W) images in 0..255 as one normalised batch, padded to ``size``."""
+        ...
+
+    def __call__(self, images: Tensor) -> ClipFeatures:
+        """Returns the features of a (B, 3, H, W) normalised batch."""
+        ...
+
+    def embed_regions(self, clip_map: Tensor, mask_logits: Tensor) -> Tensor:
+        """Returns (B, Q, D) embeddings, of any length, of (B, Q, H, W) masks over the map."""
+        ...
