@@ -4,11 +4,12 @@ CLIP keeps OpenAI's names on both sides, behind a prefix. ``frozenseg.towers.vit
 files with CLIP alone: ``epoch_N.pt`` of fine-tuning and mask prompt tuning, or OpenAI's format.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from frozenseg.checkpoint import ovseg_proposer
 from frozenseg.towers.clip import PIXEL_MEAN, PIXEL_STD
 from frozenseg.towers.clip_vit import PROMPTS
 from frozenseg.towers.vit_loading import IN_OVSEG
@@ -22,31 +23,31 @@ State = Mapping[str, Tensor]
 Renamed = tuple[dict[str, Tensor], list[str]]  # under the other names; names without a counterpart
 
 
-def from_official(state: State, *, proposer: Callable[[State], Renamed]) -> Renamed:
-    """Returns an official state under our names, and the official names without a counterpart.
+def from_official(state: State) -> Renamed:
+    """Returns a whole checkpoint under our names, and the official names without a counterpart.
 
-    Args:
-        state: of a whole checkpoint.
-        proposer: renames all but CLIP, without the prefix ``proposer.``; drops what is no weight.
+    Values that follow from others or from the configuration are dropped.
     """
     known = {_to_ours(name): value for name, value in state.items() if name.startswith(IN_OVSEG)}
     others = {name: value for name, value in state.items() if not name.startswith(IN_OVSEG)}
     normalisation = {name: others.pop(name) for name in NORMALISATION if name in others}
-    proposed, unknown = proposer(others)
+    proposed, unknown = ovseg_proposer.from_official(others)
     known |= {PROPOSER + name: value for name, value in proposed.items()}
     return known, unknown + [name for name, v in normalisation.items() if not _is_ours(name, v)]
 
 
-def to_official(state: State, *, proposer: Callable[[State], Renamed]) -> Renamed:
+def to_official(state: State, *, num_classes: int = 171, no_object_weight: float = 0.1) -> Renamed:
     """Returns our state under official names, and our names without a counterpart.
 
     Args:
         state: of proposer and region classifier, under our names.
-        proposer: renames the proposer, given without the prefix ``proposer.``; adds what official
-            files hold beside weights.
+        num_classes: of the training vocabulary.
+        no_object_weight: in the loss; the official loss keeps a tensor of class weights.
     """
-    proposed, unknown = proposer(
-        {name.removeprefix(PROPOSER): v for name, v in state.items() if name.startswith(PROPOSER)}
+    proposed, unknown = ovseg_proposer.to_official(
+        {name.removeprefix(PROPOSER): v for name, v in state.items() if name.startswith(PROPOSER)},
+        num_classes=num_classes,
+        no_object_weight=no_object_weight,
     )
     unknown = [PROPOSER + name for name in unknown]
     known = dict(proposed)

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from frozenseg.checkpoint.ovseg import State, from_official, to_official
+from frozenseg.checkpoint.ovseg import from_official, to_official
 from frozenseg.pipeline.region_classifiers.masked_crops import MaskedCrops
 from frozenseg.towers.clip_vit import CropClip
 from frozenseg.towers.loading import _open_clip_config
 
 MODELS = {"r101c_vitb16": "ViT-B-16", "swinb_vitl14": "ViT-L-14"}
 NUM_KEYS = {"r101c_vitb16": 983, "swinb_vitl14": 954}
+NO_WEIGHTS = {"r101c_vitb16": 3, "swinb_vitl14": 3 + 24}  # Swin stores an index per block
 
 
 def released(golden: Path, model: str) -> dict[str, Tensor]:
@@ -33,22 +34,15 @@ def released(golden: Path, model: str) -> dict[str, Tensor]:
     return state
 
 
-def rename_proposer(state: State) -> tuple[dict[str, Tensor], list[str]]:
-    """Stands for the proposer's own table, which keeps all names here."""
-    prefixes = ("backbone.", "sem_seg_head.", "clip_adapter.non_object", "criterion.empty_weight")
-    known = {name: value for name, value in state.items() if name.startswith(prefixes)}
-    return known, [name for name in state if name not in known]
-
-
 @pytest.mark.golden
 @pytest.mark.parametrize("model", MODELS)
 def test_every_released_name_has_one_of_ours_and_comes_back(golden, model) -> None:
     state = released(golden, model)
     assert len(state) == NUM_KEYS[model]
-    ours, unknown = from_official(state, proposer=rename_proposer)
+    ours, unknown = from_official(state)
     assert unknown == []
-    assert len(ours) == len(state) - 2  # CLIP's normalisation
-    back, unknown = to_official(ours, proposer=rename_proposer)
+    assert len(ours) == len(state) - NO_WEIGHTS[model]
+    back, unknown = to_official(ours)
     assert unknown == []
     assert {name: value.shape for name, value in back.items()} == {
         name: value.shape for name, value in state.items()
@@ -67,22 +61,22 @@ def test_the_region_classifier_has_exactly_the_released_weights(golden, model) -
         tower = CropClip(clip, tokenize=torch.tensor, mask_prompt_depth=3)
     state = MaskedCrops(clip=tower).state_dict()
     own = {f"region_classifier.{name}": value.shape for name, value in state.items()}
-    ours, _ = from_official(released(golden, model), proposer=rename_proposer)
+    ours, _ = from_official(released(golden, model))
     assert own == {n: v.shape for n, v in ours.items() if n.startswith("region_classifier.")}
 
 
 def test_unknown_names_are_listed_on_both_sides() -> None:
     one = torch.zeros(1)
-    assert from_official({"clip_adapter.other": one, "ema.x": one}, proposer=rename_proposer) == (
+    assert from_official({"clip_adapter.other": one, "ema.x": one}) == (
         {},
         ["clip_adapter.other", "ema.x"],
     )
     state = {"region_classifier.other": one, "clip.model.x": one, "proposer.other": one}
-    _, unknown = to_official(state, proposer=rename_proposer)
+    _, unknown = to_official(state)
     assert sorted(unknown) == sorted(state)
 
 
 def test_another_normalisation_is_not_dropped_silently() -> None:
     mean = torch.tensor((123.675, 116.28, 103.53)).view(1, 3, 1, 1)
-    _, unknown = from_official({"clip_adapter.pixel_mean": mean}, proposer=rename_proposer)
+    _, unknown = from_official({"clip_adapter.pixel_mean": mean})
     assert unknown == ["clip_adapter.pixel_mean"]
