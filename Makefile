@@ -1,13 +1,13 @@
-# `make demo` and `make test` do all their set-up themselves; a second run skips what is done.
+# `make demo` and `make test` include the complete set-up; later runs skip finished steps.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 KERNELS := $(shell find frozenseg/ops -path '*/csrc/*' -type f)
 
-demo: $(VENV)/package.stamp ## segments an image with words
+demo: $(VENV)/package.stamp ## segment synthetic scenes with the shipped model
 	$(BIN)/frozenseg demo
 
-test: $(VENV)/package.stamp ## all tests that need no GPU and no network
+test: $(VENV)/package.stamp ## all tests that need neither GPU nor network
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8
 
 test-gpu: $(VENV)/package.stamp
@@ -36,7 +36,7 @@ audit: $(VENV)/package.stamp ## complete pins, and known advisories against them
 install: $(VENV)/package.stamp ## the virtual environment with the package in it
 
 $(VENV)/requirements.stamp: requirements.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not %s: run make PYTHON=python3.12" % sys.version.split()[0])'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is required, found %s: run make PYTHON=python3.12" % sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	touch $@

@@ -6,7 +6,7 @@ from fvcore.common.config import CfgNode
 
 from frozenseg.builders.model import build_model, has_trained_parts, trained_part
 from frozenseg.builders.sam_masks import build_mask_source
-from frozenseg.builders.vocabularies import build_training_vocabulary
+from frozenseg.builders.vocabularies import build_trained_vocabulary
 from frozenseg.checkpoint.weights import load_state, open_weights
 from frozenseg.config import ConfigError
 from frozenseg.inference.mask_ensemble import MaskEnsemble
@@ -30,7 +30,7 @@ def build_segmenter(cfg: CfgNode, *, model: SegmentationModel | None = None) -> 
     model = load_model(cfg, cfg.MODEL.WEIGHTS) if model is None else model
     return Segmenter(
         model=model,
-        training=build_training_vocabulary(cfg),
+        training=build_trained_vocabulary(cfg),
         settings=output_settings(cfg),
         short_side=cfg.INPUT.MIN_SIZE_TEST,
         long_side=cfg.INPUT.MAX_SIZE_TEST,

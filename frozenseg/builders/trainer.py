@@ -19,8 +19,9 @@ from frozenseg.builders.training import (
     check_numbers,
 )
 from frozenseg.builders.vocabularies import build_training_vocabulary, only_training_set
+from frozenseg.checkpoint.class_names import classes_note
 from frozenseg.checkpoint.weights import tower_notes
-from frozenseg.data.catalog import dataset_samples
+from frozenseg.data.catalog import training_samples
 from frozenseg.errors import UserError
 from frozenseg.io.files import cache_folder
 from frozenseg.pipeline.model import SegmentationModel
@@ -79,7 +80,12 @@ def build_trainer(
     seed = choose_seed(cfg.SEED, saved)
     seed_everything(seed)
     step = _build_step(cfg, model, device)
-    about = {**tower_notes(step.model), "config": config_digest(cfg), "seed": str(seed)}
+    about = {
+        **tower_notes(step.model),
+        **classes_note(build_training_vocabulary(cfg)),
+        "config": config_digest(cfg),
+        "seed": str(seed),
+    }
     seed_everything(seed + 1 + process_rank())  # points are drawn anew in each process
     if saved is not None:
         check_same_towers(saved.about, tower_notes(step.model), source=str(checkpoints.folder))
@@ -89,7 +95,7 @@ def build_trainer(
     return Trainer(
         step=step,
         batches=training_batches(
-            dataset_samples(only_training_set(cfg), tasks=("panoptic",), skip_bad=skip_bad),
+            training_samples(only_training_set(cfg), skip_bad=skip_bad),
             augment=build_mapper(cfg),
             batch_size=batch_size,
             seed=seed,

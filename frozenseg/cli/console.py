@@ -1,4 +1,4 @@
-"""Where commands write: results to ``console``, everything else to ``errors``.
+"""Output of the commands: results go to ``console``, everything else to ``errors``.
 
 Names from files and users reach both. Control characters in them are shown, never sent.
 """
@@ -42,9 +42,23 @@ console = SafeConsole()
 errors = SafeConsole(stderr=True)
 
 
+def print_line(text: str) -> None:
+    """Prints text to standard output as it is: no markup, no colours, no line breaks added."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def say_error(sentence: str) -> None:
-    """Prints one line on standard error."""
-    typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    """Prints an error as one line on standard error."""
+    _say("error", typer.colors.RED, sentence)
+
+
+def say_warning(sentence: str) -> None:
+    """Prints a warning as one line on standard error."""
+    _say("warning", typer.colors.YELLOW, sentence)
+
+
+def _say(kind: str, color: str, sentence: str) -> None:
+    typer.secho(f"{kind}: ", fg=color, bold=True, nl=False, err=True)
     typer.echo(one_line(sentence), err=True)
 
 

@@ -6,30 +6,26 @@ from typing import Annotated
 import typer
 
 from frozenseg.cli.console import console, errors
+from frozenseg.cli.options import (
+    Dataset,
+    Device,
+    KeyValues,
+    Limit,
+    ModelName,
+    OutputFolder,
+    Weights,
+)
 
 ALIASES = {"shapes": "shapes_val"}
 
 
 def evaluate(
-    dataset: Annotated[
-        str, typer.Option(help="'shapes', a file below configs/eval, or a registered name.")
-    ] = "shapes",
-    model: Annotated[
-        str, typer.Option(help="'shapes', the miniature model, or a YAML file.")
-    ] = "shapes",
-    weights: Annotated[
-        Path | None, typer.Option(help="Trained weights, if not the model's.", show_default=False)
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, ... (default: cuda if there is one).")
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
-        "output/evaluate"
-    ),
-    limit: Annotated[
-        int | None,
-        typer.Option(help="Only the first images, for a quick look.", min=1, show_default=False),
-    ] = None,
+    dataset: Dataset = "shapes",
+    model: ModelName = "shapes",
+    weights: Weights = None,
+    device: Device = None,
+    output: OutputFolder = Path("output/evaluate"),
+    limit: Limit = None,
     ensemble: Annotated[
         bool, typer.Option(help="The class ensemble (eq. 3); without it the decoder is alone.")
     ] = True,
@@ -39,10 +35,7 @@ def evaluate(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images with a missing or damaged file.")
     ] = False,
-    opts: Annotated[
-        list[str] | None,
-        typer.Argument(help="Keys and values that override the file's.", show_default=False),
-    ] = None,
+    opts: KeyValues = None,
 ) -> None:
     """Evaluate a model: panoptic quality, mIoU and mask AP, also of seen and unseen classes.
 
@@ -54,6 +47,7 @@ def evaluate(
     from frozenseg import model_config
     from frozenseg.builders.evaluation import evaluate_dataset, open_test_set
     from frozenseg.builders.segmenter import build_segmenter
+    from frozenseg.data.catalog import dataset_name
     from frozenseg.metrics import metrics_table
 
     name, over = test_set(dataset)
@@ -65,7 +59,7 @@ def evaluate(
     report = evaluate_dataset(
         cfg, segmenter, name, output, resume=resume, limit=limit, skip_bad=skip_bad
     )
-    console.print(metrics_table(report.metrics, title=name))
+    console.print(metrics_table(report.metrics, title=dataset_name(name)))
     console.print(f"written: {output / 'metrics.json'}", highlight=False, markup=False)
     if report.skipped:
         note = f"left out: {len(report.skipped)} bad files, listed in {output / 'skipped.txt'}"
@@ -75,8 +69,7 @@ def evaluate(
 def test_set(dataset: str) -> tuple[str, list[Path]]:
     """The registered name, and the file with the test sizes and tasks of that data set."""
     from frozenseg.config import CONFIG_ROOT, load_config
-    from frozenseg.data.catalog import SHAPES
-    from frozenseg.data.specs import dataset_spec
+    from frozenseg.data.catalog import SHAPES, dataset_spec
 
     name = ALIASES.get(dataset, dataset)
     if name in SHAPES:
@@ -84,7 +77,8 @@ def test_set(dataset: str) -> tuple[str, list[Path]]:
     own = CONFIG_ROOT / "eval" / f"{dataset}.yaml"
     if own.is_file():
         return load_config(own).DATASETS.TEST[0], [own]
-    return name, [own.with_stem(dataset_spec(name).vocabulary)]
+    spec = dataset_spec(name)
+    return name, [own.with_stem(spec.vocabulary)] if spec.classes is None else []
 
 
 def _decoder_alone() -> list[str]:

@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from frozenseg.cli.console import console
+from frozenseg.cli.options import KeyValues
 from frozenseg.io.text import markup
 
 
@@ -14,10 +15,7 @@ def summary(
         str,
         typer.Argument(help="A YAML file, one below configs/, or 'shapes'.", show_default=False),
     ],
-    opts: Annotated[
-        list[str] | None,
-        typer.Argument(help="Keys and values that override the file's.", show_default=False),
-    ] = None,
+    opts: KeyValues = None,
 ) -> None:
     """Count a model's trained and frozen parameters. Nothing is downloaded.
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from frozenseg.cli.options import KeyValues
+
 
 def train(
     config: Annotated[
@@ -14,10 +16,7 @@ def train(
             show_default=False,
         ),
     ],
-    opts: Annotated[
-        list[str] | None,
-        typer.Argument(help="Keys and values that override the file's.", show_default=False),
-    ] = None,
+    opts: KeyValues = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint.")
     ] = False,

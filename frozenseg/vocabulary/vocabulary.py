@@ -58,9 +58,10 @@ class Vocabulary:
 
     def things(self) -> "Vocabulary":
         """Returns the thing classes alone, in order."""
-        return self._subset(self.is_thing)
+        return self.subset(self.is_thing)
 
-    def _subset(self, keep: Sequence[bool]) -> "Vocabulary":
+    def subset(self, keep: Sequence[bool]) -> "Vocabulary":
+        """Returns the flagged classes, in order."""
         chosen = [index for index, kept in enumerate(keep) if kept]
         return Vocabulary(
             synonyms=tuple(self.synonyms[i] for i in chosen),

@@ -127,7 +127,7 @@ class TestPhotographs:
         options = {"overrides": miniature, "limit": None}
         weights = {"frozenseg_convnext_large": HEAD}
         text, found = reproduce.on_photographs("table1", weights, tmp_path, **options)
-        assert capsys.readouterr().err.count("left out:") == 5
+        assert capsys.readouterr().err.count("skipped:") == 5
         score = found["FrozenSeg ConvNeXt-L"]["bdd100k_semantic"]["semantic/mIoU"]
         assert f"| 46.2 / - | 49.4 / - | 52.3 / {score:.2f} |" in text
         monkeypatch.setattr("reproduction.measuring.evaluate_dataset", None)
