@@ -53,13 +53,14 @@ def test_missing_configuration_file(run, picture):
     refused(run("segment", picture, "-w", "cat", "--model", "gone.yaml"), "gone.yaml")
 
 
-def test_missing_tower(run, picture, tmp_path):
+def test_missing_tower(run, picture, tmp_path, foreign_weights):
     config = tmp_path / "tower.yaml"
     config.write_text(
         "MODEL:\n  FROZEN_SEG:\n    CLIP_MODEL_NAME: RN50\n"
         f"    CLIP_PRETRAINED_WEIGHTS: {tmp_path}/clip.safetensors\n"
     )
-    refused(run("segment", picture, "-w", "cat", "--model", config), "clip.safetensors")
+    done = run("segment", picture, "-w", "cat", "--model", config, "--weights", foreign_weights)
+    refused(done, "clip.safetensors")
 
 
 def test_weights_of_another_architecture_are_refused_by_name_and_shape(
@@ -120,13 +121,15 @@ def test_console_command_exits_with_2_and_one_line(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_offline_names_the_file_to_fetch_instead_of_downloading(run, tmp_path, monkeypatch) -> None:
+def test_offline_names_the_file_to_fetch_instead_of_downloading(
+    run, tmp_path, monkeypatch, foreign_weights
+) -> None:
     monkeypatch.setenv("FROZENSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FROZENSEG_OFFLINE", "")
     image = tmp_path / "image.png"
     Image.new("RGB", (32, 32)).save(image)
-    model = "fcclip_rn50.yaml"
-    done = run("--offline", "segment", image, "-w", "cat", "--model", model, "-o", tmp_path / "out")
+    options = ("--model", "fcclip_rn50.yaml", "--weights", foreign_weights, "-o", tmp_path / "out")
+    done = run("--offline", "segment", image, "-w", "cat", *options)
     assert done.exit_code == 2
     assert "offline" in done.stderr and "RN50" in done.stderr
     assert not (tmp_path / "out").exists()
