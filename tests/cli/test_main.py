@@ -34,9 +34,16 @@ def test_help_names_every_command_and_imports_no_torch():
         assert command in done.stdout
 
 
-def test_every_command_has_an_example_in_its_help(run):
-    for command in ("segment", "demo", "evaluate", "train", "doctor"):
-        assert f"Example: frozenseg {command}" in " ".join(run(command, "--help").stdout.split())
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("segment", "demo", "evaluate", "train", "doctor", "sam-masks", "benchmark", "convert"),
+        *("summary", "figure compare", "figure attention", "figure clusters", "figure diagnosis"),
+    ],
+)
+def test_every_command_has_an_example_in_its_help(run, command):
+    done = run(*command.split(), "--help")
+    assert f"Example: frozenseg {command}" in " ".join(done.stdout.split())
 
 
 def test_unknown_option_ends_with_2(run):
@@ -130,3 +137,10 @@ def test_offline_names_the_file_to_fetch_instead_of_downloading(run, tmp_path, m
     assert done.exit_code == 2
     assert "offline" in done.stderr and "RN50" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_python_m_frozenseg_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "frozenseg", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"frozenseg {frozenseg.__version__}\n"
