@@ -23,7 +23,7 @@ from pycocotools import mask as rle
 from frozenseg.data.images import read_label_map
 from frozenseg.data.preparation import Preparation, input_files, run_script, save_labels
 from frozenseg.data.readers.panoptic import colors_of_ids
-from frozenseg.data.specs import dataset_spec
+from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
 from frozenseg.vocabulary import builtin_vocabulary, class_table
@@ -42,16 +42,16 @@ class Instance(NamedTuple):
 
 
 class Paths(NamedTuple):
-    """What belongs to one picture."""
+    """The files of one image."""
 
     semantic: Path
     instances: Path
-    panoptic: Path  # to be written
-    record: Path  # to be written when the picture is done; goes when all are
+    panoptic: Path  # to write
+    record: Path  # to write when the image is done; deleted when all are
 
 
 class Record(NamedTuple):
-    """One picture's part of the JSON files."""
+    """One image's part of the JSON files."""
 
     image: dict[str, Any]
     panoptic: dict[str, Any]
@@ -63,6 +63,7 @@ def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
     for split in splits:
         maps = input_files(base / "annotations" / split, "*.png", page=PAGE, known=KNOWN[split])
         target = base / "annotations_detectron2" / split
+        preparation.remove_leftovers(target)
         jobs = [(path, target / path.name) for path in maps]
         jobs = [job for job in jobs if not preparation.is_done(job[1])]
         preparation.run(convert_semantic, jobs, title=f"ADE20K {split}: semantic")
@@ -70,7 +71,7 @@ def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
 
 
 def prepare_objects(preparation: Preparation, base: Path, split: str, maps: Sequence[Path]) -> None:
-    """The JSON files are written last: where they are, the rest is."""
+    """Writes the JSON files last, so that they are there only if the rest is."""
     panoptic_json = base / f"ade20k_panoptic_{SHORT[split]}.json"
     instance_json = base / f"ade20k_instance_{SHORT[split]}.json"
     if preparation.is_done(panoptic_json) and preparation.is_done(instance_json):
@@ -82,6 +83,7 @@ def prepare_objects(preparation: Preparation, base: Path, split: str, maps: Sequ
         Paths(path, folder / path.name, segment_maps / path.name, records / f"{path.stem}.json")
         for path in maps
     ]
+    preparation.remove_leftovers(base, segment_maps, records)
     jobs = [paths for paths in pictures if not preparation.is_done(paths.record)]
     preparation.run(convert_objects, jobs, title=f"ADE20K {split}: panoptic, instance")
     done = [Record(*json.loads(paths.record.read_bytes())) for paths in pictures]
@@ -138,10 +140,10 @@ def read_instances(path: Path) -> list[Instance]:
 def panoptic_of(
     semantic: np.ndarray, instances: Sequence[Instance]
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Segment ids and what they are: stuff first, objects painted over it.
+    """Segment ids and their entries: stuff first, objects painted over it.
 
-    A stuff segment's area and box are those before it was painted over, as in the official
-    annotation: panoptic quality counts with them. Pixels of things without an object are void.
+    A stuff segment's area and box include pixels that objects cover, as in the official annotation.
+    Pixels of things without an object are void.
     """
     is_thing = builtin_vocabulary("ade20k_150").is_thing
     ids, segments = np.zeros(semantic.shape, dtype=np.int32), []
@@ -215,7 +217,7 @@ def instance_classes() -> dict[int, int]:
     if len(things) != NUM_THINGS:
         raise UserError(
             f"ade20k_150.txt has {len(things)} classes without [stuff], but {NUM_THINGS} have "
-            "objects in ADE20K: take the marks back that were changed"
+            "objects in ADE20K: undo the changes to its marks"
         )
     return dict(enumerate(things, start=1))
 

@@ -1,4 +1,4 @@
-"""ADE20K (847 classes): pictures of at most 512 pixels on the short side, and their label maps.
+"""ADE20K (847 classes): images of at most 512 pixels on the short side, and their label maps.
 
     python datasets/prepare_ade20k_full.py
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from frozenseg.data.images import open_image, read_label_map
 from frozenseg.data.preparation import Preparation, input_files, run_script, save_labels
-from frozenseg.data.specs import dataset_spec
+from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
 from frozenseg.vocabulary import class_table
@@ -29,7 +29,7 @@ PAGE = dataset_spec("openvocab_ade20k_full_sem_seg_val").page
 
 
 class Job(NamedTuple):
-    """A picture and what becomes of it."""
+    """The files of one image: one to read, two to write."""
 
     source: Path
     image: Path
@@ -39,6 +39,9 @@ class Job(NamedTuple):
 def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
     base = preparation.root / "ADE20K_2021_17_01"
     for split in splits:
+        preparation.remove_leftovers(
+            base / "images_detectron2" / split, base / "annotations_detectron2" / split
+        )
         pictures = input_files(
             base / "images/ADE" / split, "**/ADE_*.jpg", page=PAGE, known=KNOWN[split]
         )
@@ -55,8 +58,8 @@ def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
 
 
 def convert(lookup: np.ndarray, job: Job) -> None:
-    """The label map is written last: where it is, the picture is."""
-    picture = open_image(job.source).convert("RGB")  # as stored, for so are its labels
+    """Writes the label map last, so that it is there only if the image is."""
+    picture = open_image(job.source).convert("RGB")  # as stored, because its labels are, too
     segmentation = job.source.with_name(f"{job.source.stem}_seg.png")
     labels = labels_of(read_label_map(segmentation), lookup, path=segmentation)
     if labels.shape[::-1] != picture.size:

@@ -4,7 +4,7 @@
 
 Reads, below coco/ in the data root, annotations/panoptic_SPLIT2017.json and
 panoptic_SPLIT2017/*.png. Writes panoptic_semseg_SPLIT2017/*.png: class 0..132 in the order of the
-JSON file's categories, 255 where there is no segment. Evaluation needs val, training none.
+JSON file's categories, 255 where there is no segment. Evaluation needs val; training needs neither.
 """
 
 import sys
@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from frozenseg.data.datasets import panoptic_reader
+from frozenseg.data.derived import labels_of_panoptic
 from frozenseg.data.preparation import Preparation, run_script, save_labels
 from frozenseg.data.readers.panoptic import PanopticReader
-from frozenseg.data.specs import dataset_spec
+from frozenseg.data.registry import dataset_spec
+from frozenseg.io.paths import inside
 from frozenseg.structures import PanopticMap
 
 VOID = 255
@@ -28,11 +30,9 @@ def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
         reader = panoptic_reader(spec, preparation.root)
         assert reader is not None, "COCO has a panoptic annotation"
         target = preparation.root / f"coco/panoptic_semseg_{split}2017"
-        jobs = [
-            (row, target / name)
-            for row, name in enumerate(reader.file_names)
-            if not preparation.is_done(target / name)
-        ]
+        preparation.remove_leftovers(target)
+        files = [inside(target, name, source=reader.json) for name in reader.file_names]
+        jobs = [(row, path) for row, path in enumerate(files) if not preparation.is_done(path)]
         preparation.run(convert, jobs, title=f"COCO {split}: semantic", shared=reader)
 
 
@@ -42,11 +42,8 @@ def convert(reader: PanopticReader, job: tuple[int, Path]) -> None:
 
 
 def semantic_of(panoptic: PanopticMap) -> np.ndarray:
-    """(H, W) uint8 class ids; crowds are painted like any segment."""
-    ids = np.array([0, *(segment.id for segment in panoptic.segments)])
-    classes = np.array([VOID, *(segment.class_id for segment in panoptic.segments)], dtype=np.uint8)
-    order = np.argsort(ids)
-    return classes[order][np.searchsorted(ids[order], panoptic.ids.numpy())]
+    """(H, W) uint8 class ids; crowds are painted like other segments."""
+    return labels_of_panoptic(panoptic, ignore_label=VOID).numpy().astype(np.uint8)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,14 +16,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as rle
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from frozenseg.data.annotations.categories import MAX_CATEGORY_ID
+from frozenseg.data.annotations.faults import BadEntry, Faults
+from frozenseg.data.annotations.fields import (
+    MAX_SIDE,
+    as_entry,
+    file_name,
+    identity,
+    text,
+    whole_number,
+)
+from frozenseg.data.annotations.run_lengths import decode_run_lengths
 from frozenseg.data.preparation import Preparation, copy_file, run_script, save_labels
-from frozenseg.data.readers.files import complete_entries, load_json, missing_files
-from frozenseg.data.specs import dataset_spec
+from frozenseg.data.readers.files import load_json, missing_files
+from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
+from frozenseg.io.paths import inside
 from frozenseg.vocabulary import class_table
 
 PHASES = {"training": "train", "validation": "val"}
@@ -33,7 +44,7 @@ PAGE = dataset_spec("openvocab_pascal_ctx59_sem_seg_val").page
 
 
 class Job(NamedTuple):
-    """A picture with both annotations, and what becomes of them."""
+    """The files of one image: two to read, three to write."""
 
     entry: Mapping[str, Any]  # of ``images`` in the JSON file
     picture: Path
@@ -43,54 +54,84 @@ class Job(NamedTuple):
     labels_459: Path
 
 
+class Segments(NamedTuple):
+    """All segments of the JSON file, by image id."""
+
+    path: Path
+    of_image: Mapping[int | str, Sequence[Mapping[str, Any]]]
+
+
 def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
     source, target = preparation.root / "VOCdevkit/VOC2010", preparation.root / "pascal_ctx_d2"
     path = source / "trainval_merged.json"
     content = load_json(path, lists=["images", "annos_segmentation"])
-    segments: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    with complete_entries(path):
-        for segment in content["annos_segmentation"]:
-            segments[segment["image_id"]].append(segment)
-        for split in splits:
-            phase = PHASES[split]
-            entries = [entry for entry in content["images"] if entry["phase"] == phase]
-            jobs = [job_of(entry, source, target, split) for entry in entries]
-            if missing := missing_files(file for job in jobs for file in (job.picture, job.matrix)):
-                raise UserError(f"{missing[0]} is listed but missing: get it from {PAGE}")
-            jobs = [job for job in jobs if not all(map(preparation.is_done, job[3:]))]
-            preparation.run(convert, jobs, title=f"PASCAL-Context {split}", shared=segments)
+    faults = Faults(path)
+    segments: dict[int | str, list[Mapping[str, Any]]] = defaultdict(list)
+    for place, segment in enumerate(content["annos_segmentation"]):
+        with faults.entry(f"annos_segmentation[{place}]"):
+            segments[identity(as_entry(segment), "image_id")].append(segment)
+    for split in splits:
+        jobs: list[Job] = []
+        for place, entry in enumerate(content["images"]):
+            with faults.entry(f"images[{place}]"):
+                if text(as_entry(entry), "phase") == PHASES[split]:
+                    jobs.append(job_of(entry, source, target, split))
+        preparation.remove_leftovers(*{output.parent for job in jobs for output in job[3:]})
+        if missing := missing_files(file for job in jobs for file in (job.picture, job.matrix)):
+            raise UserError(f"{missing[0]} is listed but missing: get it from {PAGE}")
+        jobs = [job for job in jobs if not all(map(preparation.is_done, job[3:]))]
+        preparation.run(
+            convert, jobs, title=f"PASCAL-Context {split}", shared=Segments(path, segments)
+        )
 
 
 def job_of(entry: Mapping[str, Any], source: Path, target: Path, split: str) -> Job:
-    stem = Path(entry["file_name"]).stem
+    """The files of an entry of ``images``.
+
+    Raises:
+        BadEntry: a value is missing or wrong.
+    """
+    identity(entry, "image_id")
+    for key in ("height", "width"):
+        whole_number(entry, key, low=1, high=MAX_SIDE)
+    stem = Path(file_name(entry, "file_name")).stem
+
+    def join(folder: Path, ending: str) -> Path:
+        return inside(folder, f"{stem}{ending}", source="trainval_merged.json")
+
     return Job(
         entry,
-        source / "JPEGImages" / f"{stem}.jpg",
-        source / "trainval" / f"{stem}.mat",
-        target / "images" / split / f"{stem}.jpg",
-        target / "annotations_ctx59" / split / f"{stem}.png",
-        target / "annotations_ctx459" / split / f"{stem}.tif",
+        join(source / "JPEGImages", ".jpg"),
+        join(source / "trainval", ".mat"),
+        join(target / "images" / split, ".jpg"),
+        join(target / "annotations_ctx59" / split, ".png"),
+        join(target / "annotations_ctx459" / split, ".tif"),
     )
 
 
-def convert(segments: Mapping[int, Sequence[Mapping[str, Any]]], job: Job) -> None:
+def convert(segments: Segments, job: Job) -> None:
     size = (job.entry["height"], job.entry["width"])
+    image_id = job.entry["image_id"]
     copy_file(job.picture, job.image)
-    save_labels(labels_59(segments.get(job.entry["image_id"], ()), size), job.labels_59)
+    with Faults(segments.path).entry(f"a segment of image {image_id!r}"):
+        save_labels(labels_59(segments.of_image.get(image_id, ()), size), job.labels_59)
     save_labels(labels_459(job.matrix), job.labels_459)
 
 
 def labels_59(segments: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8 classes; of segments that overlap, the later one counts."""
+    """(H, W) uint8 classes; of segments that overlap, the later one counts.
+
+    Raises:
+        BadEntry: a segment has an unknown category, or run lengths that do not fit the image.
+    """
     class_ids = {row.dataset_id: k for k, row in enumerate(class_table("pascal_context_59"))}
     labels = np.full(size, OTHER_59, dtype=np.uint8)
     for segment in segments:
-        if segment["category_id"] not in class_ids:
-            raise UserError(
-                f"trainval_merged.json has the unknown category {segment['category_id']} in image "
-                f"{segment['image_id']}: get it again"
-            )
-        labels[rle.decode(segment["segmentation"]) > 0] = class_ids[segment["category_id"]]
+        category = whole_number(segment, "category_id", low=0, high=MAX_CATEGORY_ID)
+        if category not in class_ids:
+            raise BadEntry(f"has the unknown category {category}")
+        mask = decode_run_lengths(segment.get("segmentation"), size)
+        labels[mask] = class_ids[category]
     return labels
 
 

@@ -18,16 +18,18 @@ import numpy as np
 from frozenseg.data.images import read_label_map
 from frozenseg.data.preparation import Preparation, copy_file, run_script, save_labels
 from frozenseg.data.readers.files import missing_files
-from frozenseg.data.specs import dataset_spec
+from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
+from frozenseg.io.paths import inside
 
 LISTS = {"training": "train", "validation": "val"}
+ENDINGS = (".jpg", ".png", ".jpg", ".png", ".png")
 NUM_CLASSES, VOID = 20, 255
 PAGE = dataset_spec("openvocab_pascal21_sem_seg_val").page
 
 
 class Job(NamedTuple):
-    """A picture, its label map, and what becomes of them."""
+    """The files of one image: two to read, three to write."""
 
     picture: Path
     labels: Path
@@ -39,15 +41,23 @@ class Job(NamedTuple):
 def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
     source, target = preparation.root / "VOCdevkit/VOC2012", preparation.root / "pascal_voc_d2"
     for split in splits:
+        list_file = source / "ImageSets/Segmentation" / f"{LISTS[split]}.txt"
+        folders = (
+            source / "JPEGImages",
+            source / "SegmentationClass",
+            target / "images" / split,
+            target / "annotations_pascal21" / split,
+            target / "annotations_pascal20" / split,
+        )
+        preparation.remove_leftovers(*folders[2:])
         jobs = [
             Job(
-                source / "JPEGImages" / f"{stem}.jpg",
-                source / "SegmentationClass" / f"{stem}.png",
-                target / "images" / split / f"{stem}.jpg",
-                target / "annotations_pascal21" / split / f"{stem}.png",
-                target / "annotations_pascal20" / split / f"{stem}.png",
+                *(
+                    inside(folder, f"{stem}{ending}", source=list_file)
+                    for folder, ending in zip(folders, ENDINGS, strict=True)
+                )
             )
-            for stem in listed(source / "ImageSets/Segmentation" / f"{LISTS[split]}.txt")
+            for stem in listed(list_file)
         ]
         if missing := missing_files(path for job in jobs for path in job[:2]):
             raise UserError(f"{missing[0]} is listed but missing: get it from {PAGE}")
@@ -56,10 +66,13 @@ def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
 
 
 def listed(path: Path) -> list[str]:
-    """The picture names of a split."""
+    """The image names of a split."""
     if not path.is_file():
         raise UserError(f"no list {path}: get it from {PAGE}, or give another --root")
-    return path.read_text().split()
+    try:
+        return path.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no list of names ({error}): get it from {PAGE}") from error
 
 
 def convert(_: None, job: Job) -> None:

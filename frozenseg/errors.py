@@ -1,5 +1,9 @@
-"""Mistakes that a user can make and mend: commands print them as one sentence and exit with 2."""
+"""Errors that a user can cause and fix: commands print one sentence and exit with status 2."""
 
 
 class UserError(ValueError):
-    """One sentence: what file or key, what was expected, what came, and the next step."""
+    """One sentence: the file or key, what was expected, what was found, and the next step."""
+
+
+class ConfigError(UserError):
+    """An unknown key, a value that is not allowed, or a configuration file that is not readable."""

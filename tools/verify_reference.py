@@ -23,6 +23,7 @@ import typer
 from reference_checks.compare import Row
 from reference_checks.keys import check_keys
 from reference_checks.model import check_model
+from reference_checks.ovseg import check_ovseg
 from reference_checks.parts import (
     check_attention,
     check_criterion,
@@ -70,6 +71,7 @@ def _check_for(case: Any) -> Check | None:
         "module": check_attention,
         "gt_annotations": check_panoptic_quality,
         "parameters_encoder": check_sam_vit_t,
+        "one_class_demo_names": check_ovseg,
     }
     for sign, check in signs.items():
         if sign in case:

@@ -13,9 +13,10 @@ from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.training import build_preparation
 from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
 from frozenseg.config import ConfigError
-from frozenseg.data.catalog import SHAPES, dataset_samples
+from frozenseg.data.catalog import SHAPES, dataset_name, dataset_samples
 from frozenseg.data.loading import Samples
 from frozenseg.data.readers.samples import DatasetSamples
+from frozenseg.errors import UserError
 from frozenseg.evaluation.evaluators import (
     build_evaluators,
     evaluated_annotations,
@@ -49,12 +50,15 @@ def evaluate_datasets(
     Every process must come here. ``resume`` goes on with an interrupted evaluation of the same.
     """
     segmenter = build_segmenter(cfg, model=model)
-    return {
-        name: evaluate_dataset(
-            cfg, segmenter, name, folder / name, resume=resume, skip_bad=skip_bad
+    reports: dict[str, Report] = {}
+    for name in cfg.DATASETS.TEST:
+        own = dataset_name(name)
+        if own in reports:
+            raise UserError(f"two data sets of DATASETS.TEST are called {own}: rename one")
+        reports[own] = evaluate_dataset(
+            cfg, segmenter, name, folder / own, resume=resume, skip_bad=skip_bad
         )
-        for name in cfg.DATASETS.TEST
-    }
+    return reports
 
 
 def evaluate_dataset(
@@ -80,7 +84,7 @@ def evaluate_dataset(
     digests = f"{config_digest(cfg)} {weights_digest(segmenter.model)} {words_digest(words, known)}"
     report = evaluate(
         samples,
-        prepare=build_preparation(cfg),
+        prepare=build_preparation(cfg, name),
         predict=segmenter.build_predictor(words, outputs=outputs, training=known),
         evaluator_specs=build_evaluators(cfg, name),
         folder=folder,
@@ -123,7 +127,7 @@ def missing_files(samples: Samples) -> list[str]:
     """Why images of a data set on the disk were left out before it began, a sentence each."""
     if not isinstance(samples, DatasetSamples):
         return []
-    return [f"{path} is {reason}" for path, reason in samples.skipped]
+    return [str(each) for each in samples.skipped]
 
 
 def note_skipped(folder: Path, reasons: Sequence[str]) -> None:

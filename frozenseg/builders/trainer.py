@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.model import build_model, trained_part
+from frozenseg.builders.model import build_model, has_trained_parts, trained_part
+from frozenseg.builders.segmenter import load_model
 from frozenseg.builders.training import (
     autocast_type,
     build_adamw,
@@ -18,8 +19,9 @@ from frozenseg.builders.training import (
     check_numbers,
 )
 from frozenseg.builders.vocabularies import build_training_vocabulary, only_training_set
-from frozenseg.checkpoint.weights import load_weights, tower_notes
-from frozenseg.data.catalog import dataset_samples
+from frozenseg.checkpoint.class_names import classes_note
+from frozenseg.checkpoint.weights import tower_notes
+from frozenseg.data.catalog import training_samples
 from frozenseg.errors import UserError
 from frozenseg.io.files import cache_folder
 from frozenseg.pipeline.model import SegmentationModel
@@ -40,7 +42,7 @@ from frozenseg.training.metric_writers import JsonLines, TensorBoard, WeightsAnd
 from frozenseg.training.step import TrainStep
 from frozenseg.training.trainer import Trainer
 from frozenseg.training.training_state import restore_state
-from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
+from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,12 @@ def build_trainer(
     seed = choose_seed(cfg.SEED, saved)
     seed_everything(seed)
     step = _build_step(cfg, model, device)
-    about = {**tower_notes(step.model), "config": config_digest(cfg), "seed": str(seed)}
+    about = {
+        **tower_notes(step.model),
+        **classes_note(build_training_vocabulary(cfg)),
+        "config": config_digest(cfg),
+        "seed": str(seed),
+    }
     seed_everything(seed + 1 + process_rank())  # points are drawn anew in each process
     if saved is not None:
         check_same_towers(saved.about, tower_notes(step.model), source=str(checkpoints.folder))
@@ -88,7 +95,7 @@ def build_trainer(
     return Trainer(
         step=step,
         batches=training_batches(
-            dataset_samples(only_training_set(cfg), tasks=("panoptic",), skip_bad=skip_bad),
+            training_samples(only_training_set(cfg), skip_bad=skip_bad),
             augment=build_mapper(cfg),
             batch_size=batch_size,
             seed=seed,
@@ -135,11 +142,8 @@ def build_training_classifier(
     """The training classes as the text tower knows them, embedded once and kept."""
     if not is_main_process():
         wait_for_all()  # the main process embeds the words, the others find them in the cache
-    classifier = build_text_classifier(
-        encoder.encode_text,
-        build_training_vocabulary(cfg),
-        cache_dir=cache_folder() / "text",
-        tower_fingerprint=encoder.fingerprint,
+    classifier = embed_vocabulary(
+        encoder, build_training_vocabulary(cfg), cache_dir=cache_folder() / "text"
     )
     if is_main_process():
         wait_for_all()
@@ -154,11 +158,9 @@ def build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationMode
     Raises:
         UserError: the model has no part to train, or the weights do not fit.
     """
-    model = build_model(cfg)
-    if not model.has_trained_parts:
+    if not has_trained_parts(cfg):
         raise UserError("this configuration has no part to train: evaluate it with --eval-only")
-    if cfg.MODEL.WEIGHTS:
-        load_weights(trained_part(model), cfg.MODEL.WEIGHTS, towers=cfg.MODEL.WEIGHTS_TOWERS)
+    model = load_model(cfg, cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else build_model(cfg)
     model.to(device)
     share_weights(model.trainable_state().values())
     return model

@@ -4,8 +4,9 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from frozenseg.config import ConfigError
+from frozenseg.config import ConfigError, default_config
 from frozenseg.data.augmentation import resize_for_test
+from frozenseg.data.catalog import own_test_size
 from frozenseg.data.mapper import TrainingMapper
 from frozenseg.losses import Criterion, HungarianMatcher
 from frozenseg.structures import Sample
@@ -114,10 +115,21 @@ class ImagePreparation:
         return resize_for_test(sample.image, self.short_side, self.long_side)
 
 
-def build_preparation(cfg: CfgNode) -> ImagePreparation:
-    """What evaluation does to a sample's image."""
+def build_preparation(cfg: CfgNode, name: str) -> ImagePreparation:
+    """Returns what evaluation does to a sample's image.
+
+    The test size of a data set file applies if the configuration's keys have their defaults.
+
+    Args:
+        cfg: the configuration.
+        name: the data set.
+    """
     _expect("INPUT.FORMAT", cfg.INPUT.FORMAT, ("RGB",))
-    return ImagePreparation(short_side=cfg.INPUT.MIN_SIZE_TEST, long_side=cfg.INPUT.MAX_SIZE_TEST)
+    sides = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
+    default = default_config().INPUT
+    if sides == (default.MIN_SIZE_TEST, default.MAX_SIZE_TEST):
+        sides = own_test_size(name) or sides
+    return ImagePreparation(short_side=sides[0], long_side=sides[1])
 
 
 def _expect(name: str, value: object, allowed: tuple[object, ...]) -> None:

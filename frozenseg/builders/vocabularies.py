@@ -1,55 +1,93 @@
-"""The words that a configuration trains with, and those that it tests with."""
+"""The vocabularies of a configuration: of training, of trained weights, and of tests."""
 
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from frozenseg.data.catalog import SHAPES, dataset_vocabulary
-from frozenseg.data.specs import dataset_spec
+from frozenseg.checkpoint.class_names import noted_classes
+from frozenseg.data.catalog import SHAPES, dataset_spec, dataset_vocabulary, training_vocabulary
 from frozenseg.errors import UserError
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 
 def only_training_set(cfg: CfgNode) -> str:
+    """Returns the one name of ``DATASETS.TRAIN``.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
     names = cfg.DATASETS.TRAIN
     if len(names) != 1:
         raise UserError(
-            f"DATASETS.TRAIN names {len(names)} data sets: name one, whose vocabulary is learned"
+            f"DATASETS.TRAIN names {len(names)} data sets: name exactly one, because the model "
+            "learns its vocabulary"
         )
     return names[0]
 
 
 def build_training_vocabulary(cfg: CfgNode) -> Vocabulary:
-    """The training set's classes, in the words of ``DATASETS.TRAIN_VOCABULARY`` if it is set."""
-    return _in_words(dataset_vocabulary(only_training_set(cfg)), cfg.DATASETS.TRAIN_VOCABULARY)
+    """Returns the classes to train on, with the synonyms of ``DATASETS.TRAIN_VOCABULARY`` if set.
+
+    Classes that a data set file lists as unseen are left out.
+    """
+    return _with_synonyms(
+        training_vocabulary(only_training_set(cfg)), cfg.DATASETS.TRAIN_VOCABULARY
+    )
+
+
+def build_trained_vocabulary(cfg: CfgNode) -> Vocabulary:
+    """Returns the classes that a model was trained on.
+
+    They are those of ``DATASETS.TRAIN_VOCABULARY`` if it is set, else those that the file of
+    ``MODEL.WEIGHTS`` notes, else those of ``DATASETS.TRAIN``. Therefore weights work on machines
+    that do not have their training data.
+    """
+    noted = None if cfg.DATASETS.TRAIN_VOCABULARY else noted_classes(cfg.MODEL.WEIGHTS)
+    return build_training_vocabulary(cfg) if noted is None else noted
+
+
+def trained_in_this_run(cfg: CfgNode) -> CfgNode:
+    """Returns the configuration for evaluating a model during its training.
+
+    The classes of the weights that the training started from do not count then.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = ""
+    cfg.freeze()
+    return cfg
 
 
 def build_test_vocabulary(cfg: CfgNode, name: str) -> Vocabulary:
-    """A test set's classes, in the words that ``DATASETS.TEST_VOCABULARY`` has for it, if any.
+    """Returns a test set's classes, with the synonyms of ``DATASETS.TEST_VOCABULARY`` if set.
 
     Raises:
-        UserError: there are files, but not one for each test set.
+        UserError: there are files of synonyms, but not one for each test set.
     """
     names, files = cfg.DATASETS.TEST, cfg.DATASETS.TEST_VOCABULARY
     if files and len(files) != len(names):
         raise UserError(
             f"DATASETS.TEST_VOCABULARY has {len(files)} files for the {len(names)} data sets of "
-            'DATASETS.TEST: give one each, "" for the built-in words'
+            'DATASETS.TEST: give one each, "" for the built-in synonyms'
         )
     own = dataset_vocabulary(name)
-    return _in_words(own, files[names.index(name)] if files and name in names else "")
+    return _with_synonyms(own, files[names.index(name)] if files and name in names else "")
 
 
 def build_known_vocabulary(cfg: CfgNode, name: str) -> Vocabulary:
-    """The training classes by which a test set's classes count as seen.
+    """Returns the classes by which a test set's classes count as seen.
 
-    For LVIS these are the things alone, as in official evaluation.
+    They are those that the model was trained on; for LVIS only the things, as in official
+    evaluation. If a data set file lists unseen classes, they are all others of the test set.
     """
-    training = build_training_vocabulary(cfg)
-    if name in SHAPES or not dataset_spec(name).trained_on_things:
-        return training
-    return training.things()
+    trained = build_trained_vocabulary(cfg)
+    if name in SHAPES:
+        return trained
+    spec = dataset_spec(name)
+    if spec.unseen is not None:
+        return build_test_vocabulary(cfg, name).subset(spec.is_seen)
+    return trained.things() if spec.trained_on_things else trained
 
 
-def _in_words(own: Vocabulary, file: str) -> Vocabulary:
+def _with_synonyms(own: Vocabulary, file: str) -> Vocabulary:
     return parse_vocabulary(Path(file).expanduser(), like=own) if file else own

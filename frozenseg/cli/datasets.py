@@ -1,24 +1,32 @@
-"""``frozenseg datasets``: what is on disk, what is missing, what a sample looks like."""
+"""``frozenseg datasets``: lists, checks, shows and converts data sets."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
+from rich.progress import track
 from rich.table import Table
 
 from frozenseg.cli.console import console, errors
 from frozenseg.cli.options import Root
 from frozenseg.errors import UserError
+from frozenseg.io.text import markup, shown
 
-app = typer.Typer(no_args_is_help=True, help="List, check and show the data sets on disk.")
+if TYPE_CHECKING:
+    from frozenseg.data.checking import DatasetCheck, Finding
 
-Name = Annotated[str, typer.Argument(help="A registered name; `frozenseg datasets list` has all.")]
+app = typer.Typer(no_args_is_help=True, help="List, check, show and convert data sets.")
+
+Name = Annotated[
+    str,
+    typer.Argument(help="A registered name (`frozenseg datasets list`), or a data set file."),
+]
 
 
 @app.command("list")
 def list_datasets(root: Root = None) -> None:
-    """Name every data set, and say which of them are on disk.
+    """List all registered data sets, and which of them are on disk.
 
     Example: frozenseg datasets list
     """
@@ -31,24 +39,36 @@ def list_datasets(root: Root = None) -> None:
     table.add_column(no_wrap=True)
     table.add_column()
     for name in SHAPES:
-        about = f"shapes world, {len(dataset_samples(name)):,} pictures, drawn on demand"
+        about = f"shapes world, {len(dataset_samples(name)):,} images, drawn on demand"
         table.add_row("[green]built in[/]", f"{name}\n[dim]{about}[/]")
     for spec in SPECS:
         mark = "[green]on disk[/]" if is_present(spec, root=root) else "[dim]absent[/]"
-        about = f"{spec.title} ({spec.vocabulary}), {spec.num_images:,} pictures"
+        about = f"{spec.title} ({spec.vocabulary}), {spec.num_images or 0:,} images"
         table.add_row(mark, f"{spec.name}\n[dim]{about}: {', '.join(spec.tasks)}[/]")
     console.print(table)
     place = f"{root}" if root.is_dir() else f"{root}, which does not exist"
     console.print(
-        f"Looked in {escape(place)} (--root, DETECTRON2_DATASETS). `frozenseg datasets check NAME` "
-        "counts files; datasets/README.md says where to get them.",
+        f"Searched {markup(place)} (--root, DETECTRON2_DATASETS). `frozenseg datasets check NAME` "
+        "counts files; datasets/README.md says where to get them, docs/own_data.md how to use your "
+        "own.",
         style="dim",
     )
 
 
 @app.command()
-def check(name: Name, root: Root = None) -> None:
-    """Count pictures and annotations, read a sample, and say what to do about what is missing.
+def check(
+    name: Name,
+    root: Root = None,
+    every: Annotated[
+        bool | None,
+        typer.Option(
+            "--every/--one",
+            help="Read every sample, or only one (default: every sample of own data).",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Check files, annotations and samples, and list everything that is missing or wrong.
 
     The exit status is 1 if something is. Example: frozenseg datasets check bdd10k_val_sem_seg
     """
@@ -60,35 +80,50 @@ def check(name: Name, root: Root = None) -> None:
         console.print(f"{name} is drawn on demand: there is nothing to check")
         return
     root = data_root() if root is None else root
-    with errors.status(f"checking {name}"):
-        result = check_dataset(name, root=root)
-    table = Table("", "what", "found", "of", box=None, padding=(0, 1))
-    table.add_column(f"below {escape(str(root))}", overflow="fold")
-    for finding in result.findings:
-        mark = "[green]ok[/]" if finding.ok else "[bold red]too few[/]"
-        if finding.found == 0:
-            mark = "[bold red]missing[/]"
-        if finding.found > finding.expected:
-            mark = "[yellow]too many[/]"
-        counts = (f"{finding.found:,}", f"{finding.expected:,}")
-        place = escape(str(finding.path.relative_to(root)))
-        table.add_row(mark, finding.what, *counts, place)
-    console.print(table)
-    if result.problem:
-        console.print(f"[red]no sample can be read:[/] {escape(result.problem)}", soft_wrap=True)
+    result = check_dataset(name, root=root, every=every, track=_tracked)
+    console.print(_table(result, root))
+    for problem in result.problems:
+        console.print(f"[red]wrong:[/] {markup(problem)}", soft_wrap=True, highlight=False)
     for advice in dict.fromkeys(each.advice for each in result.findings if each.advice):
         what = ", ".join(each.what for each in result.findings if each.advice == advice)
-        console.print(f"[bold]{what}:[/] {escape(advice)}", soft_wrap=True, highlight=False)
+        console.print(f"[bold]{what}:[/] {markup(advice)}", soft_wrap=True, highlight=False)
     if not result.ok:
+        count = len(result.problems)
+        console.print(f"[red]{count} problems[/], {result.num_read} samples were read")
         raise typer.Exit(1)
-    console.print("[green]complete; a sample was read[/]")
+    console.print(f"[green]complete[/], {result.num_read} samples were read", highlight=False)
+
+
+def _tracked(indices: Sequence[int]) -> Iterable[int]:
+    hidden = len(indices) < 2 or not errors.is_terminal
+    return track(indices, "reading samples", console=errors, disable=hidden)
+
+
+def _table(result: "DatasetCheck", root: Path) -> Table:
+    table = Table("", "what", "found", "of", box=None, padding=(0, 1))
+    own = result.spec.source is not None
+    table.add_column("in" if own else f"below {markup(root)}", overflow="fold")
+    for finding in result.findings:
+        place = finding.path if own else finding.path.relative_to(root)
+        counts = (f"{finding.found:,}", f"{finding.expected:,}")
+        table.add_row(_mark(finding), finding.what, *counts, markup(place))
+    return table
+
+
+def _mark(finding: "Finding") -> str:
+    if finding.ok:
+        return "[green]ok[/]"
+    if finding.found == 0:
+        return "[bold red]missing[/]"
+    few = finding.found < finding.expected
+    return "[bold red]too few[/]" if few else "[yellow]too many[/]"
 
 
 @app.command()
 def show(
     name: Name,
     index: Annotated[int, typer.Option("--index", "-i", help="Which sample, from 0.")] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The image to write.")] = Path(
         "sample.png"
     ),
     root: Root = None,
@@ -101,7 +136,7 @@ def show(
     from frozenseg.io.files import atomic_write
     from frozenseg.visualization.annotations import draw_sample
 
-    with errors.status(f"opening {name}"):
+    with errors.status(f"opening {markup(name)}"):
         samples = dataset_samples(name, root=root, skip_bad=True)
     if not 0 <= index < len(samples):
         raise UserError(f"{name} has samples 0 to {len(samples) - 1}: give another --index")
@@ -109,4 +144,56 @@ def show(
     picture = draw_sample(sample, dataset_vocabulary(name))
     with atomic_write(output) as part:
         picture.save(part)
-    console.print(f"{output}: {sample.file_name}", highlight=False, soft_wrap=True)
+    line = shown(f"{output}: {sample.file_name}")
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A folder of LabelMe's JSON files, or of YOLO's text files."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The data set file to write, ending in .yaml."),
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of images (LabelMe: default SOURCE; YOLO: 'images' for 'labels').",
+            show_default=False,
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(help="YOLO's YAML file with the class names.", show_default=False),
+    ] = None,
+    stuff: Annotated[
+        str, typer.Option(help="Classes that are stuff, separated by ','.", show_default=False)
+    ] = "",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out annotations with a fault.")
+    ] = False,
+) -> None:
+    """Convert polygons of LabelMe or YOLO to COCO's format, with a data set file.
+
+    Example: frozenseg datasets convert photos --output football.yaml --stuff lawn
+    """
+    from frozenseg.data.conversion.write import convert_dataset
+
+    done = convert_dataset(
+        source,
+        output,
+        images=images,
+        names=names,
+        stuff=[word.strip() for word in stuff.split(",") if word.strip()],
+        skip_bad=skip_bad,
+    )
+    for fault in done.faults:
+        console.print(f"[yellow]left out:[/] {markup(fault)}", soft_wrap=True, highlight=False)
+    line = f"{done.num_objects} objects of {done.num_classes} classes in {done.num_images} images"
+    if done.faults:
+        line += f", {len(done.faults)} left out"
+    console.print(line, highlight=False, markup=False)
+    console.print(shown(f"written: {output}"), highlight=False, markup=False, soft_wrap=True)

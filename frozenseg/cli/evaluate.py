@@ -47,6 +47,7 @@ def evaluate(
     from frozenseg import model_config
     from frozenseg.builders.evaluation import evaluate_dataset, open_test_set
     from frozenseg.builders.segmenter import build_segmenter
+    from frozenseg.data.catalog import dataset_name
     from frozenseg.metrics import metrics_table
 
     name, over = test_set(dataset)
@@ -58,7 +59,7 @@ def evaluate(
     report = evaluate_dataset(
         cfg, segmenter, name, output, resume=resume, limit=limit, skip_bad=skip_bad
     )
-    console.print(metrics_table(report.metrics, title=name))
+    console.print(metrics_table(report.metrics, title=dataset_name(name)))
     console.print(f"written: {output / 'metrics.json'}", highlight=False, markup=False)
     if report.skipped:
         note = f"left out: {len(report.skipped)} bad files, listed in {output / 'skipped.txt'}"
@@ -68,8 +69,7 @@ def evaluate(
 def test_set(dataset: str) -> tuple[str, list[Path]]:
     """The registered name, and the file with the test sizes and tasks of that data set."""
     from frozenseg.config import CONFIG_ROOT, load_config
-    from frozenseg.data.catalog import SHAPES
-    from frozenseg.data.specs import dataset_spec
+    from frozenseg.data.catalog import SHAPES, dataset_spec
 
     name = ALIASES.get(dataset, dataset)
     if name in SHAPES:
@@ -77,7 +77,8 @@ def test_set(dataset: str) -> tuple[str, list[Path]]:
     own = CONFIG_ROOT / "eval" / f"{dataset}.yaml"
     if own.is_file():
         return load_config(own).DATASETS.TEST[0], [own]
-    return name, [own.with_stem(dataset_spec(name).vocabulary)]
+    spec = dataset_spec(name)
+    return name, [own.with_stem(spec.vocabulary)] if spec.classes is None else []
 
 
 def _decoder_alone() -> list[str]:

@@ -1,32 +1,52 @@
 """Image files named on the command line, and the names of the files written for them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from frozenseg.cli.console import errors
 from frozenseg.errors import UserError
+from frozenseg.io.text import shown
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SHOWN_NAMES = 5  # of files of a folder that are left out
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
     """Replaces folders by the images in them, sorted by name, and drops duplicates.
 
+    Files of a folder whose endings are not those of images are reported on standard error.
+
     Raises:
-        UserError: a folder contains no image.
+        UserError: a folder cannot be read, or contains no image.
     """
+    from frozenseg.data.images import image_files
+
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not inside:
+        try:
+            images, others = image_files(path)
+        except OSError as error:
             raise UserError(
-                f"the folder {path} contains no image ({' '.join(IMAGE_SUFFIXES)}): "
-                "give another folder, or image files"
+                f"the folder {path} cannot be read ({error.strerror}): give another"
+            ) from error
+        if not images:
+            raise UserError(
+                f"the folder {path} contains no image that can be read: give another folder, or "
+                "image files"
             )
-        found += inside
+        if others:
+            _report_skipped(path, others)
+        found += images
     return list(dict.fromkeys(found))
+
+
+def _report_skipped(folder: Path, files: Sequence[Path]) -> None:
+    names = ", ".join(each.name for each in files[:SHOWN_NAMES])
+    more = f" and {len(files) - SHOWN_NAMES} more" if len(files) > SHOWN_NAMES else ""
+    note = f"skipped files of {folder} that are not images: {names}{more}"
+    errors.print(shown(note), highlight=False, markup=False, soft_wrap=True)
 
 
 def output_stems(paths: Iterable[Path]) -> dict[Path, str]:

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 import frozenseg
 from frozenseg.cli import datasets, figure, vocabulary
 from frozenseg.cli.benchmark import benchmark
-from frozenseg.cli.console import errors, say_error
+from frozenseg.cli.console import ShownFormatter, accept_any_text, errors, say_error
 from frozenseg.cli.convert import convert
 from frozenseg.cli.demo import demo
 from frozenseg.cli.doctor import doctor
@@ -74,13 +74,12 @@ def options(
     ] = False,
 ) -> None:
     """Segment any image with any class names: panoptic, semantic and instance."""
+    accept_any_text()
     if offline:
         os.environ["FROZENSEG_OFFLINE"] = "1"
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=errors, show_path=debug, show_time=debug)],
-    )
+    handler = RichHandler(console=errors, show_path=debug, show_time=debug)
+    handler.setFormatter(ShownFormatter("%(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
 
 
 app.command()(segment)

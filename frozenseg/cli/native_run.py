@@ -12,6 +12,7 @@ from rich.console import Console
 from frozenseg.builders.evaluation import check_test_sets, evaluate_datasets, flat_metrics
 from frozenseg.builders.segmenter import load_model
 from frozenseg.builders.trainer import build_trainer, build_training_model
+from frozenseg.builders.vocabularies import trained_in_this_run
 from frozenseg.evaluation.loop import Report
 from frozenseg.metrics import metrics_table
 from frozenseg.pipeline.model import SegmentationModel
@@ -79,7 +80,7 @@ def _finish(
     """Gives the last weights their final name and evaluates them."""
     if is_main_process():
         publish_weights(trainer.checkpoints.path(trainer.iteration), folder / FINAL_WEIGHTS)
-    reports = _evaluate(cfg, model, folder / "inference", options)
+    reports = _evaluate(trained_in_this_run(cfg), model, folder / "inference", options)
     if reports and is_main_process():
         write_all(trainer.writers, trainer.iteration, flat_metrics(reports))
 
@@ -88,7 +89,13 @@ def _prepare(cfg: CfgNode, model: SegmentationModel, folder: Path, options: RunO
     def evaluate(iteration: int) -> Mapping[str, float]:
         part = folder / f"inference-{iteration:07d}"
         return flat_metrics(
-            evaluate_datasets(cfg, model, part, resume=options.resume, skip_bad=options.skip_bad)
+            evaluate_datasets(
+                trained_in_this_run(cfg),
+                model,
+                part,
+                resume=options.resume,
+                skip_bad=options.skip_bad,
+            )
         )
 
     trainer = build_trainer(

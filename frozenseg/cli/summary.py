@@ -1,4 +1,4 @@
-"""``frozenseg summary``: what a configuration builds, and how large each part is."""
+"""``frozenseg summary``: the parts of a configured model and their sizes."""
 
 from typing import Annotated
 
@@ -7,6 +7,7 @@ from rich.table import Table
 
 from frozenseg.cli.console import console
 from frozenseg.cli.options import KeyValues
+from frozenseg.io.text import markup
 
 
 def summary(
@@ -16,7 +17,7 @@ def summary(
     ],
     opts: KeyValues = None,
 ) -> None:
-    """Count a model's parameters, trained and frozen. Nothing is downloaded for it.
+    """Count a model's trained and frozen parameters. Nothing is downloaded.
 
     Example: frozenseg summary frozenseg_convnext_large.yaml
     """
@@ -26,7 +27,7 @@ def summary(
     from frozenseg.config import load_config
 
     file, _ = BUILTIN_MODELS.get(config, (config, None))
-    table = Table("part", title=f"{config}: parameters", title_justify="left")
+    table = Table("part", title=f"{markup(config)}: parameters", title_justify="left")
     for heading in ("trained", "frozen"):
         table.add_column(heading, justify="right")
     sizes = summarize(frozenseg_outline(load_config(file, opts or [])))

@@ -10,6 +10,7 @@ from fvcore.common.config import CfgNode
 
 from frozenseg.config import load_config
 from frozenseg.errors import UserError
+from frozenseg.io.text import one_line
 from frozenseg.runtime.launch import Group, launch
 from frozenseg.runtime.signals import INTERRUPTED, INTERRUPTED_EXIT_CODE, REQUEUE_EXIT_CODE
 
@@ -138,5 +139,5 @@ def _device_kind(cfg: CfgNode) -> str:
 
 
 def _say(error: UserError) -> int:
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"error: {one_line(error)}\n")
     return USER_ERROR_EXIT_CODE

@@ -1,6 +1,6 @@
-"""Whether a data set is on disk as it should be, and what to do where it is not."""
+"""Reports if a data set on disk is complete and sound, and how to get what is missing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -8,22 +8,26 @@ from typing import TypeVar
 from frozenseg.data.datasets import assemble, instance_reader, panoptic_reader
 from frozenseg.data.readers.files import missing_files
 from frozenseg.data.readers.instances import InstanceReader
+from frozenseg.data.readers.label_maps import filled
 from frozenseg.data.readers.panoptic import PanopticReader
-from frozenseg.data.specs import DatasetSpec, Part, data_root, dataset_spec
+from frozenseg.data.registry import dataset_spec
+from frozenseg.data.specs import DatasetSpec, Part, data_root
 from frozenseg.errors import UserError
+from frozenseg.io.paths import listed_files
 
 T = TypeVar("T")
+Track = Callable[[Sequence[int]], Iterable[int]]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How many files or entries of one kind there are."""
+    """The number of files or entries of one kind."""
 
     what: str
     path: Path
     found: int
     expected: int
-    advice: str = ""  # empty where nothing is to be done
+    advice: str = ""  # empty if all are there
 
     @property
     def ok(self) -> bool:
@@ -35,55 +39,58 @@ class DatasetCheck:
     """The state of a data set on disk.
 
     Args:
-        problem: why a sample could not be read; empty if one could.
+        spec: the data set.
+        findings: counts of files and entries.
+        problems: all faults of the annotation files, and of the samples that were read; a sentence
+            each.
+        num_read: the number of samples that were read.
     """
 
     spec: DatasetSpec
     findings: tuple[Finding, ...]
-    problem: str
+    problems: tuple[str, ...]
+    num_read: int
+
+    @property
+    def problem(self) -> str:
+        """The first problem; empty if there is none."""
+        return next(iter(self.problems), "")
 
     @property
     def ok(self) -> bool:
-        return not self.problem and all(finding.ok for finding in self.findings)
+        return not self.problems and all(finding.ok for finding in self.findings)
 
 
-def check_dataset(name: str, *, root: Path | None = None) -> DatasetCheck:
-    """Counts pictures and annotations against the known totals, and reads a sample from the middle.
+def check_dataset(
+    name: str, *, root: Path | None = None, every: bool | None = None, track: Track = iter
+) -> DatasetCheck:
+    """Counts images and annotations, checks every entry, and reads samples.
+
+    Args:
+        name: a registered name, or a data set file.
+        root: the folder of all data sets; None: the default.
+        every: read all samples; False: only the middle one; None: all of own data.
+        track: wraps the indices of the samples, to show progress.
 
     Raises:
-        UserError: no data set has this name. What is missing is in the result instead.
+        UserError: no data set has this name, or its data set file is wrong. Everything else that is
+            missing or wrong is in the result.
     """
     spec, root = dataset_spec(name), data_root() if root is None else root
-    panoptic, panoptic_problem = _try(panoptic_reader, spec, root)
-    instances, instance_problem = _try(instance_reader, spec, root)
-    index = panoptic or instances
-    findings = [_images(spec, root, index.stems if index else None)]
-    if spec.panoptic is not None:
-        entries = len(panoptic) if panoptic else 0
-        maps = len(list((root / spec.panoptic.maps).glob("*.png")))
-        findings += [
-            _finding(spec, "panoptic", "panoptic entries", root / spec.panoptic.json, entries),
-            _finding(spec, "panoptic", "segment maps", root / spec.panoptic.maps, maps),
-        ]
-    if spec.semantic is not None:
-        labels = len(_matching(root, spec.semantic.path))
-        path = _folder(root, spec.semantic.path)
-        findings.append(_finding(spec, "semantic", "label maps", path, labels))
-    if spec.instances is not None:
-        entries = len(instances) if instances else 0
-        path = root / spec.instances.json
-        findings.append(_finding(spec, "instances", "instance entries", path, entries))
-    if spec.instance_ids is not None:
-        objects, path = _matching(root, spec.instance_ids), _folder(root, spec.instance_ids)
-        findings.append(_finding(spec, "instances", "object maps", path, len(objects)))
-    problem = panoptic_problem or instance_problem
-    return DatasetCheck(
-        spec, tuple(findings), problem or _sample_problem(spec, root, panoptic, instances)
-    )
+    panoptic, panoptic_problems = _try(panoptic_reader, spec, root)
+    instances, instance_problems = _try(instance_reader, spec, root)
+    every = spec.source is not None if every is None else every
+    problems = [*panoptic_problems, *instance_problems]
+    num_read = 0
+    if (spec.panoptic is None or panoptic) and (spec.instances is None or instances):
+        num_read, found = _read(spec, root, panoptic, instances, every=every, track=track)
+        problems += found
+    findings = _findings(spec, root, panoptic, instances)
+    return DatasetCheck(spec, tuple(findings), tuple(dict.fromkeys(problems)), num_read)
 
 
 def is_present(spec: DatasetSpec, *, root: Path | None = None) -> bool:
-    """Whether all folders and files of a data set exist; nothing is opened or counted."""
+    """Returns True if all folders and files of a data set exist; none is opened."""
     root = data_root() if root is None else root
     places = [_folder(root, spec.images)]
     if spec.panoptic is not None:
@@ -96,52 +103,103 @@ def is_present(spec: DatasetSpec, *, root: Path | None = None) -> bool:
 
 
 def _try(
-    open_reader: Callable[[DatasetSpec, Path], T], spec: DatasetSpec, root: Path
-) -> tuple[T | None, str]:
+    open_reader: Callable[..., T], spec: DatasetSpec, root: Path
+) -> tuple[T | None, tuple[str, ...]]:
+    """A reader with the faults of its entries, or the reason why there is none."""
     try:
-        return open_reader(spec, root), ""
+        reader = open_reader(spec, root, collect=True)
     except UserError as error:
-        return None, str(error)
+        return None, (str(error),)
+    return reader, getattr(reader, "faults", ())
 
 
-def _images(spec: DatasetSpec, root: Path, stems: Sequence[str] | None) -> Finding:
-    if stems is None:
-        found = len(_matching(root, spec.images))
-    else:
-        found = len(stems) - len(missing_files(root / spec.images.format(stem) for stem in stems))
-    return _finding(spec, "images", "pictures", _folder(root, spec.images), found)
-
-
-def _finding(spec: DatasetSpec, part: Part, what: str, path: Path, found: int) -> Finding:
-    page = spec.image_page if part == "images" and spec.image_page else spec.page
-    advice = f"get them from {page}"
-    if part in spec.prepared:
-        advice = f"run `{spec.prepare}`, which reads what {page} has"
-    if found == spec.num_images:
-        advice = ""
-    return Finding(what, path, found, spec.num_images, advice)
-
-
-def _sample_problem(
+def _findings(
     spec: DatasetSpec,
     root: Path,
     panoptic: PanopticReader | None,
     instances: InstanceReader | None,
-) -> str:
+) -> list[Finding]:
+    index = panoptic or instances
+    known = spec.num_images
+    if known is None:
+        known = len(index) if index else len(_matching(root, spec.images))
+
+    def finding(part: Part, what: str, path: Path, found: int) -> Finding:
+        return Finding(what, path, found, known, "" if found == known else _advice(spec, part))
+
+    pictures = len(_matching(root, spec.images))
+    if index:
+        missing = missing_files(
+            filled(root, spec.images, stem, links=False) for stem in index.stems
+        )
+        pictures = len(index) - len(missing)
+    findings = [finding("images", "images", _folder(root, spec.images), pictures)]
+    if spec.panoptic is not None:
+        entries, maps = len(panoptic) if panoptic else 0, root / spec.panoptic.maps
+        num_maps = len(listed_files(maps, "*.png"))
+        findings += [
+            finding("panoptic", "panoptic entries", root / spec.panoptic.json, entries),
+            finding("panoptic", "segment maps", maps, num_maps),
+        ]
+    if spec.semantic is not None:
+        labels, path = _matching(root, spec.semantic.path), _folder(root, spec.semantic.path)
+        findings.append(finding("semantic", "label maps", path, len(labels)))
+    if spec.instances is not None:
+        entries, path = len(instances) if instances else 0, root / spec.instances.json
+        findings.append(finding("instances", "instance entries", path, entries))
+    if spec.instance_ids is not None:
+        objects, path = _matching(root, spec.instance_ids), _folder(root, spec.instance_ids)
+        findings.append(finding("instances", "object maps", path, len(objects)))
+    return findings
+
+
+def _advice(spec: DatasetSpec, part: Part) -> str:
+    if spec.source is not None:
+        return f"compare with {spec.source}"
+    page = spec.image_page if part == "images" and spec.image_page else spec.page
+    if part in spec.prepared:
+        return f"run `{spec.prepare}`, which reads what {page} has"
+    return f"get them from {page}"
+
+
+def _read(
+    spec: DatasetSpec,
+    root: Path,
+    panoptic: PanopticReader | None,
+    instances: InstanceReader | None,
+    *,
+    every: bool,
+    track: Track,
+) -> tuple[int, list[str]]:
+    """The number of samples that could be read, and what is wrong with the others."""
     try:
         samples = assemble(
             spec, root, panoptic=panoptic, instances=instances, tasks=spec.tasks, skip_bad=True
         )
-        samples[len(samples) // 2]
     except UserError as error:
-        return str(error)
-    return ""
+        return 0, [str(error)]
+    problems = [str(each) for each in samples.skipped] if every else []
+    indices = range(len(samples)) if every else [len(samples) // 2]
+    num_read = 0
+    for index in track(indices):
+        try:
+            samples[index]
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            num_read += 1
+    return num_read, problems
 
 
 def _matching(root: Path, path: str) -> list[Path]:
     """Existing files where ``{}`` stands for a name, or for a name in a folder."""
     before, after = path.split("{}")
-    return [*root.glob(f"{before}*{after}"), *root.glob(f"{before}*/*{after}")]
+    folder, _, start = before.rpartition("/")
+    base = root / folder if folder or not before.startswith("/") else Path("/")
+    return [
+        *listed_files(base, f"{start}*{after}"),
+        *listed_files(base, f"{start}*/*{after}"),
+    ]
 
 
 def _folder(root: Path, path: str) -> Path:

@@ -1,102 +1,155 @@
-"""Reading pictures of any kind as RGB, and label maps as they are."""
+"""Images of any kind as RGB, and label maps with the values that their files store."""
 
+import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from frozenseg.data.pillow import (
+    check_size,
+    image_endings,
+    max_pixels,
+    one_sentence,
+    opened_image,
+)
 from frozenseg.errors import UserError
+from frozenseg.io.paths import is_hidden
 
 _GREY_OF_16_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _EXIF_ORIENTATION = 0x0112
+_RANGES = (255, 4095, 65535)  # values of white in 8, 12 and 16 bits
+
+
+class Photo(NamedTuple):
+    """A decoded image file."""
+
+    pixels: Tensor  # (3, H, W) uint8 RGB
+    orientation: int  # of its EXIF block: 1 upright; from 5 on, width and height are exchanged
 
 
 def read_image(source: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
-    """Any picture as (3, H, W) uint8 RGB, upright.
+    """Any image as (3, H, W) uint8 RGB, upright.
 
-    Transparent pixels show white, grey of 16 bits is scaled to 8, and a camera's note of rotation
-    is followed. Arrays are (H, W), (H, W, 3) or (H, W, 4), tensors (3, H, W) or (1, H, W); their
-    values are bytes, 16-bit integers, or floats from 0 to 255.
+    Transparent pixels become white, 16-bit grey is scaled to 8 bits, and the EXIF orientation is
+    applied. Arrays are (H, W), (H, W, 3) or (H, W, 4), tensors (3, H, W) or (1, H, W). Their values
+    are floats from 0 to 255, or integers of any type: the smallest of the 8-, 12- and 16-bit ranges
+    that holds the largest value is scaled to 0..255, so that an 8-bit image in a 16-bit array keeps
+    its brightness.
 
     Raises:
-        UserError: the file is missing, no image, truncated or far too large; a picture has no
-            pixel; or an array's shape or values are not those of a picture.
+        UserError: the file is missing, no image, damaged or too large; an image has no pixel; or an
+            array's type, shape or values are not those of an image.
     """
     if isinstance(source, Tensor):
         return _from_array(_channels_last(source), name="the tensor")
     if isinstance(source, np.ndarray):
         return _from_array(source, name="the array")
     if isinstance(source, Image.Image):
-        return _to_tensor(_to_rgb(source, name="the image"))
-    return _to_tensor(_to_rgb(open_image(Path(source).expanduser()), name=str(source)))
+        with one_sentence(Path("the image")):
+            check_size(source.size, name="the image", limit=max_pixels())
+            return _to_tensor(_to_rgb(source, name="the image"))
+    if not isinstance(source, (str, Path)):
+        raise UserError(
+            f"an image of type {type(source).__name__} cannot be read: give a path, a Pillow "
+            "image, an array or a tensor"
+        )
+    return read_photo(Path(os.path.expanduser(source))).pixels
 
 
-def read_label_map(path: Path) -> np.ndarray:
-    """A label image's (H, W) or (H, W, C) values as stored: palette indices, 8 or 16 bits.
+def read_photo(path: Path, *, upright: bool = True) -> Photo:
+    """An image file as RGB, with its EXIF orientation.
+
+    Args:
+        upright: apply the orientation; False keeps the pixels as they are stored.
 
     Raises:
-        UserError: the file is missing, no image, or truncated.
+        UserError: the file is missing, no image, damaged or too large.
     """
-    return np.asarray(open_image(path))
+    with opened_image(path) as image:
+        orientation = _orientation(image)
+        pixels = _to_tensor(_to_rgb(image, name=str(path), upright=upright))
+        return Photo(pixels, orientation)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) as ``read_image`` gives them, from the header alone.
+def read_label_map(path: Path, *, one_bit: int = 255) -> np.ndarray:
+    """A label image's (H, W) or (H, W, C) values as stored: palette indices, 8, 16 or 32 bits.
+
+    Args:
+        one_bit: what the set pixels of a 1-bit image stand for. By the PNG standard 255: tools that
+            shrink files store a grey map of 0 and 255 in this way.
 
     Raises:
-        UserError: the file is missing or no image.
+        UserError: the file is missing, no image, damaged or too large.
     """
-    with _opened(path) as image:
+    values = np.asarray(open_image(path))
+    return values.astype(np.uint8) * np.uint8(one_bit) if values.dtype == bool else values
+
+
+def read_colors(path: Path) -> np.ndarray:
+    """A colour image's (H, W, 3) uint8 values as stored; palettes and 8-bit grey are resolved.
+
+    Raises:
+        UserError: the file is missing, no image, damaged, too large, or has more than 8 bits.
+    """
+    image = open_image(path)
+    if image.mode not in ("RGB", "RGBA", "P", "L", "1"):
+        raise UserError(f"{path} is no colour image of 8 bits, but of Pillow's mode {image.mode}")
+    if image.mode == "RGBA":  # no alpha is multiplied in: colours are ids
+        return np.asarray(image)[..., :3]
+    return np.asarray(image.convert("RGB"))
+
+
+def image_size(path: Path, *, upright: bool = True) -> tuple[int, int]:
+    """(height, width) as ``read_photo`` gives them, from the header alone.
+
+    Raises:
+        UserError: the file is missing, no image, damaged or too large.
+    """
+    with opened_image(path) as image:
         width, height = image.size
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+        return (width, height) if upright and _orientation(image) >= 5 else (height, width)
 
 
 def open_image(path: Path) -> Image.Image:
     """A file's image as it is stored: decoded, in its own mode, not turned upright.
 
     Raises:
-        UserError: the file is missing, no image, truncated or far too large.
+        UserError: the file is missing, no image, damaged or too large.
     """
-    with _opened(path) as image:
-        try:
-            image.load()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({error}): fetch it again") from error
+    with opened_image(path) as image:
+        image.load()
         return image
 
 
-def _opened(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except FileNotFoundError as error:
-        raise UserError(f"no image file {path}: check the path") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image that can be read: give a JPEG or PNG") from error
-    except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise UserError(f"{path} has more than {limit} million pixels: make it smaller") from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot read {path} ({reason}): give an image file") from error
+def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images in a folder, recognised by their endings in any case, and its other files.
+
+    Both are sorted by name. Hidden files are in neither list.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [path for path in files if not is_hidden(Path(path.name))]
+    images = [path for path in files if path.suffix.lower() in image_endings()]
+    return images, [path for path in files if path.suffix.lower() not in image_endings()]
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) to 8; from 5 on, width and height are exchanged."""
+    """The EXIF orientation, 1 to 8; 1 where the EXIF block is damaged or has another value."""
     try:
-        return image.getexif().get(_EXIF_ORIENTATION, 1)
-    except SyntaxError:  # the EXIF block is broken, the picture need not be
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # the image itself need not be damaged
         return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _to_rgb(image: Image.Image, *, name: str) -> Image.Image:
-    if 0 in image.size:
-        raise UserError(f"{name} has no pixel ({image.width} x {image.height})")
-    if _orientation(image) > 1:
+def _to_rgb(image: Image.Image, *, name: str, upright: bool = True) -> Image.Image:
+    if upright and _orientation(image) > 1:
         image = ImageOps.exif_transpose(image)
     if image.mode in _GREY_OF_16_BITS:
-        image = Image.fromarray(_high_bytes(np.asarray(image), name=name))
+        image = Image.fromarray(_scaled(np.asarray(image), 65535, name=name))
     elif image.mode == "F":
         image = Image.fromarray(_as_bytes(np.asarray(image), name=name))
     if image.has_transparency_data:
@@ -110,47 +163,56 @@ def _from_array(array: np.ndarray, *, name: str) -> Tensor:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
         raise UserError(
-            f"{name} has shape {tuple(array.shape)}: an array picture is (H, W), (H, W, 3) or "
+            f"{name} has shape {tuple(array.shape)}: an array image is (H, W), (H, W, 3) or "
             "(H, W, 4), a tensor (3, H, W)"
         )
-    if 0 in array.shape:
-        raise UserError(f"{name} has no pixel (shape {tuple(array.shape)})")
+    check_size((array.shape[1], array.shape[0]), name=name, limit=max_pixels())
     return _to_tensor(_to_rgb(Image.fromarray(_as_bytes(array, name=name)), name=name))
 
 
 def _as_bytes(array: np.ndarray, *, name: str) -> np.ndarray:
-    """Picture values as uint8: bytes as they are, 16 bits scaled, floats from 0 to 255 rounded."""
+    """Image values as uint8: integers of 8, 12 or 16 bits scaled, floats from 0 to 255 rounded."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 2:
-        return _high_bytes(array, name=name)
-    low, high = float(array.min()), float(array.max())
-    is_fraction = array.dtype.kind == "f" and 0 < high <= 1
-    if array.dtype.kind in "iuf" and low >= 0 and high <= 255 and not is_fraction:
-        return np.rint(array).astype(np.uint8)
-    raise _not_a_picture(array, name)
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{name} has values of type {array.dtype}: give numbers")
+    low, high = array.min(), array.max()
+    if array.dtype.kind in "iu":
+        return _scaled(array, _white_of(array, int(high)), name=name)
+    if not (low >= 0 and high <= 255) or 0 < high <= 1:
+        raise _not_an_image(array, name)
+    return np.rint(array).astype(np.uint8)
 
 
-def _high_bytes(array: np.ndarray, *, name: str) -> np.ndarray:
-    """0..65535 scaled to 0..255."""
-    if array.min() < 0 or array.max() > 65535:
-        raise _not_a_picture(array, name)
-    return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _white_of(array: np.ndarray, high: int) -> int:
+    """The value of white; multiples of 257 are 8-bit values that someone stored in 16 bits."""
+    white = next((white for white in _RANGES if high <= white), _RANGES[-1])
+    return 65535 if white == 4095 and not (array % 257).any() else white
 
 
-def _not_a_picture(array: np.ndarray, name: str) -> UserError:
+def _scaled(array: np.ndarray, white: int, *, name: str) -> np.ndarray:
+    """Integers 0..white scaled to 0..255, rounded half up."""
+    if array.min() < 0 or array.max() > white:
+        raise _not_an_image(array, name)
+    if white == 255:
+        return array.astype(np.uint8)
+    return ((array.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+
+
+def _not_an_image(array: np.ndarray, name: str) -> UserError:
     return UserError(
-        f"{name} has {array.dtype} values from {array.min():g} to {array.max():g}: a picture has "
-        "bytes, 16-bit integers, or floats from 0 to 255"
+        f"{name} has {array.dtype} values from {array.min():g} to {array.max():g}: an image has "
+        "integers of 8, 12 or 16 bits, or floats from 0 to 255"
     )
 
 
 def _channels_last(image: Tensor) -> np.ndarray:
     if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise UserError(f"the tensor has shape {tuple(image.shape)}: a picture is (3, H, W)")
-    return image.detach().cpu().permute(1, 2, 0).numpy()
+        raise UserError(f"the tensor has shape {tuple(image.shape)}: an image is (3, H, W)")
+    image = image.detach().cpu().permute(1, 2, 0)
+    return (image.float() if image.is_floating_point() else image).numpy()
 
 
 def _to_tensor(image: Image.Image) -> Tensor:

@@ -1,6 +1,6 @@
-"""What the scripts under ``datasets/`` share: many files at once, progress, and going on later.
+"""Shared by the scripts under ``datasets/``: parallel work, progress, resuming, error messages.
 
-Every file is written whole or not at all, so that a file that is there is done.
+Every file is written atomically, so that an existing file is complete.
 """
 
 import argparse
@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from frozenseg.data.specs import data_root
 from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
+from frozenseg.io.paths import listed_files, remove_leftovers
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -33,12 +35,12 @@ _shared: Any = None
 
 @dataclass(frozen=True)
 class Preparation:
-    """How to go about it.
+    """The options of a preparation.
 
     Args:
         root: the folder of all data sets.
-        num_processes: one does the work itself.
-        force: make again what is there.
+        num_processes: 1 works in this process.
+        force: make existing files again.
     """
 
     root: Path
@@ -46,8 +48,14 @@ class Preparation:
     force: bool = False
 
     def is_done(self, path: Path) -> bool:
-        """Whether an earlier run made it, so that it can be left."""
+        """Returns True if an earlier run made the file, so that it can be skipped."""
         return path.exists() and not self.force
+
+    def remove_leftovers(self, *folders: Path) -> None:
+        """Deletes temporary files that a killed preparation left in the folders it writes to."""
+        count = remove_leftovers(folders)
+        if count:
+            console.print(f"removed {count} temporary files of a killed run", highlight=False)
 
     def run(
         self,
@@ -57,9 +65,19 @@ class Preparation:
         title: str,
         shared: object = None,
     ) -> list[Done]:
-        """``work(shared, job)`` for all jobs, in order; the first error stops everything."""
+        """Calls ``work(shared, job)`` for all jobs and returns the results in order.
+
+        Args:
+            work: can be sent to a process.
+            jobs: what remains to be done.
+            title: for the progress bar.
+            shared: sent to each process once.
+
+        Raises:
+            Exception: the first error of a job stops all others.
+        """
         if not jobs:
-            console.print(f"{title}: nothing is left to do", highlight=False)
+            console.print(f"{title}: nothing to do", highlight=False)
             return []
         columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as progress:
@@ -95,64 +113,66 @@ def run_script(
     default: Sequence[str],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Reads the command line that all preparation scripts have, and prepares.
+    """Reads the command line of a preparation script and runs it.
 
     Args:
-        prepare: called with how to work and the splits that were chosen.
+        prepare: called with the options and the chosen splits.
         about: shown by ``--help``.
-        splits: all there are.
-        default: those that are prepared where none is named.
+        splits: all splits.
+        default: the splits that are prepared if none is named.
+        arguments: None: those of the process.
 
     Returns:
-        The exit status: 2 after a mistake of the user's, which is said in one sentence; 130 after
+        The exit status: 2 after a user's mistake, which is printed as one sentence; 130 after
         Ctrl-C.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--root", type=Path, default=data_root(), help="default: %(default)s")
     parser.add_argument("--splits", nargs="+", choices=splits, default=list(default))
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--force", action="store_true", help="make again what is there")
+    parser.add_argument("--force", action="store_true", help="make existing files again")
     options = parser.parse_args(arguments)
     preparation = Preparation(options.root, max(options.processes, 1), options.force)
     try:
         prepare(preparation, options.splits)
     except UserError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        console.print("stopped: the same command goes on from here", highlight=False)
+        console.print("stopped: run the same command again to resume", highlight=False)
         return 130
     return 0
 
 
 def input_files(folder: Path, pattern: str, *, page: str, known: int | None = None) -> list[Path]:
-    """The files of a download, sorted; another number of them than is known is said aloud.
+    """The files of a download, sorted; prints a warning if their number differs from the known one.
 
     Raises:
         UserError: there is none.
     """
-    files = sorted(folder.glob(pattern))
+    files = listed_files(folder, pattern)
     if not files:
         raise UserError(f"no {pattern} in {folder}: get it from {page}, or give another --root")
     if known is not None and len(files) != known:
-        console.print(f"[yellow]{folder} has {len(files)} of {known} files[/]")
+        console.print(f"[yellow]{escape(str(folder))} has {len(files)} of {known} files[/]")
     return files
 
 
 def save_labels(labels: np.ndarray, path: Path) -> None:
-    """Writes (H, W) labels of 8 or 16 bits."""
+    """Writes (H, W) labels of 8 or 16 bits, atomically."""
     with atomic_write(path) as part:
         Image.fromarray(labels).save(part)
 
 
 def copy_file(source: Path, target: Path) -> None:
+    """Copies a file atomically."""
     with atomic_write(target) as part:
         shutil.copyfile(source, part)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A job's work in another process, where the shared data is a global."""
+    """Runs a job in another process, where the shared data is a global."""
 
     work: Callable[[Any, Any], Any]
 
@@ -161,7 +181,7 @@ class _Work:
 
 
 def _start_worker(value: Any) -> None:
-    """Ctrl-C is for the main process; a worker ends when that does, even if it was killed."""
+    """Leaves Ctrl-C to the main process; the worker ends with it, even if it was killed."""
     global _shared
     _shared = value
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -170,6 +190,6 @@ def _start_worker(value: Any) -> None:
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    assert parent is not None, "a worker was started by someone"
+    assert parent is not None, "a worker has a parent process"
     parent.join()
     os._exit(1)

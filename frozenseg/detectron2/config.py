@@ -3,17 +3,9 @@
 from detectron2.config import CfgNode, get_cfg
 from fvcore.common.config import CfgNode as PlainNode
 
-from frozenseg.config import ConfigError, default_config
+from frozenseg.config import check_config, default_config
 from frozenseg.detectron2.weights import PREFIX
 from frozenseg.runtime.devices import choose_device
-
-# what official files call the parts; this project has no others of their kind
-PART_NAMES = {
-    "BACKBONE.NAME": ("CLIP",),
-    "SEM_SEG_HEAD.NAME": ("FrozenSegHead", "FCCLIPHead"),
-    "SEM_SEG_HEAD.PIXEL_DECODER_NAME": ("MSDeformAttnPixelDecoder",),
-    "MASK_FORMER.TRANSFORMER_DECODER_NAME": ("MultiScaleMaskedTransformerDecoder",),
-}
 
 
 def add_frozenseg_config(cfg: CfgNode) -> None:
@@ -39,18 +31,12 @@ def detectron2_config(cfg: PlainNode) -> CfgNode:
 
 
 def check_part_names(cfg: CfgNode) -> None:
-    """Names that ask for another architecture must not be passed over.
+    """Checks all values, names of parts included: official files name parts of other models.
 
     Raises:
-        ConfigError: one does; the key is named.
+        ConfigError: a value that is not allowed; the key is named.
     """
-    for key, known in PART_NAMES.items():
-        section, name = key.split(".")
-        if cfg.MODEL[section][name] not in known:
-            raise ConfigError(
-                f"MODEL.{key} is {cfg.MODEL[section][name]!r}: {cfg.MODEL.META_ARCHITECTURE} is "
-                f"built of {' or '.join(known)}"
-            )
+    check_config(cfg)
 
 
 def _take_over(cfg: CfgNode, values: PlainNode) -> None:

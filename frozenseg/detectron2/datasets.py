@@ -8,9 +8,15 @@ from typing import Any
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from frozenseg.data.catalog import SHAPES, dataset_samples, dataset_vocabulary
-from frozenseg.data.images import read_image, read_label_map
-from frozenseg.data.readers.panoptic import ids_of_colors
+from frozenseg.data.catalog import (
+    SHAPES,
+    SeenSamples,
+    dataset_samples,
+    dataset_vocabulary,
+    training_samples,
+)
+from frozenseg.data.images import read_colors, read_image
+from frozenseg.data.readers.panoptic import ids_of_colors, pixels_of
 from frozenseg.data.readers.samples import DatasetSamples
 from frozenseg.data.specs import SPECS, Task
 from frozenseg.errors import UserError
@@ -21,6 +27,7 @@ Record = dict[str, Any]
 
 
 samples_of = cache(dataset_samples)  # opened once per process
+_training_samples_of = cache(training_samples)
 
 
 def records_of(name: str, tasks: frozenset[Task] | None = None) -> list[Record]:
@@ -36,12 +43,23 @@ def records_of(name: str, tasks: frozenset[Task] | None = None) -> list[Record]:
     ]
 
 
+def training_records(name: str) -> list[Record]:
+    """One light record per image of a data set file, to train on its seen classes."""
+    samples = _training_samples_of(name)
+    return [
+        {**_file(samples, index), "training_set": name, "index": index}
+        for index in range(len(samples))
+    ]
+
+
 def sample_of(record: Record) -> Sample:
     """The picture and annotation of a record, ours or one of Detectron2's panoptic data sets.
 
     Raises:
         UserError: it has no panoptic annotation.
     """
+    if "training_set" in record:
+        return _training_samples_of(record["training_set"])[record["index"]]
     if "dataset" in record:
         return samples_of(record["dataset"], tasks=record["tasks"])[record["index"]]
     if "pan_seg_file_name" not in record:
@@ -50,27 +68,28 @@ def sample_of(record: Record) -> Sample:
             "annotation, such as coco_2017_train_panoptic"
         )
     path = Path(record["pan_seg_file_name"])
+    ids = ids_of_colors(read_colors(path), path=path)
+    areas = pixels_of(ids)
     segments = tuple(
         Segment(
             id=info["id"],
             class_id=info["category_id"],
             is_thing=bool(info.get("isthing", True)),
             is_crowd=bool(info.get("iscrowd", False)),
-            area=info.get("area", 0),
+            area=areas.get(info["id"], 0),
         )
         for info in record["segments_info"]
     )
-    ids = torch.from_numpy(ids_of_colors(read_label_map(path), path=path))
     return Sample(
         image=read_image(record["file_name"]),
         image_id=record["image_id"],
         file_name=record["file_name"],
-        panoptic=PanopticMap(ids, segments),
+        panoptic=PanopticMap(torch.from_numpy(ids), segments),
     )
 
 
 def _file(samples: Sequence[Sample], index: int) -> Record:
-    if isinstance(samples, DatasetSamples):
+    if isinstance(samples, (DatasetSamples, SeenSamples)):
         return {
             "file_name": str(samples.image_file(index)),
             "image_id": samples.image_id(index),
@@ -98,6 +117,12 @@ def register(name: str) -> None:
         stuff_dataset_id_to_contiguous_id={index: index for index in range(len(vocabulary))},
         evaluator_type="frozenseg",
     )
+
+
+def register_own(name: str) -> None:
+    """Makes a data set file, or a data set registered from Python, known for training."""
+    if name not in DatasetCatalog:
+        DatasetCatalog.register(name, partial(training_records, name))
 
 
 def register_all() -> None:

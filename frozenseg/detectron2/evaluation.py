@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from frozenseg.data.catalog import dataset_name
 from frozenseg.detectron2.records import Entry, result_of
 from frozenseg.evaluation.evaluators import build_evaluators
 from frozenseg.evaluation.loop import EvaluatorSpec
@@ -53,10 +54,9 @@ class EvaluatorsAdapter(DatasetEvaluator):
 
 
 def build_evaluator(cfg: CfgNode, name: str) -> EvaluatorsAdapter:
-    """What a registered data set is evaluated by; it reports below ``OUTPUT_DIR``."""
-    return EvaluatorsAdapter(
-        build_evaluators(cfg, name), folder=Path(cfg.OUTPUT_DIR) / "inference" / name
-    )
+    """Returns the evaluators of a data set, which report below ``OUTPUT_DIR``."""
+    folder = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name(name)
+    return EvaluatorsAdapter(build_evaluators(cfg, name), folder=folder)
 
 
 def _by_task(metrics: dict[str, float]) -> dict[str, dict[str, float]]:

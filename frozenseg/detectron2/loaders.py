@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from frozenseg.builders.vocabularies import only_training_set
 from frozenseg.data.loading import Attempts, without_bad
-from frozenseg.detectron2.datasets import Record, records_of
+from frozenseg.detectron2.datasets import Record, records_of, register_own
 from frozenseg.detectron2.mapper import TestMapper, TrainMapper
 from frozenseg.detectron2.records import Entry
 from frozenseg.evaluation.evaluators import evaluated_annotations
@@ -59,7 +59,9 @@ class SoundBatches:
 
 def train_loader(cfg: CfgNode, *, seed: int, start: int = 0) -> SoundBatches:
     """This process's batches from position ``start`` of the stream that all processes share."""
-    records = get_detection_dataset_dicts(only_training_set(cfg), filter_empty=False)
+    name = only_training_set(cfg)
+    register_own(name)
+    records = get_detection_dataset_dicts(name, filter_empty=False)
     visited = VisitedRecords(
         DatasetFromList(records, copy=False),  # packed, so that workers share it
         mapper=TrainMapper.from_config(cfg),

@@ -57,7 +57,7 @@ class TestMapper:
             "known_vocabulary": build_known_vocabulary(cfg, name),
             "outputs": evaluated_outputs(cfg, name),
         }
-        return cls(build_preparation(cfg), asked=asked)
+        return cls(build_preparation(cfg, name), asked=asked)
 
     def __call__(self, record: Record) -> Entry:
         sample = sample_of(record)

@@ -1,6 +1,7 @@
 """The meta-architectures ``FrozenSeg`` and ``FCCLIP``."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode, configurable
@@ -10,15 +11,20 @@ from torch import Tensor, autocast, device, nn
 from frozenseg.builders.model import build_model
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.training import build_criterion
-from frozenseg.builders.vocabularies import build_test_vocabulary, build_training_vocabulary
-from frozenseg.checkpoint.weights import load_state, load_weights
+from frozenseg.builders.vocabularies import (
+    build_test_vocabulary,
+    build_trained_vocabulary,
+    build_training_vocabulary,
+)
+from frozenseg.checkpoint.weights import load_state, load_weights, open_weights
 from frozenseg.detectron2.config import check_part_names
 from frozenseg.detectron2.records import Entry, entry_of, input_of, target_of
+from frozenseg.detectron2.weights import weights_path
 from frozenseg.inference.segmenter import Segmenter, VocabularyLike
 from frozenseg.io.weight_files import WeightsFile
 from frozenseg.losses import Criterion
 from frozenseg.structures import Result
-from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
+from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 
@@ -46,25 +52,34 @@ class FrozenSeg(nn.Module):
 
     Args:
         segmenter: the model with its ensemble and post-processing.
+        training_vocabulary: called for the classes to train on; None: those of the segmenter.
         vocabulary: classes, as ``Segmenter`` takes them.
     """
 
     @configurable
     def __init__(
-        self, *, segmenter: Segmenter, criterion: Criterion, vocabulary: VocabularyLike
+        self,
+        *,
+        segmenter: Segmenter,
+        criterion: Criterion,
+        vocabulary: VocabularyLike,
+        training_vocabulary: Callable[[], Vocabulary] | None = None,
     ) -> None:
         super().__init__()
         self.network = segmenter.model.proposer  # the part that is trained
         self.segmenter, self.criterion, self.vocabulary = segmenter, criterion, vocabulary
+        self._training_vocabulary = training_vocabulary or (lambda: segmenter.training)
         self._training_classifier: TextClassifier | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         check_part_names(cfg)
+        weights = cfg.MODEL.WEIGHTS and open_weights(weights_path(cfg.MODEL.WEIGHTS)).tensors
         return {
-            "segmenter": build_segmenter(cfg, model=build_model(cfg)),
+            "segmenter": build_segmenter(cfg, model=build_model(cfg, weights=weights or None)),
             "criterion": build_criterion(cfg),
             "vocabulary": _first_vocabulary(cfg),
+            "training_vocabulary": partial(build_training_vocabulary, cfg),
         }
 
     @property
@@ -113,11 +128,10 @@ class FrozenSeg(nn.Module):
         """The training classes' embeddings, made when they are first needed, on that device."""
         if self._training_classifier is None:
             with autocast(self.device.type, enabled=False):  # the trainer may have it on
-                classifier = build_text_classifier(
-                    self.segmenter.model.text_encoder.encode_text,
-                    self.segmenter.training,
+                classifier = embed_vocabulary(
+                    self.segmenter.model.text_encoder,
+                    self._training_vocabulary(),
                     cache_dir=self.segmenter.cache_dir,
-                    tower_fingerprint=self.segmenter.model.text_encoder.fingerprint,
                 )
             self._training_classifier = classifier.to(self.device)
         return self._training_classifier
@@ -161,5 +175,5 @@ class FCCLIP(FrozenSeg):
 def _first_vocabulary(cfg: CfgNode) -> Vocabulary:
     """The first test set's words; where there is none, those of the training."""
     if not cfg.DATASETS.TEST:
-        return build_training_vocabulary(cfg)
+        return build_trained_vocabulary(cfg)
     return build_test_vocabulary(cfg, cfg.DATASETS.TEST[0])

@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from frozenseg.builders.trainer import choose_seed, saved_state, share_of_batch
 from frozenseg.builders.training import autocast_type, build_adamw, build_schedule, check_numbers
+from frozenseg.builders.vocabularies import build_training_vocabulary, trained_in_this_run
+from frozenseg.checkpoint.class_names import classes_note
 from frozenseg.checkpoint.weights import tower_notes
 from frozenseg.config import ConfigError
 from frozenseg.detectron2.evaluation import EvaluatorsAdapter, build_evaluator
@@ -140,7 +142,11 @@ class Trainer(DefaultTrainer):
             self.parts,
             iteration=iteration,
             samples_seen=self.samples_before + seen,
-            about={**tower_notes(self.parts.model), "seed": str(self.cfg.SEED)},
+            about={
+                **tower_notes(self.parts.model),
+                **classes_note(build_training_vocabulary(self.cfg)),
+                "seed": str(self.cfg.SEED),
+            },
         )
         if comm.is_main_process():
             path = self.checkpoints.save(snapshot)
@@ -155,7 +161,7 @@ class Trainer(DefaultTrainer):
         if self.stopped:
             return {}
         with exit_on_signal():
-            self._last_eval_results = self.test(self.cfg, self.model)
+            self._last_eval_results = self.test(trained_in_this_run(self.cfg), self.model)
         self.metrics.write_results(self._last_eval_results)
         return self._last_eval_results
 

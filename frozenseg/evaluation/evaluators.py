@@ -10,7 +10,8 @@ from torch import Tensor
 
 from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
 from frozenseg.data.catalog import SHAPES
-from frozenseg.data.specs import Scoring, Task, dataset_spec
+from frozenseg.data.registry import dataset_spec
+from frozenseg.data.specs import Scoring, Task
 from frozenseg.evaluation.loop import EvaluatorSpec
 from frozenseg.inference.outputs import PROPOSALS
 from frozenseg.inference.predictor import SAM_PROPOSALS
@@ -24,7 +25,7 @@ from frozenseg.metrics import (
     SemanticEvaluator,
 )
 from frozenseg.structures import Instances, Result, Sample
-from frozenseg.vocabulary.vocabulary import class_table
+from frozenseg.vocabulary.class_tables import class_table
 
 ALL_TASKS: tuple[Task, ...] = ("panoptic", "semantic", "instance")
 UNASKED = "a spec of this task was built without asking model and data set for it"
@@ -89,7 +90,7 @@ def scoring_of(name: str) -> tuple[Scoring, int]:
     if name in SHAPES:
         return "coco", 255
     spec = dataset_spec(name)
-    return spec.scoring, 255 if spec.semantic is None else spec.semantic.ignore_label
+    return spec.scoring, spec.ignore_label
 
 
 def offered_tasks(name: str) -> tuple[Task, ...]:

@@ -75,26 +75,39 @@ class HungarianMatcher:
             FloatingPointError: a cost is nan or infinite; the message names the prediction.
         """
         tables = [self.costs(*pair, targets) for pair in zip(predictions, points, strict=True)]
-        costs = torch.stack(tables).cpu().numpy()
-        finite = np.isfinite(costs).all(axis=(1, 2, 3))
-        if not finite.all():
-            raise FloatingPointError(_explain(int(finite.argmin()), len(predictions)))
-        return [_assign(table, targets.counts) for table in costs]
+        return assign(tables, targets.counts)
 
     @torch.no_grad()
     def costs(self, prediction: Prediction, points: Tensor, targets: PackedTargets) -> Tensor:
         """(B, Q, N) float32; columns past an image's own targets mean nothing."""
         with torch.autocast(points.device.type, enabled=False):
             probs = prediction.class_logits.float().softmax(dim=-1)
-            class_ids = _take_rows(targets.class_ids, targets.padded_ids)
+            class_ids = take_rows(targets.class_ids, targets.padded_ids)
             wanted = class_ids.unsqueeze(1).expand(-1, probs.shape[1], -1)
             logits = sample_points(prediction.mask_logits.float(), points)
             labels = sample_masks(targets.masks, targets.padded_ids, points.unsqueeze(1))
             return (
                 self.mask_weight * _mask_cost(logits, labels)
-                + self.dice_weight * _dice_cost(logits.sigmoid(), labels)
+                + self.dice_weight * dice_cost(logits.sigmoid(), labels)
                 - self.class_weight * probs.gather(-1, wanted)
             )
+
+
+def assign(tables: Sequence[Tensor], counts: Sequence[int]) -> list[Match]:
+    """Solves the (B, Q, N) cost tables of all predictions; they travel to the host in one copy.
+
+    Args:
+        tables: one per prediction, the final one last.
+        counts: targets of each image; further columns of its table are ignored.
+
+    Raises:
+        FloatingPointError: a cost is nan or infinite; the message names the prediction.
+    """
+    costs = torch.stack(list(tables)).cpu().numpy()
+    finite = np.isfinite(costs).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise FloatingPointError(_explain(int(finite.argmin()), len(tables)))
+    return [_assign(table, counts) for table in costs]
 
 
 def pack_targets(targets: Sequence[Target]) -> PackedTargets:
@@ -125,7 +138,7 @@ def pack_targets(targets: Sequence[Target]) -> PackedTargets:
     )
 
 
-def _take_rows(values: Tensor, ids: Tensor) -> Tensor:
+def take_rows(values: Tensor, ids: Tensor) -> Tensor:
     return values[ids] if len(values) else values.new_zeros(ids.shape)
 
 
@@ -140,7 +153,7 @@ def _mask_cost(logits: Tensor, labels: Tensor) -> Tensor:
     return as_negative - logits @ labels.mT / num_points
 
 
-def _dice_cost(probs: Tensor, labels: Tensor) -> Tensor:
+def dice_cost(probs: Tensor, labels: Tensor) -> Tensor:
     """1 - dice overlap, smoothed by one point, of all pairs: (B, Q, N)."""
     overlap = probs @ labels.mT
     total = probs.sum(-1).unsqueeze(-1) + labels.sum(-1).unsqueeze(-2)
@@ -163,5 +176,5 @@ def _explain(index: int, num_predictions: int) -> str:
     name = "final prediction" if index == num_predictions - 1 else f"prediction {index}"
     return (
         f"training has diverged: the matching costs of the {name} (of {num_predictions}, "
-        "0 = learned queries) are nan or infinite"
+        "counted from 0) are nan or infinite"
     )

@@ -47,7 +47,7 @@ class ImageFiles:
 
 
 class DatasetImages:
-    """The images of a registered data set; of its annotations, only the list of images is read."""
+    """The images of a data set; its annotations are read only for the list of images."""
 
     def __init__(self, dataset: str, *, root: Path | None = None) -> None:
         self.dataset = dataset
@@ -58,7 +58,7 @@ class DatasetImages:
 
     def __getitem__(self, index: int) -> Tensor:
         if isinstance(self.samples, DatasetSamples):
-            return read_image(self.samples.image_file(index))
+            return self.samples.read_pixels(index)
         return self.samples[index].image
 
     def name(self, index: int) -> str:

@@ -19,6 +19,11 @@ def cosine(*, num_iterations: int) -> Schedule:
     return lambda iteration: 0.5 * (1.0 + math.cos(math.pi * iteration / num_iterations))
 
 
+def polynomial(*, num_iterations: int, power: float = 0.9) -> Schedule:
+    """Falls from 1 to 0 as a power of the remaining share of iterations ("poly")."""
+    return lambda iteration: (1.0 - iteration / num_iterations) ** power
+
+
 def warmed_up(schedule: Schedule, *, num_iterations: int, start_factor: float) -> Schedule:
     """Climbs from ``start_factor`` of the schedule's start to its value at ``num_iterations``."""
 

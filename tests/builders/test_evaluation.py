@@ -12,7 +12,8 @@ from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_v
 from frozenseg.cli.train_net import main
 from frozenseg.config import CONFIG_ROOT, ConfigError, load_config
 from frozenseg.data.catalog import dataset_samples, dataset_vocabulary
-from frozenseg.data.specs import SPECS, dataset_spec
+from frozenseg.data.registry import dataset_spec
+from frozenseg.data.specs import SPECS
 from frozenseg.errors import UserError
 from frozenseg.evaluation.evaluators import build_evaluators, evaluated_outputs
 from frozenseg.structures import InputImage, Instances, Result, Sample, Segment, boxes_of

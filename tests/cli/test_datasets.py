@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frozenseg.data.specs import SPECS, dataset_spec
+from frozenseg.data.registry import dataset_spec
+from frozenseg.data.specs import SPECS
 
 SEMANTIC = "bdd10k_val_sem_seg"
 
@@ -66,7 +67,7 @@ def test_check_counts_and_fails_where_something_is_missing(run, root) -> None:
     assert done.exit_code == 1
     assert "too few" in line_of(done.stdout, "bdd100k/images/10k/val")
     assert "1,000" in line_of(done.stdout, "bdd100k/labels/sem_seg/masks/val")
-    assert "pictures, label maps: get them from https://dl.cv.ethz.ch" in done.stdout
+    assert "images, label maps: get them from https://dl.cv.ethz.ch" in done.stdout
 
 
 def test_show_draws_a_sample(run, root, tmp_path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from frozenseg.data import specs
 from frozenseg.data.checking import check_dataset, is_present
-from frozenseg.data.specs import dataset_spec
+from frozenseg.data.registry import dataset_spec
 
 COCO = "openvocab_coco_2017_val_panoptic_with_sem_seg"
 COCO_PAGE = "https://cocodataset.org/#download"
@@ -31,7 +31,7 @@ def test_a_complete_data_set_passes(download: Callable[..., Path], prepare) -> N
     check = check_dataset(COCO, root=root)
     assert check.ok and not check.problem
     assert counts(check) == {
-        "pictures": 2,
+        "images": 2,
         "panoptic entries": 2,
         "segment maps": 2,
         "label maps": 2,
@@ -45,19 +45,19 @@ def test_what_is_missing_comes_with_the_way_to_get_it(download: Callable[..., Pa
     (root / "coco/val2017/000000000139.jpg").unlink()
     check = check_dataset(COCO, root=root)
     assert not check.ok
-    assert counts(check)["pictures"] == 1 and counts(check)["label maps"] == 0
+    assert counts(check)["images"] == 1 and counts(check)["label maps"] == 0
     advice = {finding.what: finding.advice for finding in check.findings if not finding.ok}
     assert advice == {
-        "pictures": f"get them from {COCO_PAGE}",
+        "images": f"get them from {COCO_PAGE}",
         "label maps": f"run `python datasets/prepare_coco.py`, which reads what {COCO_PAGE} has",
     }
-    assert "none of 2 samples is complete: the first lacks" in check.problem
+    assert "none of 2 samples is complete: the first reason is that" in check.problem
 
 
 def test_pictures_are_fetched_where_they_are(tmp_path: Path) -> None:
     check = check_dataset("openvocab_lvis_v1_val", root=tmp_path)
     assert {finding.what: finding.advice for finding in check.findings} == {
-        "pictures": f"get them from {COCO_PAGE}",
+        "images": f"get them from {COCO_PAGE}",
         "instance entries": "get them from https://www.lvisdataset.org/dataset",
     }
 
@@ -101,7 +101,7 @@ def test_pictures_in_folders_of_folders_are_counted(
     download: Callable[..., Path], layout: str, name: str
 ) -> None:
     check = check_dataset(name, root=download(layout))
-    assert counts(check)["pictures"] == {"cityscapes": 1, "lvis": 2, "mapillary_vistas": 1}[layout]
+    assert counts(check)["images"] == {"cityscapes": 1, "lvis": 2, "mapillary_vistas": 1}[layout]
 
 
 def test_presence_is_seen_without_opening_anything(download: Callable[..., Path]) -> None:

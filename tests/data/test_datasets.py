@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from frozenseg.data.datasets import open_dataset
-from frozenseg.data.specs import SPECS, data_root, dataset_spec
+from frozenseg.data.registry import dataset_spec
+from frozenseg.data.specs import SPECS, data_root
 from frozenseg.errors import UserError
 from frozenseg.structures import Sample
 from frozenseg.vocabulary import builtin_vocabulary
@@ -25,7 +26,7 @@ CONTEXT_459 = "openvocab_pascal_ctx459_sem_seg_val"
 
 
 def segments(sample: Sample) -> dict[str, list[tuple[int, bool, bool, int]]]:
-    """(pixels, thing, crowd, stated area) of the segments of each class id."""
+    """(pixels, thing, crowd, area) of the segments of each class id."""
     assert sample.panoptic is not None
     found: dict[int, list] = {}
     for each in sample.panoptic.segments:
@@ -52,7 +53,7 @@ def test_coco_has_panoptic_semantic_and_objects(download: Download, prepare: Pre
     assert (first.panoptic.ids[:2, 4:] == 0).all()
     assert first.semantic[0].tolist() == [0, 0, 131, 131, 255, 255]
     person, crowd, brush = first.instances
-    assert (person.class_id, person.is_crowd, person.area) == (0, False, 4.5)
+    assert (person.class_id, person.is_crowd, person.area) == (0, False, None)  # stated: 4.5
     assert person.mask.tolist() == [[True] * 2 + [False] * 4] * 2 + [[False] * 6] * 2
     assert (crowd.class_id, crowd.is_crowd) == (0, True)
     assert torch.equal(crowd.mask, brush.mask)
@@ -238,46 +239,55 @@ class TestBadInput:
         ("change", "message"),
         [
             (lambda c: c.pop("annotations"), "has no list 'annotations'"),
-            (lambda c: c["images"].append(c["images"][0]), "two images with id 139"),
+            (
+                lambda c: c["images"].append(c["images"][0]),
+                r"images\[2\] has the id 139 of another image",
+            ),
             (
                 lambda c: c["annotations"].append(c["annotations"][0]),
-                "two annotations for the image with id 139",
+                r"annotations\[2\] is the second one for image 139",
             ),
             (
                 lambda c: c["annotations"][0]["segments_info"].append(
                     c["annotations"][0]["segments_info"][0]
                 ),
-                "two segments of image 139 with id 3226956",
+                r"annotations\[0\] \(image 139\) lists segment 3226956 twice",
             ),
             (
                 lambda c: c["annotations"][0]["segments_info"][0].update(category_id=12),
-                "segment 3226956 of image 139 the unknown category 12",
+                r"\(segment 3226956\) has the unknown category 12",
             ),
             (
                 lambda c: c["annotations"][0]["segments_info"][0].pop("category_id"),
-                "an entry without 'category_id'",
+                r"segments_info\[0\] has no 'category_id'",
             ),
         ],
     )
     def test_a_panoptic_file_with_a_fault(self, download: Download, change, message: str) -> None:
         path = "coco/annotations/panoptic_val2017.json"
         root = self.spoiled(download, path, self.edit(change))
-        with pytest.raises(UserError, match=rf"panoptic_val2017.json .*{message}"):
+        with pytest.raises(UserError, match=rf"panoptic_val2017.json:? .*{message}"):
             self.open(root)
 
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda c: c["images"].append(c["images"][0]), "two images with id 139"),
-            (lambda c: c["annotations"][0].update(category_id=12), "unknown category 12"),
+            (
+                lambda c: c["images"].append(c["images"][0]),
+                r"images\[2\] has the id 139 of another image",
+            ),
+            (
+                lambda c: c["annotations"][0].update(category_id=12),
+                r"annotations\[0\] \(id 1, image 139\) has the unknown category 12",
+            ),
             (lambda c: c["annotations"][0].update(image_id=7), "an object in image 7"),
-            (lambda c: c["annotations"][0].pop("segmentation"), "without 'segmentation'"),
+            (lambda c: c["annotations"][0].pop("segmentation"), "has no 'segmentation'"),
         ],
     )
     def test_an_instance_file_with_a_fault(self, download: Download, change, message: str) -> None:
         path = "coco/annotations/instances_val2017.json"
         root = self.spoiled(download, path, self.edit(change))
-        with pytest.raises(UserError, match=rf"instances_val2017.json .*{message}"):
+        with pytest.raises(UserError, match=rf"instances_val2017.json: .*{message}"):
             self.open(root)
 
     def test_an_image_that_only_the_panoptic_file_knows(self, download: Download) -> None:
@@ -341,7 +351,7 @@ class TestBadInput:
             "coco/panoptic_val2017/000000000139.png",
             lambda path: layouts.save_png(path, layouts.ADE_SEMANTIC),
         )
-        with pytest.raises(UserError, match=r"139.png is no colour image"):
+        with pytest.raises(UserError, match=r"139.png has segment 65793"):  # grey 1 in all bytes
             self.open(root)[0]
 
     @pytest.mark.parametrize(

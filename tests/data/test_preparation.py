@@ -210,7 +210,7 @@ VOC = "VOCdevkit/VOC2012"
 CONTEXT = "VOCdevkit/VOC2010"
 MISTAKES = [
     ("coco", "coco/annotations/panoptic_val2017.json", Path.unlink, "no annotation file"),
-    ("coco", "coco/annotations/panoptic_val2017.json", truncate, "not valid JSON"),
+    ("coco", "coco/annotations/panoptic_val2017.json", truncate, "is not JSON"),
     ("coco", "coco/panoptic_val2017/000000000139.png", truncate, "damaged|not an image"),
     ("coco", "coco/panoptic_val2017/000000000139.png", Path.unlink, "no image file"),
     (

@@ -66,7 +66,7 @@ def test_scores_are_those_of_the_projects_own_evaluation(
     model = Trainer.build_model(cfg).eval()
     results = Trainer.test(cfg, model)
     outputs = ("panoptic", "semantic", "instance")
-    predict = model.segmenter.predictor(dataset_vocabulary("shapes_val"), *outputs)
+    predict = model.segmenter.build_predictor(dataset_vocabulary("shapes_val"), outputs=outputs)
     entries = [entry for batch in Trainer.build_test_loader(cfg, "shapes_val") for entry in batch]
     adapter = build_evaluator(cfg, "shapes_val")
     for spec in adapter.evaluator_specs:

@@ -137,7 +137,7 @@ def _scores(model: FigureModel, dataset: str, limit: int | None) -> "tuple[Score
     ((_, segmenter),) = load_each([model], dataset)
     predictor = single_pass(segmenter, vocabulary, seen, *tasks)
     found = Diagnosis(predictor, names=vocabulary.names, ignore_label=scoring_of(dataset)[1])
-    prepare = build_preparation(cfg)
+    prepare = build_preparation(cfg, dataset)
     with ProgressBar(total=len(samples), what="diagnosing") as bar:
         for index in range(len(samples)):
             sample = samples[index]

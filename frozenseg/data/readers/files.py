@@ -1,52 +1,57 @@
-"""What all readers share: JSON that may be broken, files that may be missing."""
+"""What all readers share: JSON that may be broken, image entries, files that may be missing."""
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from frozenseg.data.annotations.faults import BadEntry, Faults
+from frozenseg.data.annotations.fields import as_entry, identity, stated_size, text
 from frozenseg.errors import UserError
+from frozenseg.io.documents import read_json
 
 
-def load_json(path: Path, *, lists: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The named lists of a JSON file in COCO's style.
+def load_json(path: Path, *, lists: Sequence[str]) -> dict[str, Any]:
+    """A JSON file in COCO's style.
 
     Raises:
         UserError: the file is missing, broken, or lacks one of the lists.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"no annotation file {path}: see datasets/README.md") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): fetch or make it again") from error
+    if not path.is_file():
+        raise UserError(f"no annotation file {path}: see datasets/README.md")
+    content = read_json(path)
     for key in lists:
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        if not isinstance(content.get(key), list):
             raise UserError(f"{path} has no list '{key}': give an annotation file in COCO's format")
-    return {key: content[key] for key in lists}
+    return content
 
 
-@contextmanager
-def complete_entries(path: Path) -> Iterator[None]:
-    """Turns the lack of a key in an entry of ``path`` into a UserError."""
-    try:
-        yield
-    except KeyError as error:
-        raise UserError(
-            f"{path} has an entry without {error}: give an annotation file in COCO's format"
-        ) from error
+def read_image_entries(
+    content: Mapping[str, Any], faults: Faults
+) -> dict[int | str, Mapping[str, Any]]:
+    """The sound entries of ``images`` by id, in their order; what is wrong is reported."""
+    found: dict[int | str, Mapping[str, Any]] = {}
+    for place, entry in enumerate(content["images"]):
+        with faults.entry(f"images[{place}]"):
+            image_id = identity(as_entry(entry), "id")
+            stated_size(entry)
+            if "file_name" in entry:
+                text(entry, "file_name")
+            if image_id in found:
+                raise BadEntry(f"has the id {image_id!r} of another image")
+            found[image_id] = entry
+    return found
 
 
-def check_unique(ids: Iterable[int | str], *, path: Path, what: str) -> None:
-    """Raises a UserError that names the first id that stands twice."""
-    seen: set[int | str] = set()
-    for each in ids:
-        if each in seen:
-            raise UserError(f"{path} has two {what} with id {each}: remove one")
-        seen.add(each)
+def size_advice(annotated: tuple[int, int], image: tuple[int, int]) -> str:
+    """A possible reason why an annotation and its image differ in (height, width)."""
+    if annotated == image[::-1]:
+        return (
+            "the image's EXIF tag probably turns it, but not its masks (see 'exif' in "
+            "docs/own_data.md)"
+        )
+    return "they do not belong together"
 
 
 def missing_files(paths: Iterable[Path]) -> list[Path]:
@@ -58,5 +63,5 @@ def missing_files(paths: Iterable[Path]) -> list[Path]:
 def _names_in(folder: Path) -> frozenset[str]:
     try:
         return frozenset(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # there is none, or it cannot be listed
         return frozenset()

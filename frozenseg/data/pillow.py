@@ -1,0 +1,121 @@
+"""The only place where Pillow decodes files: sizes are checked first, errors are one sentence."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from frozenseg.errors import UserError
+
+MAX_PIXELS_VARIABLE = "FROZENSEG_MAX_PIXELS"
+DEFAULT_MAX_PIXELS = 150_000_000  # a photo of 14,000 x 10,700 pixels
+BYTES_PER_PIXEL = 8  # largest file for the permitted number of pixels: 16 bits, four channels
+# EPS and WMF start other programs; the others are containers that Pillow cannot decode by itself
+REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+
+
+def max_pixels() -> int:
+    """The largest number of pixels that an image may have.
+
+    ``$FROZENSEG_MAX_PIXELS`` replaces the default of 150 million.
+
+    Raises:
+        UserError: the variable is not a positive whole number.
+    """
+    text = os.environ.get(MAX_PIXELS_VARIABLE)
+    if not text:
+        return DEFAULT_MAX_PIXELS
+    if not (text.isdecimal() and len(text) <= 18 and int(text) > 0):
+        raise UserError(
+            f"{MAX_PIXELS_VARIABLE} is {text[:200]!r}: set it to a number of pixels, such as "
+            f"{DEFAULT_MAX_PIXELS}"
+        )
+    return int(text)
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """A file's image with its header read; the block may decode it.
+
+    Raises:
+        UserError: the file is missing, no image, damaged, too large, or of a refused format. Every
+            error of Pillow inside the block is reported as damage.
+    """
+    limit = max_pixels()
+    _raise_pillow_limit(limit)
+    with one_sentence(path), Image.open(path) as image:
+        if image.format in REFUSED_FORMATS:
+            raise UserError(f"{path} is {image.format}, which is not read: convert it to PNG")
+        check_size(image.size, name=str(path), limit=limit)
+        size = path.stat().st_size
+        if size > limit * BYTES_PER_PIXEL:
+            raise UserError(
+                f"{path} has {size:,} bytes, more than {limit * BYTES_PER_PIXEL:,}: make it "
+                f"smaller, or set {MAX_PIXELS_VARIABLE}"
+            )
+        yield image
+
+
+def check_size(size: tuple[int, int], *, name: str, limit: int) -> None:
+    """Refuses an image of (width, height) without a pixel, or with more than ``limit``.
+
+    Raises:
+        UserError: as above.
+    """
+    width, height = size
+    if width < 1 or height < 1:
+        raise UserError(f"{name} has no pixel ({width} x {height})")
+    if width * height > limit:
+        raise UserError(
+            f"{name} has {width} x {height} pixels, more than {limit / 1e6:g} million: make it "
+            f"smaller, or set {MAX_PIXELS_VARIABLE} to at least {width * height}"
+        )
+
+
+@contextmanager
+def one_sentence(path: Path) -> Iterator[None]:
+    """Turns whatever Pillow and the disk raise inside the block into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"no image file {path}: check the path") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path} is not an image that can be read: give a JPEG or PNG") from error
+    except (MemoryError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} does not fit in memory: make it smaller") from error
+    except OSError as error:
+        if error.strerror:
+            raise UserError(f"cannot read {path} ({error.strerror}): give an image file") from error
+        raise _damage(path, error) from error
+    except Exception as error:  # decoders raise what they like, from AssertionError to struct.error
+        raise _damage(path, error) from error
+
+
+@cache
+def image_endings() -> frozenset[str]:
+    """File endings, in lower case with their dot, of the formats that are read."""
+    Image.init()
+    return frozenset(
+        ending
+        for ending, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and kind not in REFUSED_FORMATS
+    )
+
+
+def _damage(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return UserError(f"{path} is damaged ({reason}): fetch it again")
+
+
+def _raise_pillow_limit(limit: int) -> None:
+    """Lets Pillow's own bound, a global, step back where the user has raised ours.
+
+    It is never lowered again: another thread may be reading at the same time.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = limit
