@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from frozenseg.metrics import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
+from frozenseg.metrics import Classes, InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
 from frozenseg.structures import InstanceAnnotation, Instances, PanopticMap, Segment, boxes_of
 
 HEIGHT, WIDTH, SEGMENTS = 480, 640, 20
@@ -72,7 +72,9 @@ def panoptic_pairs(count: int) -> Iterator[Pair]:
 
 
 def panoptic(pairs: Iterator[Pair]) -> float:
-    evaluator = PanopticEvaluator(is_thing=[k < 80 for k in range(NUM_CLASSES)])
+    evaluator = PanopticEvaluator(
+        Classes(NUM_CLASSES, is_thing=[k < 80 for k in range(NUM_CLASSES)])
+    )
     for prediction, target in pairs:
         evaluator.process(prediction, target)
     return evaluator.evaluate()["panoptic/PQ"]
@@ -114,7 +116,7 @@ def label_maps(count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def semantic(maps: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    evaluator = SemanticEvaluator(num_classes=MANY_CLASSES, ignore_label=65535)
+    evaluator = SemanticEvaluator(Classes(MANY_CLASSES), ignore_label=65535)
     for prediction, target in maps:
         evaluator.process(prediction, target)
     return evaluator.evaluate()["semantic/mIoU"]
@@ -137,7 +139,7 @@ def detections(count: int) -> Iterator[tuple[Instances, list[InstanceAnnotation]
 
 
 def instance(images: Iterator[tuple[Instances, list[InstanceAnnotation]]]) -> float:
-    evaluator = InstanceEvaluator(is_thing=[True] * NUM_CLASSES)
+    evaluator = InstanceEvaluator(Classes(NUM_CLASSES))
     for found, annotations in images:
         evaluator.process_annotations(found, annotations)
     return evaluator.evaluate()["instance/AP"]

@@ -17,8 +17,9 @@ from rich.console import Console
 
 from frozenseg import BUILTIN_MODELS
 from frozenseg.builders.model import build_frozenseg
+from frozenseg.builders.options import RunOptions
 from frozenseg.checkpoint.weights import load_weights, save_weights
-from frozenseg.cli.native_run import RunOptions, run
+from frozenseg.cli.native_run import run
 from frozenseg.config import load_config
 from frozenseg.training.checkpoints import FINAL_WEIGHTS
 

@@ -3,7 +3,7 @@
 import torch
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.checks import check_choice
+from frozenseg.builders.checks import expect
 from frozenseg.checkpoint.backbone_weights import load_backbone
 from frozenseg.config import ConfigError
 from frozenseg.data.color_jitter import ColorJitter
@@ -114,7 +114,7 @@ def _assemble(cfg: CfgNode, backbone: SwinTransformer | DeepLabResNet) -> MaskFo
 
 def _build_backbone(cfg: CfgNode) -> SwinTransformer | DeepLabResNet:
     name = cfg.MODEL.BACKBONE.NAME
-    check_choice("MODEL.BACKBONE.NAME", name, ("swin", "r101c"))
+    expect("MODEL.BACKBONE.NAME", name, ("swin", "r101c"))
     if name == "swin":
         swin = cfg.MODEL.SWIN
         return SwinTransformer(
@@ -125,7 +125,7 @@ def _build_backbone(cfg: CfgNode) -> SwinTransformer | DeepLabResNet:
             drop_path_rate=swin.DROP_PATH_RATE,
         )
     keys = cfg.MODEL.RESNETS
-    check_choice("MODEL.RESNETS.DEPTH", keys.DEPTH, tuple(RESNET_DEPTHS))
+    expect("MODEL.RESNETS.DEPTH", keys.DEPTH, tuple(RESNET_DEPTHS))
     return DeepLabResNet(
         depths=RESNET_DEPTHS[keys.DEPTH],
         stem_channels=keys.STEM_OUT_CHANNELS,

@@ -6,7 +6,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
-from frozenseg.builders.checks import check_choice
+from frozenseg.builders.checks import expect
 from frozenseg.builders.sam_masks import build_mask_source
 from frozenseg.checkpoint.layout import choose_layout
 from frozenseg.config import ConfigError
@@ -152,7 +152,7 @@ def _build_proposer(
         ),
     }
     name = cfg.MODEL.PIPELINE.PROPOSER
-    check_choice("MODEL.PIPELINE.PROPOSER", name, tuple(builders))
+    expect("MODEL.PIPELINE.PROPOSER", name, tuple(builders))
     return builders[name]()
 
 
@@ -167,7 +167,7 @@ def _build_region_classifier(cfg: CfgNode, clip: ClipTower) -> RegionClassifier:
         ),
         "image_crops": lambda: ImageCrops(clip=clip, crop_size=keys.CROP_SIZE),
     }
-    check_choice("MODEL.PIPELINE.REGION_CLASSIFIER", keys.REGION_CLASSIFIER, tuple(builders))
+    expect("MODEL.PIPELINE.REGION_CLASSIFIER", keys.REGION_CLASSIFIER, tuple(builders))
     return builders[keys.REGION_CLASSIFIER]()
 
 
@@ -182,7 +182,7 @@ def _build_fusion(cfg: CfgNode) -> Fusion:
         "clip_alone": ClipAlone,
     }
     name = cfg.MODEL.PIPELINE.FUSION
-    check_choice("MODEL.PIPELINE.FUSION", name, tuple(builders))
+    expect("MODEL.PIPELINE.FUSION", name, tuple(builders))
     if name == "geometric" and cfg.MODEL.PIPELINE.PROPOSER == "sam_points":
         raise ConfigError(
             "MODEL.PIPELINE.FUSION geometric needs class logits, which the proposer sam_points "
@@ -272,13 +272,13 @@ def _build_transformer_decoder(
 def check_architecture(cfg: CfgNode) -> None:
     """Raises a ``ConfigError`` for architecture keys that this model does not offer."""
     model = cfg.MODEL
-    check_choice("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ARCHITECTURES)
-    check_choice("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
-    check_choice("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
-    check_choice("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
+    expect("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ARCHITECTURES)
+    expect("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
+    expect("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
+    expect("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
     layout = model.FROZEN_SEG.SAM_ATTENTION_LAYOUT
     layouts = ("from_weights", "single_level", "three_level")
-    check_choice("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", layout, layouts)
+    expect("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", layout, layouts)
     if model.SEM_SEG_HEAD.CONVS_DIM != model.MASK_FORMER.HIDDEN_DIM:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.CONVS_DIM is {model.SEM_SEG_HEAD.CONVS_DIM} but "

@@ -124,13 +124,16 @@ def _compute(
     cfg: "CfgNode", source: "ImageSource", indices: Sequence[int], processes: int | None
 ) -> "Iterator[Outcome]":
     """Computes the missing masks and shows the progress."""
+    from frozenseg.builders.sam_masks import MaskBuilder
     from frozenseg.sam_masks.bulk import make_masks
 
     processes = processes or _default_processes(cfg)
     columns = (TextColumn("masks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task("masks", total=len(indices))
-        for outcome in make_masks(cfg, source, indices, processes=processes):
+        for outcome in make_masks(
+            MaskBuilder(cfg), source, indices, device=cfg.MODEL.DEVICE, processes=processes
+        ):
             yield outcome
             progress.advance(task)
 

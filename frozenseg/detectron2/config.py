@@ -9,16 +9,16 @@ from frozenseg.runtime.devices import choose_device
 
 
 def add_frozenseg_config(cfg: CfgNode) -> None:
-    """Adds this project's keys to Detectron2's; a key of both takes this project's default."""
+    """Adds this project's keys to Detectron2's; shared keys take this project's default."""
     _take_over(cfg, default_config())
     _resolve_device(cfg)
 
 
 def detectron2_config(cfg: PlainNode) -> CfgNode:
-    """What ``frozenseg.config.load_config`` read, with Detectron2's own keys besides; frozen.
+    """Returns a configuration of ``frozenseg.config.load_config`` with Detectron2's keys, frozen.
 
-    Files are better read there than by Detectron2's ``merge_from_file``: a mistake is named with
-    the nearest known key, and ``MODEL.WEIGHTS`` may have any format (see ``WeightsHandler``).
+    ``load_config`` is better than Detectron2's ``merge_from_file``: it suggests the nearest known
+    key, and ``MODEL.WEIGHTS`` may have any format (see ``WeightsHandler``).
     """
     complete = get_cfg()
     _take_over(complete, cfg)
@@ -50,5 +50,5 @@ def _take_over(cfg: CfgNode, values: PlainNode) -> None:
 
 
 def _resolve_device(cfg: CfgNode) -> None:
-    """Detectron2 hands the name to PyTorch, which knows no "auto"."""
+    """Replaces "auto", which PyTorch does not know."""
     cfg.MODEL.DEVICE = str(choose_device(cfg.MODEL.DEVICE))

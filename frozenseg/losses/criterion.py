@@ -23,18 +23,27 @@ class _Points(NamedTuple):
     """The random points of one prediction."""
 
     shared: Tensor  # (B, P, 2), for matching
-    candidates: Tensor  # (M, P', 2), for the mask losses: the most uncertain are kept
-    others: Tensor  # (M, R, 2), for the mask losses: all are kept
+    candidates: Tensor  # (M, P', 2), for the mask losses: the most uncertain are used
+    others: Tensor  # (M, R, 2), for the mask losses: all are used
 
 
 class Criterion:
-    """Weighted losses of all predictions of a batch, each matched with the targets on its own.
+    """Weighted losses of all predictions of a batch, each matched with the targets separately.
 
-    Three terms per prediction: cross-entropy over classes and void, where void weighs
-    ``no_object_weight``; binary cross-entropy and dice of the matched masks at ``num_points``
-    points each. A share of ``importance_ratio`` of these are the most uncertain among
-    ``oversample_ratio`` times as many random points, the rest are random. Mask terms are summed
-    over matches and divided by the average number of targets per process (at least 1).
+    Three terms per prediction: cross-entropy over classes and void, and binary cross-entropy and
+    dice of the matched masks at random points. Mask terms are summed over matches and divided by
+    the average number of targets per process (at least 1).
+
+    Args:
+        matcher: assigns queries to targets.
+        class_weight, mask_weight, dice_weight: of the three terms.
+        no_object_weight: of void in the cross-entropy.
+        num_points: points per matched mask.
+        oversample_ratio: candidates per point, of which the most uncertain are used.
+        importance_ratio: share of the points that are the most uncertain candidates; the others
+            are random.
+        deep_supervision: False uses the final prediction only.
+        draw: source of random points.
     """
 
     def __init__(
@@ -69,16 +78,16 @@ class Criterion:
         *,
         num_targets: float | None = None,
     ) -> dict[str, Tensor]:
-        """Losses by Detectron2's names, weighted; their sum is what training minimises.
+        """Returns weighted losses by Detectron2's names; training minimises their sum.
 
-        ``loss_ce``, ``loss_mask``, ``loss_dice`` belong to the final prediction, ``loss_ce_0`` ...
-        to the others in order.
+        ``loss_ce``, ``loss_mask`` and ``loss_dice`` belong to the final prediction, ``loss_ce_0``,
+        ... to the others in order.
 
         Args:
             predictions: index 0 from the learned queries, the last one final.
-            targets: one per image; all masks of one size, of whatever scale to the mask logits.
-            num_targets: this process's part in the divisor of the mask terms, by default its number
-                of targets; for a batch that is seen in parts, the mean of the parts.
+            targets: one per image; all masks have one size, at any scale to the mask logits.
+            num_targets: this process's number of targets in the divisor of the mask terms, by
+                default that of ``targets``; with accumulation, the mean over the parts.
 
         Raises:
             ValueError: targets disagree with each other or with the batch.
@@ -92,9 +101,8 @@ class Criterion:
         device = predictions[-1].mask_logits.device
         with torch.autocast(device.type, enabled=False):
             points = [self._draw_points(prediction, packed) for prediction in supervised]
-            points = (
-                points[1:] + points[:1]
-            )  # the final one draws first: reference values depend on it
+            # the final prediction draws first: reference values depend on this order
+            points = points[1:] + points[:1]
             pairs = self._match(supervised, packed, [drawn.shared for drawn in points])
             count = len(packed.class_ids) if num_targets is None else num_targets
             divisor = average_over_processes(count, device)
@@ -123,14 +131,14 @@ class Criterion:
     def _match(
         self, predictions: Sequence[Prediction], targets: PackedTargets, points: Sequence[Tensor]
     ) -> Tensor:
-        """(layers, 2, M) rows of the (B * Q) queries and of the packed targets, copied at once."""
+        """Returns (layers, 2, M) rows of the (B * Q) queries and of the packed targets."""
         matches = self.matcher(predictions, targets, points)
         return matched_rows(matches, predictions[-1].class_logits, targets.counts)
 
     def _mask_losses(
         self, prediction: Prediction, targets: PackedTargets, pairs: Tensor, drawn: _Points
     ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy and dice, each summed over the matches."""
+        """Returns cross-entropy and dice, each summed over the matches."""
         query_rows, target_rows = pairs
         matched = prediction.mask_logits.flatten(0, 1).index_select(0, query_rows).float()
         points = uncertain_points(

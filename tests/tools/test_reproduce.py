@@ -16,9 +16,9 @@ from reproduction import photographs, shapes  # noqa: E402
 from reproduction.measuring import spread  # noqa: E402
 from reproduction.paper import TABLE_3, TABLES, PaperTable, Row  # noqa: E402
 
+from frozenseg.builders.scoring import build_evaluators  # noqa: E402
 from frozenseg.config import load_config  # noqa: E402
 from frozenseg.errors import UserError  # noqa: E402
-from frozenseg.evaluation.evaluators import build_evaluators  # noqa: E402
 from frozenseg.runtime.run_folder import flat  # noqa: E402
 
 HEAD = ROOT / "frozenseg/weights/shapes/head.safetensors"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.evaluation import evaluate_dataset
+from frozenseg.builders.evaluation import evaluate_dataset, save_report
+from frozenseg.builders.fingerprints import config_digest
+from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
-from frozenseg.runtime.run_folder import config_digest
 
 Metrics = dict[str, float]
 
@@ -29,7 +30,8 @@ def measured(cfg: CfgNode, name: str, folder: Path, *, limit: int | None = None)
     place = folder / f"{name}-{_digest(cfg, limit)}"
     report = place / "metrics.json"
     if not report.exists():
-        evaluate_dataset(cfg, build_segmenter(cfg), name, place, resume=True, limit=limit)
+        options = RunOptions(resume=True, limit=limit)
+        save_report(evaluate_dataset(cfg, build_segmenter(cfg), name, place, options), place)
     found = json.loads(report.read_text(encoding="utf-8"))
     return {key: float("nan") if value is None else value for key, value in found.items()}
 

@@ -19,7 +19,8 @@ from reproduction.paper import (
     recall,
 )
 
-from frozenseg.cli.native_run import RunOptions, run
+from frozenseg.builders.options import RunOptions
+from frozenseg.cli.native_run import run
 from frozenseg.config import load_config
 from frozenseg.training.checkpoints import FINAL_WEIGHTS
 

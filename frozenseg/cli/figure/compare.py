@@ -82,7 +82,7 @@ def _task_to_show(asked: Task | None, images: ImageOptions) -> Task:
     Raises:
         UserError: the data set has no such annotations.
     """
-    from frozenseg.evaluation.evaluators import offered_tasks
+    from frozenseg.builders.scoring import offered_tasks
 
     if images.images:
         return asked or Task.panoptic

@@ -120,9 +120,9 @@ def short_name(measure: str) -> str:
 def _scores(model: FigureModel, dataset: str, limit: int | None) -> "tuple[Scores, int]":
     from frozenseg.analysis.diagnosis import Diagnosis
     from frozenseg.builders.evaluation import FirstSamples, open_test_set
+    from frozenseg.builders.scoring import evaluated_tasks, scoring_of
     from frozenseg.builders.training import build_preparation
     from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
-    from frozenseg.evaluation.evaluators import evaluated_tasks, scoring_of
     from frozenseg.runtime.progress import ProgressBar
 
     cfg = model.config(dataset)

@@ -149,3 +149,15 @@ def test_weights_of_another_size_are_refused_and_nothing_is_loaded() -> None:
     del state["void_embedding"]
     with pytest.raises(UserError, match="missing void_embedding"):
         tiny(embed_dim=12).load_trainable_state(state, source="a file")
+
+
+@pytest.mark.parametrize("backbone", ["swin", "resnet"])
+def test_it_trains_in_mixed_precision(backbone: str) -> None:
+    model = tiny(backbone)
+    full = model.eval()([image(64, 64)], text()).predictions[-1]
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model([image(64, 64)], text()).predictions[-1]
+        (half.mask_logits.float().square().mean() + half.class_logits.square().mean()).backward()
+    scale = full.mask_logits.abs().max()
+    assert (half.mask_logits - full.mask_logits).abs().max() < 0.1 * scale
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

@@ -68,7 +68,8 @@ class _Pixels:
 
 def evaluated(folder: Path, *, resume: bool, stop_after: int | None = None) -> Any:
     """The report of a small evaluation, or a run that is interrupted after some images."""
-    from frozenseg.evaluation.loop import EvaluatorSpec, evaluate
+    from frozenseg.evaluation.evaluators import EvaluatorSpec
+    from frozenseg.evaluation.loop import evaluate
     from frozenseg.structures import Result
 
     seen: list[int] = []
@@ -86,7 +87,7 @@ def evaluated(folder: Path, *, resume: bool, stop_after: int | None = None) -> A
         _Samples(),
         prepare=lambda sample: sample.image,
         predict=predict,
-        evaluator_specs=[spec],
+        evaluators=[spec],
         folder=folder,
         key="one key",
         resume=resume,
@@ -221,7 +222,7 @@ def _run_run_folder(arguments: Any, folder: Path) -> None:
     from frozenseg.training.metric_writers import JsonLines
 
     if arguments["use"] == "config":
-        describe_run(folder, load_config(), engine="native", resumed=True)
+        describe_run(folder, load_config().dump(), engine="native", resumed=True)
         return
     writer = JsonLines(folder / "metrics.jsonl", resume_at=5)
     writer.write(6, {"loss": 0.5})
