@@ -10,6 +10,8 @@ from PIL import Image
 
 import frozenseg
 
+SHIPPED = frozenseg.BUILTIN_MODELS["shapes"][1]
+
 
 def refused(done, *parts: str) -> None:
     assert done.exit_code == 2, done.output
@@ -66,7 +68,8 @@ def test_missing_tower(run, picture, tmp_path):
         "MODEL:\n  FROZEN_SEG:\n    CLIP_MODEL_NAME: RN50\n"
         f"    CLIP_PRETRAINED_WEIGHTS: {tmp_path}/clip.safetensors\n"
     )
-    refused(run("segment", picture, "-w", "cat", "--model", config), "clip.safetensors")
+    done = run("segment", picture, "-w", "cat", "--model", config, "--weights", SHIPPED)
+    refused(done, "clip.safetensors")
 
 
 def test_weights_of_another_architecture_are_refused_by_name_and_shape(
@@ -133,7 +136,8 @@ def test_offline_names_the_file_to_fetch_instead_of_downloading(run, tmp_path, m
     image = tmp_path / "image.png"
     Image.new("RGB", (32, 32)).save(image)
     model = "fcclip_rn50.yaml"
-    done = run("--offline", "segment", image, "-w", "cat", "--model", model, "-o", tmp_path / "out")
+    options = ("--model", model, "--weights", SHIPPED, "-o", tmp_path / "out")
+    done = run("--offline", "segment", image, "-w", "cat", *options)
     assert done.exit_code == 2
     assert "offline" in done.stderr and "RN50" in done.stderr
     assert not (tmp_path / "out").exists()
