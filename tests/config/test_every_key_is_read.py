@@ -17,6 +17,7 @@ from frozenseg.builders.maskformer import (
     maskformer_outline,
 )
 from frozenseg.builders.model import build_model
+from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.trainer import build_trainer
 from frozenseg.config import ACCEPTED_UNUSED, known_keys, load_config
@@ -82,7 +83,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     trainer.run()
     check_test_sets(cfg)
     segmenter = build_segmenter(cfg)
-    evaluate_dataset(cfg, segmenter, "shapes_val", tmp_path / "report", limit=2)
+    evaluate_dataset(cfg, segmenter, "shapes_val", tmp_path / "report", RunOptions(limit=2))
     fcclip = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *FCCLIP]))
     build_segmenter(fcclip, model=build_model(fcclip))
     swin = RecordingNode(load_config("ovseg/ovseg_swin_base_vit_l14.yaml", SMALL_SWIN))
