@@ -38,9 +38,7 @@ def checked_counts(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
         BadEntry: as above.
     """
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
-        raise BadEntry(
-            f"must have polygons, or 'size' and 'counts', got {quoted(segmentation)}"
-        )
+        raise BadEntry(f"must have polygons, or 'size' and 'counts', got {quoted(segmentation)}")
     stated, counts = segmentation["size"], segmentation["counts"]
     if not isinstance(stated, (list, tuple)) or list(stated) != list(size):
         raise BadEntry(
