@@ -1,10 +1,10 @@
-"""Builds what pyproject.toml cannot describe: the deformable-attention kernels, configs/ in wheels.
+"""Build steps that pyproject.toml cannot express: deformable-attention kernels, configs/ in wheels.
 
 The kernels are optional. Without PyTorch or a compiler the package installs with a one-line warning
-and uses the plain PyTorch operator. The CUDA kernel is built only where a GPU is present, because
-it takes longer than the rest of the installation; FROZENSEG_BUILD_CUDA=1 builds it anywhere that
-has nvcc (and then a failure is an error), FROZENSEG_BUILD_CUDA=0 never. TORCH_CUDA_ARCH_LIST
-chooses the architectures.
+and uses the plain PyTorch operator. The CUDA kernel is built only on machines with a GPU, because
+it takes longer than the rest of the installation; FROZENSEG_BUILD_CUDA=1 builds it wherever nvcc is
+available and makes a failed build an error, FROZENSEG_BUILD_CUDA=0 disables it.
+TORCH_CUDA_ARCH_LIST selects the architectures.
 
     pip install --no-build-isolation -e .
 """
@@ -31,7 +31,7 @@ CUDA_ARCHITECTURES = "8.0;8.6;8.9;9.0+PTX"
 
 
 class BuildPackage(build_py):
-    """Puts configs/ into wheels as frozenseg/configs; editable installs read the repository's."""
+    """Copies configs/ into wheels as frozenseg/configs; editable installs read the repository."""
 
     def run(self) -> None:
         super().run()
@@ -41,7 +41,7 @@ class BuildPackage(build_py):
 
 
 def warn(message: str) -> None:
-    print(f"warning: {message}; deformable attention uses plain PyTorch there", file=sys.stderr)
+    print(f"warning: {message}; deformable attention falls back to plain PyTorch", file=sys.stderr)
 
 
 def kernels() -> list:
@@ -84,13 +84,13 @@ def cuda_kernel():
 
 
 def pip_cuda_headers() -> list[str]:
-    """Headers of the CUDA libraries that pip installed beside torch, which a slim toolkit lacks."""
+    """Headers of the CUDA libraries that pip installs with torch; slim toolkits lack them."""
     folders = [Path(folder) / "nvidia" for folder in site.getsitepackages()]
     return [str(path) for folder in folders for path in sorted(folder.glob("cu*/include"))]
 
 
 def toolkit_libraries() -> list[str]:
-    """Where nvcc itself looks for libcudart: the nvcc on PATH may be a script that calls it."""
+    """Library folders of the real nvcc: the nvcc on PATH may be a wrapper script."""
     nvcc = Path(cpp_extension.CUDA_HOME or "") / "bin" / "nvcc"
     if not nvcc.exists():
         return []
@@ -106,7 +106,7 @@ def command_classes() -> dict:
         return {"build_py": BuildPackage}
 
     class BuildKernels(cpp_extension.BuildExtension):
-        """Goes on without the optional kernels whose build fails; the CPU kernel comes first."""
+        """Continues if the build of an optional kernel fails; the CPU kernel is built first."""
 
         def build_extensions(self) -> None:
             try:

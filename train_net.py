@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains or evaluates FrozenSeg from a YAML file, on Detectron2 or without it.
+"""Train or evaluate FrozenSeg from a YAML file, with or without Detectron2.
 
 python train_net.py --config-file configs/shapes/frozenseg.yaml
 python train_net.py --config-file configs/shapes/frozenseg.yaml --eval-only MODEL.WEIGHTS FILE

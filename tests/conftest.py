@@ -21,7 +21,7 @@ from frozenseg.towers.loading import clip_tower
 from frozenseg.towers.sam import SamTower
 from frozenseg.towers.sam_folder import sam_from_config
 
-pytest_plugins = ["tests.fixtures.datasets", "tests.fixtures.training"]
+pytest_plugins = ["tests.fixtures.datasets", "tests.fixtures.ovseg", "tests.fixtures.training"]
 
 GOLDEN = Path(__file__).with_name("golden")
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""How fast evaluation is, and how much memory it takes.
+"""Speed and memory of the evaluators.
 
     OMP_NUM_THREADS=1 python tools/benchmark.py
 
 Panoptic quality of image pairs of 640 x 480 pixels with 20 segments, against a loop over segments
-in NumPy; mIoU of 847 classes; mask AP with 100 detections per image. Each part runs in a process of
-its own, whose peak memory is reported with Python and PyTorch in it (the first row: these alone).
-Seconds are the processor's, so that other work on the machine matters little.
+in NumPy; mIoU of 847 classes; mask AP with 100 detections per image. Each part runs in its own
+process; peak memory includes Python and PyTorch, which the first row measures alone. Seconds are
+CPU time, so that other processes hardly affect them.
 """
 
 import argparse
@@ -24,19 +24,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from frozenseg.metrics import InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
+from frozenseg.metrics import Classes, InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
 from frozenseg.structures import InstanceAnnotation, Instances, PanopticMap, Segment, boxes_of
 
 HEIGHT, WIDTH, SEGMENTS = 480, 640, 20
 NUM_CLASSES = 133
 MANY_CLASSES = 847
-DISTINCT = 50  # image pairs, taken in turn
+DISTINCT = 50  # image pairs, used repeatedly
 
 Pair = tuple[PanopticMap, PanopticMap]
 
 
 class Measured(NamedTuple):
-    """What a part took; ``result`` is compared between parts that compute the same."""
+    """Measurements of a part; parts that compute the same measure must agree in ``result``."""
 
     seconds: float
     peak_mb: float
@@ -44,7 +44,7 @@ class Measured(NamedTuple):
 
 
 def voronoi(rng: np.random.Generator, centres: np.ndarray, class_ids: np.ndarray) -> PanopticMap:
-    """One segment for each centre; a strip at the top is void."""
+    """A panoptic map with one segment per centre and a void strip at the top."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     distances = (y - centres[:, 0, None, None]) ** 2 + (x - centres[:, 1, None, None]) ** 2
     ids = distances.argmin(axis=0).astype(np.int32) + 1
@@ -72,7 +72,9 @@ def panoptic_pairs(count: int) -> Iterator[Pair]:
 
 
 def panoptic(pairs: Iterator[Pair]) -> float:
-    evaluator = PanopticEvaluator(is_thing=[k < 80 for k in range(NUM_CLASSES)])
+    evaluator = PanopticEvaluator(
+        Classes(NUM_CLASSES, is_thing=[k < 80 for k in range(NUM_CLASSES)])
+    )
     for prediction, target in pairs:
         evaluator.process(prediction, target)
     return evaluator.evaluate()["panoptic/PQ"]
@@ -114,7 +116,7 @@ def label_maps(count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def semantic(maps: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    evaluator = SemanticEvaluator(num_classes=MANY_CLASSES, ignore_label=65535)
+    evaluator = SemanticEvaluator(Classes(MANY_CLASSES), ignore_label=65535)
     for prediction, target in maps:
         evaluator.process(prediction, target)
     return evaluator.evaluate()["semantic/mIoU"]
@@ -137,7 +139,7 @@ def detections(count: int) -> Iterator[tuple[Instances, list[InstanceAnnotation]
 
 
 def instance(images: Iterator[tuple[Instances, list[InstanceAnnotation]]]) -> float:
-    evaluator = InstanceEvaluator(is_thing=[True] * NUM_CLASSES)
+    evaluator = InstanceEvaluator(Classes(NUM_CLASSES))
     for found, annotations in images:
         evaluator.process_annotations(found, annotations)
     return evaluator.evaluate()["instance/AP"]
@@ -153,7 +155,7 @@ PARTS: dict[str, tuple[str, Callable[[int], Iterator], Callable[[Iterator], floa
 
 
 def measure(part: str, count: int) -> Measured:
-    """In this process; making the images is not counted, what the evaluator waits for them is."""
+    """Measures a part in this process, without the time in which its images are generated."""
     _, inputs, evaluate = PARTS[part]
     waited = 0.0
 
@@ -176,18 +178,16 @@ def measure(part: str, count: int) -> Measured:
 
 
 def measure_apart(part: str, count: int) -> Measured:
-    """In a process of its own."""
+    """Measures a part in its own process."""
     command = [sys.executable, __file__, "--images", str(count), "--part", part]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Measured(*json.loads(done.stdout))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="How fast evaluation is, and how much memory it takes."
-    )
+    parser = argparse.ArgumentParser(description="Speed and memory of the evaluators.")
     parser.add_argument("--images", type=int, default=1000, metavar="N")
-    parser.add_argument("--part", choices=PARTS, help="measure one part here, print it as JSON")
+    parser.add_argument("--part", choices=PARTS, help="measure one part only; print JSON")
     options = parser.parse_args()
     if options.part is not None:
         print(json.dumps(measure(options.part, options.images)))
@@ -200,7 +200,7 @@ def main() -> None:
         shown = ("", "") if part == "nothing" else (f"{seconds:.2f}", f"{result:.2f}")
         table.add_row(name, shown[0], rate, f"{peak:,.0f}", shown[1])
     Console().print(table)
-    assert abs(found["panoptic"].result - found["loop"].result) < 1e-6, "PQ differs from the loop's"
+    assert abs(found["panoptic"].result - found["loop"].result) < 1e-6, "the two PQ disagree"
     ratio = found["loop"].seconds / found["panoptic"].seconds
     Console().print(f"PQ is {ratio:.1f} times as fast as the loop over segments")
 

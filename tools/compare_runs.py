@@ -1,22 +1,21 @@
 #!/usr/bin/env python
-"""Says how two runs differ: configuration, surroundings, losses, results.
+"""Compares two runs: configuration, environment, losses, results.
 
 python tools/compare_runs.py output/shapes/frozenseg output/shapes/no_injectors
 """
 
 import argparse
-import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from frozenseg.errors import UserError
+from frozenseg.io.documents import read_json, read_yaml_mapping
 from frozenseg.runtime.run_folder import CONFIG, differences
 from frozenseg.training.metric_writers import read_json_lines
 
@@ -25,20 +24,20 @@ SHOWN = ("total_loss", "gradient_norm", "seconds_per_iteration", "data_wait_shar
 
 
 class Run(NamedTuple):
-    """What a run folder holds."""
+    """The content of a run folder."""
 
     folder: Path
     config: Mapping
     environment: Mapping
-    steps: dict[int, dict[str, float]]  # training numbers by iteration
+    steps: dict[int, dict[str, float]]  # training metrics by iteration
     results: dict[str, float]  # by data set and measure
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a run folder; what is missing counts as empty, but for the configuration.
+    """Reads a run folder; missing files other than the configuration count as empty.
 
     Raises:
-        UserError: there is none, or a file cannot be read.
+        UserError: there is no configuration, or a file cannot be read.
     """
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} holds no {CONFIG}: give the OUTPUT_DIR of a run")
@@ -47,7 +46,7 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         config=_mapping(folder / CONFIG),
         environment=_without_command(_mapping(folder / "environment.json")),
-        steps=_readable(metrics, _steps) if metrics.exists() else {},
+        steps=_steps(metrics) if metrics.exists() else {},
         results={
             f"{path.parent.name} {measure}": value
             for path in sorted(folder.glob("inference/*/metrics.json"))
@@ -66,26 +65,14 @@ def _steps(path: Path) -> dict[int, dict[str, float]]:
 
 
 def _mapping(path: Path) -> dict:
-    """Of a YAML or JSON file; empty where there is none."""
+    """Returns the content of a YAML or JSON file; empty if it is missing."""
     if not path.exists():
         return {}
-    parse = json.loads if path.suffix == ".json" else yaml.safe_load
-    found = _readable(path, lambda path: parse(path.read_text(encoding="utf8")))
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds no keys: it is not the file that a run has written")
-    return found
-
-
-def _readable(path: Path, read: Callable[[Path], Any]) -> Any:
-    try:
-        return read(path)
-    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read ({reason}): it is cut short or damaged") from error
+    return read_json(path) if path.suffix == ".json" else read_yaml_mapping(path)
 
 
 def _without_command(environment: dict) -> dict:
-    """The configuration says more clearly what the command asked for."""
+    """Drops the command, whose effect the configuration shows more clearly."""
     return {key: value for key, value in environment.items() if key != "command"}
 
 
@@ -102,11 +89,11 @@ def numbers_table(title: str, rows: Iterator[tuple[str, float, float]]) -> Table
         column.justify = "right"
     for name, first, second in rows:
         table.add_row(name, f"{first:.4g}", f"{second:.4g}", f"{second - first:+.4g}")
-    return table if table.row_count else f"{title}: nothing that both have"
+    return table if table.row_count else f"{title}: nothing in common"
 
 
 def training_rows(first: Run, second: Run) -> Iterator[tuple[str, float, float]]:
-    """Means of the second half of the iterations that both runs have written."""
+    """Yields means over the second half of the iterations that both runs have written."""
     common = sorted(first.steps.keys() & second.steps.keys())
     late = common[len(common) // 2 :]
     for name in SHOWN:
@@ -126,9 +113,9 @@ def result_rows(first: Run, second: Run) -> Iterator[tuple[str, float, float]]:
 
 
 class LossDifference(NamedTuple):
-    """Of two runs, the largest; relative to the larger of both values."""
+    """The largest relative difference of a loss between two runs."""
 
-    relative: float  # infinite where only one run has a loss, nan where there is none to compare
+    relative: float  # infinite if only one run has the loss, nan without a common iteration
     name: str = ""
     iteration: int = 0
 
@@ -142,7 +129,7 @@ class LossDifference(NamedTuple):
 
 
 def largest_loss_difference(first: Run, second: Run, *, last: int | None = None) -> LossDifference:
-    """Over all losses at the iterations that both runs have written, up to ``last``."""
+    """Compares all losses at the iterations that both runs have written, up to ``last``."""
     common = (n for n in first.steps.keys() & second.steps.keys() if last is None or n <= last)
     found = [
         LossDifference(
@@ -165,7 +152,7 @@ def _relative(one: float | None, other: float | None) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Says how two runs differ: configuration, surroundings, losses, results."
+        description="Compare two runs: configuration, environment, losses, results."
     )
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
@@ -173,9 +160,9 @@ def main() -> None:
         "--same-losses",
         type=float,
         metavar="TOLERANCE",
-        help="exit with 1 if a loss at a common iteration differs by more, relatively",
+        help="exit with status 1 if a loss at a common iteration has a larger relative difference",
     )
-    parser.add_argument("--last", type=int, metavar="N", help="look at losses up to iteration N")
+    parser.add_argument("--last", type=int, metavar="N", help="compare losses up to iteration N")
     options = parser.parse_args()
     try:
         first, second = read_run(options.first), read_run(options.second)
@@ -185,7 +172,7 @@ def main() -> None:
     console = Console()
     console.print(f"first: {first.folder}\nsecond: {second.folder}", highlight=False)
     console.print(changed_table("configuration", first.config, second.config))
-    console.print(changed_table("surroundings", first.environment, second.environment))
+    console.print(changed_table("environment", first.environment, second.environment))
     console.print(numbers_table("training, second half", training_rows(first, second)))
     largest = largest_loss_difference(first, second, last=options.last)
     console.print(str(largest))

@@ -1,19 +1,18 @@
-"""Trains the miniature SAM of the shapes world: from one point to the mask of what lies there.
+"""Trains the miniature SAM of the shapes world: from a point to the mask of the object under it.
 
     python tools/pretrain_shapes_sam.py --out frozenseg/weights/shapes
 
-Class-agnostic: scenes of all things and grounds, no names. Three masks are proposed for a point and
-the best one learns (Segment Anything, sec. 3), together with an estimate of each mask's IoU.
+The training is class-agnostic: scenes of all things and grounds, without names. SAM proposes three
+masks per point; the best one is trained (Segment Anything, sec. 3), with an estimate of the IoU of
+each mask.
 
-The SAM that ships was trained in two stages of this schedule (``--resume``, the first 1,800 steps
-as of 4,500), on one busy core in 34 minutes; so the command gives a SAM like it, not the same
-numbers. Measured on 200 validation scenes, mean IoU from one random point: things 0.589 for the
-best of three masks and 0.573 for the one that it trusts, stuff 0.800 and 0.701.
+The shipped SAM was trained in two stages of this schedule (``--resume``, the first 1,800 steps as
+part of 4,500) in 34 minutes on one busy core; the command therefore produces a similar SAM, not the
+same numbers. Mean IoU from one random point on 200 validation scenes: things 0.589 for the best of
+three masks and 0.573 for the one with the highest estimate, stuff 0.800 and 0.701.
 """
 
 import json
-import math
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,8 +20,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from rich.console import Console
-from safetensors.torch import save_file
+from pretraining_loop import (
+    Schedule,
+    apply_gradients,
+    console,
+    train,
+    write_bytes,
+    write_half_precision,
+)
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
@@ -49,23 +54,21 @@ CONFIG: dict[str, Any] = {
     "transformer": {"depth": 2, "num_heads": 4, "mlp_dim": 256},
     "decoder": {"num_multimask_outputs": 3, "iou_head_depth": 3, "iou_head_hidden_dim": 64},
 }
-LOW_RES = 64  # side of the masks that the decoder gives
-WARMUP_STEPS = 200
-console = Console()
+LOW_RES = 64  # side of the decoder's masks, pixels
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     steps: Annotated[int, typer.Option(help="Training steps.")] = 3000,
-    minutes: Annotated[float, typer.Option(help="End after this time at the latest.")] = 45.0,
-    batch_size: int = 8,
+    minutes: Annotated[float, typer.Option(help="Time limit.")] = 45.0,
+    batch_size: Annotated[int, typer.Option(help="Scenes per step.")] = 8,
     num_points: Annotated[int, typer.Option(help="Prompts per scene.")] = 6,
     learning_rate: float = 1e-3,
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = False,
+    resume: Annotated[bool, typer.Option(help="Resume from the last checkpoint in OUT.")] = False,
 ) -> None:
-    """Trains, reports the masks' IoU, and writes sam.json and sam.safetensors."""
+    """Trains SAM, prints the IoU of its masks, and writes sam.json and sam.safetensors."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -73,48 +76,27 @@ def main(
     positions = sam.image_encoder.pos_embed
     assert positions is not None, "the encoder has absolute positions"
     nn.init.trunc_normal_(positions, std=0.02)
-    optimizer = build_optimizer(sam, learning_rate)
+
+    def step_on_batch(
+        optimizer: torch.optim.Optimizer, rng: np.random.Generator, _: int
+    ) -> tuple[float, float]:
+        return train_step(sam, optimizer, *draw_batch(rng, batch_size, num_points))
+
     checkpoint = out / "sam_checkpoint.pt"
-    first = load_checkpoint(checkpoint, sam, optimizer) if resume else 0
-
-    start = saved = time.monotonic()
-    for step in range(first, steps):
-        elapsed = (time.monotonic() - start) / 60
-        progress = max(step / steps, elapsed / minutes)  # of the schedule
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * learning_rate_factor(step, progress)
-        rng = np.random.default_rng((seed, step))
-        loss, iou = train_step(sam, optimizer, *draw_batch(rng, batch_size, num_points))
-        if step % 50 == 0:
-            left = elapsed / (step - first + 1) * (steps - step)
-            console.log(
-                f"step {step}/{steps} loss {loss:.3f} batch IoU {iou:.3f} "
-                f"{elapsed:.1f} min, about {left:.0f} min left"
-            )
-        if step % 500 == 499:
-            console.log(evaluate(sam, num_scenes=20))
-        if time.monotonic() - saved > 120:
-            save_checkpoint(checkpoint, sam, optimizer, step + 1)
-            saved = time.monotonic()
-
-    write_files(out, sam)
-    console.log(evaluate(load_sam_folder(out), num_scenes=200))  # rounded to float16
+    train(
+        sam,
+        step_on_batch,
+        schedule=Schedule(steps, minutes, learning_rate),
+        seed=seed,
+        checkpoint=checkpoint,
+        resume=resume,
+        measure="IoU",
+        evaluate=lambda: evaluate(sam, num_scenes=20),
+    )
+    write_half_precision(out / WEIGHTS_NAME, sam)
+    write_bytes(out / CONFIG_NAME, (json.dumps(CONFIG, indent=2) + "\n").encode())
+    console.log(evaluate(load_sam_folder(out), num_scenes=200))  # of the float16 weights
     checkpoint.unlink(missing_ok=True)
-
-
-def build_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """AdamW, decaying matrices only."""
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
-
-
-def learning_rate_factor(step: int, progress: float) -> float:
-    """Linear warm-up, then half a cosine to zero."""
-    return min(1, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def draw_batch(
@@ -151,9 +133,9 @@ def low_res(masks: Tensor) -> Tensor:
 
 
 def propose(sam: Sam, embedding: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Four mask logits (P, 4, 64, 64) and IoU estimates (P, 4) for each point of one image.
+    """Mask logits (P, 4, 64, 64) and IoU estimates (P, 4) for each point of one image.
 
-    The first is SAM's single answer, the other three its proposals for an ambiguous point.
+    The first mask is SAM's single output, the other three are its proposals for ambiguous points.
     """
     labels = torch.ones(len(points), 1)
     sparse, dense = sam.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)
@@ -179,10 +161,7 @@ def train_step(
     ious = mask_iou(logits > 0, targets > 0.5)
     loss = losses[:, 0].mean() + losses[:, 1:].min(1).values.mean()
     loss = loss + F.mse_loss(estimates, ious)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
-    optimizer.step()
+    apply_gradients(sam, optimizer, loss)
     return loss.item(), ious[:, 1:].max(1).values.mean().item()
 
 
@@ -229,34 +208,6 @@ def evaluate(sam: Sam, num_scenes: int) -> str:
             f"{kind}: best of 3 {best:.3f}, by estimate {trusted:.3f}, single {single:.3f}"
         )
     return "mean IoU from one point, " + "; ".join(parts)
-
-
-def write_files(out: Path, sam: Sam) -> None:
-    """sam.json and float16 weights, each replaced at once."""
-    state = {key: value.half().contiguous() for key, value in sam.state_dict().items()}
-    part = out / (WEIGHTS_NAME + ".part")
-    save_file(state, part)
-    part.replace(out / WEIGHTS_NAME)
-    part = out / (CONFIG_NAME + ".part")
-    part.write_text(json.dumps(CONFIG, indent=2) + "\n")
-    part.replace(out / CONFIG_NAME)
-
-
-def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int
-) -> None:
-    part = path.with_name(path.name + ".part")
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-    torch.save(state, part)
-    part.replace(path)
-
-
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restores both and returns the next step."""
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
 
 
 if __name__ == "__main__":

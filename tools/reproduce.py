@@ -1,10 +1,10 @@
-"""Measures a table of the paper and prints it beside the paper's figures.
+"""Measures a table of the paper and prints it beside the paper's values.
 
     python tools/reproduce.py table1 --weights frozenseg_convnext_large=FILE
     python tools/reproduce.py table4 --world shapes
 
-On photographs, the rows whose weights are given are measured on the data sets that are found on the
-disk. In the shapes world, rows are trained first, over seeds. What is finished is not done again.
+On photographs, the rows with given weights are evaluated on the data sets that are on disk. In the
+shapes world, every row is trained first, with several seeds. Finished parts are skipped.
 """
 
 import json
@@ -35,26 +35,27 @@ class World(StrEnum):
 
 
 def main(
-    table: Annotated[Table, typer.Argument(help="Which of the paper's tables.")],
+    table: Annotated[Table, typer.Argument(help="A table of the paper.")],
     opts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY VALUE", help="Configuration keys to change, in every row."),
+        typer.Argument(metavar="KEY VALUE", help="Configuration keys to override in every row."),
     ] = None,
     world: Annotated[
-        World, typer.Option(help="photographs: the data sets on the disk; or the shapes world.")
+        World, typer.Option(help="photographs (data sets on disk) or the shapes world.")
     ] = World.PHOTOGRAPHS,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=FILE", help="Trained weights of the rows of that name."),
+        typer.Option(metavar="NAME=FILE", help="Trained weights of the rows with this name."),
     ] = None,
     seeds: Annotated[
-        list[int] | None, typer.Option("--seed", help="Shapes world: may be repeated (1, 2, 3).")
+        list[int] | None,
+        typer.Option("--seed", help="Shapes world; repeatable (default: 1, 2, 3)."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for all that is made.")
+        Path | None, typer.Option("--output", "-o", help="Folder for all results.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Only the first images, for a quick look.", min=1)
+        int | None, typer.Option(help="Evaluate only the first N images.", metavar="N", min=1)
     ] = None,
 ) -> None:
     """Measure a table of the paper."""
@@ -82,9 +83,9 @@ def on_photographs(
     table = TABLES[name]
     plan = photographs.plan(table, weights, overrides)
     for dataset, reason in plan.missing.items():
-        errors.print(f"left out: {dataset}: {reason}", markup=False, highlight=False)
+        errors.print(f"skipped: {dataset}: {reason}", markup=False, highlight=False)
     if not plan.evaluations:
-        raise UserError("none of the table's data sets is on the disk: see datasets/README.md")
+        raise UserError("no data set of this table is on disk: see datasets/README.md")
     found = photographs.measure(plan, folder, limit=limit)
     return f"{table.caption}\n\n{photographs.beside_paper(table, found)}", found
 
@@ -94,7 +95,7 @@ def in_shapes_world(
 ) -> tuple[str, Mapping]:
     if name not in shapes.TABLES:
         raise UserError(
-            f"{name} needs photographs: the shapes world has {', '.join(shapes.TABLES)}"
+            f"{name} needs --world photographs: the shapes world has {', '.join(shapes.TABLES)}"
         )
     table = shapes.TABLES[name]
     found = shapes.measure(table, seeds, folder, overrides=overrides, limit=limit)
@@ -103,7 +104,7 @@ def in_shapes_world(
 
 
 def files_of(pairs: list[str]) -> dict[str, Path]:
-    """Files by name, of NAME=FILE."""
+    """Parses NAME=FILE pairs."""
     for pair in pairs:
         if "=" not in pair:
             raise UserError(
@@ -113,7 +114,7 @@ def files_of(pairs: list[str]) -> dict[str, Path]:
 
 
 def _defined(found: Any) -> Any:
-    """JSON has no nan."""
+    """Replaces NaN, which JSON lacks, by None."""
     if isinstance(found, Mapping):
         return {key: _defined(value) for key, value in found.items()}
     if isinstance(found, list):

@@ -1,11 +1,10 @@
-"""Trains the shapes world's FrozenSeg head over several seeds and prints what they score.
+"""Trains FrozenSeg in the shapes world with several seeds and prints the scores.
 
-    python tools/train_shapes_head.py --seeds 1 2 3            # half an hour a seed on two cores
-    python tools/train_shapes_head.py --seeds 1 2 3 --ship 2   # and ship the second seed's weights
+    python tools/train_shapes_head.py --seeds 1 2 3            # 30 minutes per seed on two cores
+    python tools/train_shapes_head.py --seeds 1 2 3 --ship 2   # and ship the weights of seed 2
 
-Each seed is the run of ``configs/shapes/frozenseg.yaml``, evaluated with and without the class
-ensemble. A run that was interrupted goes on where it stopped; one that is finished is only
-evaluated.
+Each run uses ``configs/shapes/frozenseg.yaml`` and is evaluated with and without the class
+ensemble. Interrupted runs resume; finished ones are only evaluated.
 """
 
 import argparse
@@ -18,8 +17,9 @@ from rich.console import Console
 
 from frozenseg import BUILTIN_MODELS
 from frozenseg.builders.model import build_frozenseg
+from frozenseg.builders.options import RunOptions
 from frozenseg.checkpoint.weights import load_weights, save_weights
-from frozenseg.cli.native_run import RunOptions, run
+from frozenseg.cli.native_run import run
 from frozenseg.config import load_config
 from frozenseg.training.checkpoints import FINAL_WEIGHTS
 
@@ -42,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, default=Path("output/shapes/seeds"))
-    parser.add_argument("--ship", type=int, metavar="SEED", help="put its weights into the package")
+    parser.add_argument("--ship", type=int, metavar="SEED", help="ship the weights of this seed")
     options = parser.parse_args()
     scores: dict[str, list[Metrics]] = {row: [] for row in ROWS}
     for seed in options.seeds:
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def ship(cfg: CfgNode, weights: Path) -> None:
-    """The trained weights, with the names of their towers, become those of the package."""
+    """Copies trained weights, with the names of their towers, into the package."""
     model = build_frozenseg(cfg)
     load_weights(model, weights)
     save_weights(model, WEIGHTS, about={"config": CONFIG, "seed": str(cfg.SEED)})

@@ -1,10 +1,10 @@
-"""Compares this model with recorded outputs of the official implementation.
+"""Compares this implementation with recorded outputs of the official one.
 
     python tools/verify_reference.py tests/golden
 
-A folder holds pairs of a .json (what was run) and an .npz (what came out). For every array that is
-known, the largest absolute and relative difference is printed, and whether it is within the
-tolerance. Exits with 1 if one is not, or if there was nothing to compare.
+The folder contains pairs of files: a .json describes a run, an .npz contains its outputs. The
+largest absolute and relative difference of every known array is printed and checked against a
+tolerance. Exits with status 1 if a check fails or if there is nothing to compare.
 """
 
 import gzip
@@ -23,6 +23,7 @@ import typer
 from reference_checks.compare import Row
 from reference_checks.keys import check_keys
 from reference_checks.model import check_model
+from reference_checks.ovseg import check_ovseg
 from reference_checks.parts import (
     check_attention,
     check_criterion,
@@ -37,7 +38,7 @@ Check = Callable[[Any, dict[str, np.ndarray]], list[Row]]
 
 
 def verify(folder: Path) -> Iterator[tuple[str, list[Row]]]:
-    """The rows of every description in a folder, under its name; arrays without one are unknown."""
+    """Yields the name and the rows of every description; arrays without one are unknown."""
     described = {path.name.split(".")[0] for path in folder.glob("*.json*")}
     for path in sorted(folder.glob("*.npz")):
         if path.stem not in described:
@@ -55,12 +56,12 @@ def verify(folder: Path) -> Iterator[tuple[str, list[Row]]]:
             continue
         try:
             yield name, check(case, arrays)
-        except (ValueError, KeyError, RuntimeError) as error:  # it does not hold together
+        except (ValueError, KeyError, RuntimeError) as error:  # description and arrays do not match
             yield name, [Row(name, "fail", note=f"{type(error).__name__}: {error}")]
 
 
 def _check_for(case: Any) -> Check | None:
-    """What a description is of, by what it says."""
+    """Selects the check by the keys of a description."""
     if not isinstance(case, dict):
         return None
     if "clip_model_config" in case.get("config", {}) and "weights" in case:
@@ -70,6 +71,7 @@ def _check_for(case: Any) -> Check | None:
         "module": check_attention,
         "gt_annotations": check_panoptic_quality,
         "parameters_encoder": check_sam_vit_t,
+        "one_class_demo_names": check_ovseg,
     }
     for sign, check in signs.items():
         if sign in case:
@@ -108,10 +110,12 @@ def _number(value: float | None) -> str:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="of .json and .npz")],
-    threads: Annotated[int, typer.Option(help="for the comparison")] = 1,
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Of .json and .npz files.")
+    ],
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
 ) -> None:
-    """Compare this model with recorded outputs of the official implementation."""
+    """Compare this implementation with recorded outputs of the official one."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     torch.set_num_threads(threads)
     width = None if sys.stdout.isatty() else 160

@@ -16,10 +16,10 @@ from frozenseg.modeling.layers import Attention
 from frozenseg.modeling.transformer_decoder import TransformerDecoder
 from frozenseg.ops.maps import size_of
 from frozenseg.structures import InputImage, boxes_of
-from frozenseg.visualization.draw import enlarged
 from frozenseg.visualization.heat import draw_heat
 from frozenseg.visualization.highlight_boxes import with_box
 from frozenseg.visualization.labels import draw_labels, label_at
+from frozenseg.visualization.layout import enlarged
 
 
 class QueryView(NamedTuple):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from frozenseg.modeling.layers import tokens_of
 from frozenseg.towers.sam import SamTower
-from frozenseg.visualization.draw import enlarged
+from frozenseg.visualization.layout import enlarged
 from frozenseg.visualization.palette import class_color
 
 ROUNDS = 50  # of k-means, which has long settled by then

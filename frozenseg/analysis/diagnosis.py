@@ -23,7 +23,7 @@ from torch import Tensor
 from frozenseg.data.mapper import target_of
 from frozenseg.inference.predictor import Predictor
 from frozenseg.inference.semantic import class_maps
-from frozenseg.metrics import PanopticEvaluator, SemanticEvaluator
+from frozenseg.metrics import Classes, PanopticEvaluator, SemanticEvaluator
 from frozenseg.ops.maps import size_of
 from frozenseg.pipeline.proposers.ground_truth import GroundTruth, assign_queries, logits_at
 from frozenseg.structures import InputImage, PanopticMap, Proposals, Sample, Target
@@ -59,15 +59,10 @@ class Diagnosis:
     ) -> None:
         self.predictor, self.ignore_label = predictor, ignore_label
         is_thing, seen = predictor.is_thing.tolist(), predictor.seen.tolist()
-        self.panoptic = {
-            variant: PanopticEvaluator(is_thing=is_thing, seen=seen, names=names)
-            for variant in VARIANTS
-        }
+        classes = Classes(len(names), is_thing=is_thing, seen=seen, names=names)
+        self.panoptic = {variant: PanopticEvaluator(classes) for variant in VARIANTS}
         self.semantic = {
-            variant: SemanticEvaluator(
-                num_classes=len(names), ignore_label=ignore_label, seen=seen, names=names
-            )
-            for variant in VARIANTS
+            variant: SemanticEvaluator(classes, ignore_label=ignore_label) for variant in VARIANTS
         }
 
     @torch.inference_mode()

@@ -1,10 +1,27 @@
-"""Checks of configuration values that builders share."""
+"""Checks of configuration values."""
 
-from frozenseg.config import ConfigError
+from collections.abc import Collection
+
+from frozenseg.errors import ConfigError
+from frozenseg.io.text import quoted
 
 
-def check_choice(key: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raises a ``ConfigError`` that names ``key`` unless its value is one of ``allowed``."""
+def expect(key: str, value: object, allowed: Collection[object]) -> None:
+    """Refuses a value that is not among the allowed ones.
+
+    Raises:
+        ConfigError: the key, the value and the allowed values are named.
+    """
     if value not in allowed:
-        choices = " or ".join(repr(choice) for choice in allowed)
-        raise ConfigError(f"{key} is {value!r}: set it to {choices}")
+        choices = " or ".join(str(choice) for choice in allowed)
+        raise ConfigError(f"{key} is {quoted(value)}: set it to {choices}")
+
+
+def expect_at_least(key: str, value: float, least: float) -> None:
+    """Refuses a number that is too small.
+
+    Raises:
+        ConfigError: the key, the value and the limit are named.
+    """
+    if value < least:
+        raise ConfigError(f"{key} must be at least {least}, got {value}")

@@ -1,10 +1,14 @@
 """Builds the model of a configuration: one member per interface of the pipeline."""
 
+from collections.abc import Mapping
+
 import torch
 from fvcore.common.config import CfgNode
+from torch import Tensor
 
-from frozenseg.builders.checks import check_choice
+from frozenseg.builders.checks import expect
 from frozenseg.builders.sam_masks import build_mask_source
+from frozenseg.checkpoint.layout import choose_layout
 from frozenseg.config import ConfigError
 from frozenseg.modeling.deformable_encoder import DeformableEncoder
 from frozenseg.modeling.frozenseg import FrozenSeg
@@ -29,7 +33,11 @@ ARCHITECTURES = ("FrozenSeg", "FCCLIP")
 
 
 def build_model(
-    cfg: CfgNode, *, clip: ClipTower | None = None, sam: SamTower | None = None
+    cfg: CfgNode,
+    *,
+    clip: ClipTower | None = None,
+    sam: SamTower | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> SegmentationModel:
     """Builds the system with its towers loaded and the trained parts freshly initialised.
 
@@ -37,13 +45,14 @@ def build_model(
         cfg: the configuration.
         clip: pre-built CLIP tower that overrides the configured one.
         sam: pre-built SAM tower that overrides the configured one.
+        weights: trained weights to be loaded next; the layout of the SAM branch is read off them.
 
     Raises:
         ConfigError: a key asks for what the model does not offer, or disagrees with a tower.
     """
     clip = _load_clip(cfg) if clip is None else clip
     return SegmentationModel(
-        proposer=_build_proposer(cfg, clip, sam),
+        proposer=_build_proposer(cfg, clip, sam, weights),
         region_classifier=_build_region_classifier(cfg, clip),
         text_encoder=clip,
         fusion=_build_fusion(cfg),
@@ -62,7 +71,11 @@ def has_trained_parts(cfg: CfgNode) -> bool:
 
 
 def build_frozenseg(
-    cfg: CfgNode, *, clip: ClipTower | None = None, sam: SamTower | None = None
+    cfg: CfgNode,
+    *,
+    clip: ClipTower | None = None,
+    sam: SamTower | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> FrozenSeg:
     """Builds the proposer of FrozenSeg or FC-CLIP alone.
 
@@ -70,6 +83,7 @@ def build_frozenseg(
         cfg: the configuration.
         clip: pre-built CLIP tower that overrides the configured one.
         sam: pre-built SAM tower that overrides the configured one.
+        weights: trained weights to be loaded next; the layout of the SAM branch is read off them.
 
     Raises:
         ConfigError: a key asks for what the model does not offer, or disagrees with a tower.
@@ -89,7 +103,7 @@ def build_frozenseg(
     return FrozenSeg(
         backbone=clip,
         sam=sam,
-        pixel_decoder=_build_pixel_decoder(cfg, clip, sam),
+        pixel_decoder=_build_pixel_decoder(cfg, clip, sam, weights),
         transformer_decoder=_build_transformer_decoder(cfg, clip, sam),
         embed_dim=clip.embed_dim,
         size_divisibility=_divisibility(cfg, clip),
@@ -102,10 +116,10 @@ def model_outline(cfg: CfgNode) -> SegmentationModel:
         return build_model(_with_random_towers(cfg))
 
 
-def frozenseg_outline(cfg: CfgNode) -> FrozenSeg:
+def frozenseg_outline(cfg: CfgNode, weights: Mapping[str, Tensor] | None = None) -> FrozenSeg:
     """Builds the proposer on the meta device: nothing is downloaded or allocated."""
     with torch.device("meta"):
-        return build_frozenseg(_with_random_towers(cfg))
+        return build_frozenseg(_with_random_towers(cfg), weights=weights)
 
 
 def _with_random_towers(cfg: CfgNode) -> CfgNode:
@@ -117,18 +131,28 @@ def _with_random_towers(cfg: CfgNode) -> CfgNode:
 
 def _load_clip(cfg: CfgNode) -> ClipTower:
     keys = clip_keys(cfg)
-    return load_clip(keys.CLIP_MODEL_NAME, keys.CLIP_PRETRAINED_WEIGHTS)
+    return load_clip(
+        keys.CLIP_MODEL_NAME,
+        keys.CLIP_PRETRAINED_WEIGHTS,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+    )
 
 
-def _build_proposer(cfg: CfgNode, clip: ClipTower, sam: SamTower | None) -> Proposer:
+def _build_proposer(
+    cfg: CfgNode,
+    clip: ClipTower,
+    sam: SamTower | None,
+    weights: Mapping[str, Tensor] | None,
+) -> Proposer:
     builders = {
-        "mask2former": lambda: build_frozenseg(cfg, clip=clip, sam=sam),
+        "mask2former": lambda: build_frozenseg(cfg, clip=clip, sam=sam, weights=weights),
         "sam_points": lambda: SamPoints(
             source=build_mask_source(cfg, sam=sam), size_divisibility=_divisibility(cfg, clip)
         ),
     }
     name = cfg.MODEL.PIPELINE.PROPOSER
-    check_choice("MODEL.PIPELINE.PROPOSER", name, tuple(builders))
+    expect("MODEL.PIPELINE.PROPOSER", name, tuple(builders))
     return builders[name]()
 
 
@@ -143,7 +167,7 @@ def _build_region_classifier(cfg: CfgNode, clip: ClipTower) -> RegionClassifier:
         ),
         "image_crops": lambda: ImageCrops(clip=clip, crop_size=keys.CROP_SIZE),
     }
-    check_choice("MODEL.PIPELINE.REGION_CLASSIFIER", keys.REGION_CLASSIFIER, tuple(builders))
+    expect("MODEL.PIPELINE.REGION_CLASSIFIER", keys.REGION_CLASSIFIER, tuple(builders))
     return builders[keys.REGION_CLASSIFIER]()
 
 
@@ -158,7 +182,7 @@ def _build_fusion(cfg: CfgNode) -> Fusion:
         "clip_alone": ClipAlone,
     }
     name = cfg.MODEL.PIPELINE.FUSION
-    check_choice("MODEL.PIPELINE.FUSION", name, tuple(builders))
+    expect("MODEL.PIPELINE.FUSION", name, tuple(builders))
     if name == "geometric" and cfg.MODEL.PIPELINE.PROPOSER == "sam_points":
         raise ConfigError(
             "MODEL.PIPELINE.FUSION geometric needs class logits, which the proposer sam_points "
@@ -189,7 +213,12 @@ def uses_sam(cfg: CfgNode) -> bool:
     return cfg.MODEL.META_ARCHITECTURE == "FrozenSeg" and injectors > 0
 
 
-def _build_pixel_decoder(cfg: CfgNode, clip: ClipTower, sam: SamTower | None) -> PixelDecoder:
+def _build_pixel_decoder(
+    cfg: CfgNode,
+    clip: ClipTower,
+    sam: SamTower | None,
+    weights: Mapping[str, Tensor] | None,
+) -> PixelDecoder:
     head, former = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
     num_levels = len(clip.channels) - 1  # all but the finest
 
@@ -204,7 +233,8 @@ def _build_pixel_decoder(cfg: CfgNode, clip: ClipTower, sam: SamTower | None) ->
 
     branch = None
     if sam is not None and cfg.MODEL.FROZEN_SEG.FEATURE_INJECTOR_LAYERS:
-        layout = cfg.MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT
+        configured = cfg.MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT
+        layout = choose_layout(configured, weights, source=cfg.MODEL.WEIGHTS)
         branch = SamBranch(
             in_channels=sam.out_channels,
             dim=head.CONVS_DIM,
@@ -242,12 +272,13 @@ def _build_transformer_decoder(
 def check_architecture(cfg: CfgNode) -> None:
     """Raises a ``ConfigError`` for architecture keys that this model does not offer."""
     model = cfg.MODEL
-    check_choice("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ARCHITECTURES)
-    check_choice("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
-    check_choice("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
-    check_choice("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
+    expect("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ARCHITECTURES)
+    expect("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
+    expect("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
+    expect("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
     layout = model.FROZEN_SEG.SAM_ATTENTION_LAYOUT
-    check_choice("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", layout, ("single_level", "three_level"))
+    layouts = ("from_weights", "single_level", "three_level")
+    expect("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", layout, layouts)
     if model.SEM_SEG_HEAD.CONVS_DIM != model.MASK_FORMER.HIDDEN_DIM:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.CONVS_DIM is {model.SEM_SEG_HEAD.CONVS_DIM} but "

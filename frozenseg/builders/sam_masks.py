@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
@@ -70,3 +70,29 @@ def _sam_name(cfg: CfgNode) -> str:
     """Returns the name stored in mask files; it includes weights other than the published ones."""
     keys = cfg.MODEL.MASK_ENSEMBLE
     return "/".join(filter(None, (keys.SAM_NAME, keys.SAM_WEIGHTS)))
+
+
+@dataclass(frozen=True)
+class MaskBuilder:
+    """Builds the cache of SAM masks, with SAM as its source, for a device; can be pickled.
+
+    Args:
+        cfg: ``MODEL.MASK_ENSEMBLE`` decides the masks and their folder.
+    """
+
+    cfg: CfgNode
+
+    def __call__(self, device: str) -> CachedMasks:
+        """Returns cached masks whose missing files are created on ``device``.
+
+        Args:
+            device: "auto", "cpu", "cuda" or one device such as "cuda:1".
+
+        Raises:
+            UserError: the cache folder of the configuration cannot be used.
+        """
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.DEVICE = device
+        cfg.freeze()
+        return CachedMasks(build_mask_cache(cfg), lambda: build_mask_generator(cfg))

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.model import build_model, trained_part
+from frozenseg.builders.model import build_model, has_trained_parts, trained_part
 from frozenseg.builders.sam_masks import build_mask_source
 from frozenseg.builders.vocabularies import build_trained_vocabulary
-from frozenseg.checkpoint.weights import load_weights
+from frozenseg.checkpoint.weights import load_state, open_weights
 from frozenseg.config import ConfigError
 from frozenseg.inference.mask_ensemble import MaskEnsemble
 from frozenseg.inference.outputs import OutputSettings
@@ -47,9 +47,11 @@ def load_model(cfg: CfgNode, weights: str | Path) -> SegmentationModel:
     Raises:
         UserError: the configuration and the weights do not fit.
     """
-    model = build_model(cfg)
-    if model.has_trained_parts:
-        load_weights(trained_part(model), weights, towers=cfg.MODEL.WEIGHTS_TOWERS)
+    if not has_trained_parts(cfg):
+        return build_model(cfg)
+    stored = open_weights(weights)
+    model = build_model(cfg, weights=stored.tensors)
+    load_state(trained_part(model), stored, source=str(weights), towers=cfg.MODEL.WEIGHTS_TOWERS)
     return model
 
 

@@ -1,25 +1,27 @@
-"""A training from its configuration: fresh, or going on from its last checkpoint."""
+"""A training from its configuration, from the start or from its last checkpoint."""
 
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.model import build_model, trained_part
+from frozenseg.builders.fingerprints import config_digest
+from frozenseg.builders.model import build_model, has_trained_parts, trained_part
+from frozenseg.builders.options import DEFAULT_OPTIONS, RunOptions
+from frozenseg.builders.segmenter import load_model
 from frozenseg.builders.training import (
-    autocast_type,
+    TrainingSettings,
     build_adamw,
     build_criterion,
     build_mapper,
     build_schedule,
-    check_numbers,
+    training_settings,
 )
-from frozenseg.builders.vocabularies import build_training_vocabulary, only_training_set
+from frozenseg.builders.vocabularies import build_training_vocabulary
 from frozenseg.checkpoint.class_names import classes_note
-from frozenseg.checkpoint.weights import load_weights, tower_notes
+from frozenseg.checkpoint.weights import tower_notes
 from frozenseg.data.catalog import training_samples
 from frozenseg.errors import UserError
 from frozenseg.io.files import cache_folder
@@ -33,19 +35,25 @@ from frozenseg.runtime.distributed import (
     wait_for_all,
 )
 from frozenseg.runtime.random_state import seed_everything
-from frozenseg.runtime.run_folder import config_digest
 from frozenseg.towers.roles import TextEncoder
 from frozenseg.training.checkpoints import Checkpoint, CheckpointFolder, check_same_towers
 from frozenseg.training.loader import training_batches
-from frozenseg.training.metric_writers import JsonLines, TensorBoard, WeightsAndBiases, Writer
+from frozenseg.training.metric_writers import (
+    JsonLines,
+    OptionalWriter,
+    TensorBoard,
+    WeightsAndBiases,
+    Writer,
+)
 from frozenseg.training.step import TrainStep
 from frozenseg.training.trainer import Trainer
 from frozenseg.training.training_state import restore_state
-from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
+from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 
 logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[int], Mapping[str, float]]
+CHECKPOINTS = "checkpoints"  # subfolder of OUTPUT_DIR
 
 
 def build_trainer(
@@ -53,148 +61,129 @@ def build_trainer(
     model: SegmentationModel,
     *,
     device: torch.device,
-    resume: bool = False,
-    accumulate: int = 1,
-    wandb_project: str | None = None,
-    skip_bad: bool = False,
+    options: RunOptions = DEFAULT_OPTIONS,
     evaluate: Evaluate | None = None,
 ) -> Trainer:
-    """Everything of a training, ready to run; every process must come here.
+    """Builds a training that is ready to run. Collective.
 
     Args:
-        resume: goes on from the newest checkpoint below ``OUTPUT_DIR``, if there is one.
-        accumulate: into how many parts each process cuts its share of a batch.
-        wandb_project: also send metrics to Weights & Biases.
-        skip_bad: leave out samples with a missing or damaged file, and log them.
+        cfg: the configuration.
+        model: what ``build_training_model`` returned.
+        device: of this process.
+        options: ``resume``, ``accumulate``, ``wandb_project`` and ``skip_bad`` apply.
         evaluate: called with the iteration every ``TEST.EVAL_PERIOD`` iterations.
 
     Raises:
         UserError: the configuration, the data set or the output folder do not allow it.
     """
-    check_numbers(cfg)
-    batch_size = share_of_batch(cfg.SOLVER.IMS_PER_BATCH, accumulate)
-    folder = Path(cfg.OUTPUT_DIR)
-    checkpoints = CheckpointFolder(folder / "checkpoints")
-    saved = saved_state(checkpoints, resume=resume, num_iterations=cfg.SOLVER.MAX_ITER)
-    seed = choose_seed(cfg.SEED, saved)
+    settings = training_settings(cfg)
+    batch_size = images_per_step(settings.batch_size, options.accumulate)
+    checkpoints = CheckpointFolder(settings.folder / CHECKPOINTS)
+    saved = saved_state(checkpoints, resume=options.resume, num_iterations=settings.num_iterations)
+    seed = choose_seed(settings.seed, saved)
     seed_everything(seed)
-    step = _build_step(cfg, model, device)
-    about = {
-        **tower_notes(step.model),
-        **classes_note(build_training_vocabulary(cfg)),
-        "config": config_digest(cfg),
-        "seed": str(seed),
-    }
-    seed_everything(seed + 1 + process_rank())  # points are drawn anew in each process
+    step = _build_step(cfg, model, device, settings.autocast)
+    towers = tower_notes(step.model)
+    seed_everything(seed + 1 + process_rank())  # loss points differ between processes
     if saved is not None:
-        check_same_towers(saved.about, tower_notes(step.model), source=str(checkpoints.folder))
+        check_same_towers(saved.about, towers, source=str(checkpoints.folder))
         restore_state(step, saved)
     start = 0 if saved is None else saved.iteration
     samples_seen = 0 if saved is None else saved.numbers["samples_seen"]
+    writers = _build_writers(cfg, settings, start, options) if is_main_process() else ()
     return Trainer(
         step=step,
         batches=training_batches(
-            training_samples(only_training_set(cfg), skip_bad=skip_bad),
+            training_samples(settings.data_set, skip_bad=options.skip_bad),
             augment=build_mapper(cfg),
             batch_size=batch_size,
             seed=seed,
             rank=process_rank(),
             world_size=num_processes(),
             start=samples_seen,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            num_workers=settings.num_workers,
             pin_memory=device.type == "cuda",
-            skip_bad=skip_bad,
+            skip_bad=options.skip_bad,
         ),
         schedule=build_schedule(cfg),
-        num_iterations=cfg.SOLVER.MAX_ITER,
+        num_iterations=settings.num_iterations,
         checkpoints=checkpoints,
-        checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
-        writers=_build_writers(cfg, folder, start, wandb_project) if is_main_process() else (),
-        about=about,
+        checkpoint_period=settings.checkpoint_period,
+        writers=writers,
+        about={
+            **towers,
+            **classes_note(build_training_vocabulary(cfg)),
+            "config": config_digest(cfg),
+            "seed": str(seed),
+        },
         start=start,
         samples_seen=samples_seen,
         unlogged=None if saved is None else saved.numbers.get("unlogged"),
-        accumulate=accumulate,
-        evaluation_period=cfg.TEST.EVAL_PERIOD,
+        accumulate=options.accumulate,
+        evaluation_period=settings.evaluation_period,
         evaluate=evaluate,
     )
 
 
-def share_of_batch(total: int, accumulate: int) -> int:
-    """Images that one process sees at once, so that all parts together are the whole batch.
+def images_per_step(batch_size: int, accumulate: int) -> int:
+    """Returns how many images one process sees at once, so that all parts make the whole batch.
+
+    Args:
+        batch_size: images per update, over all processes.
+        accumulate: number of parts in which each process sees its share.
 
     Raises:
-        UserError: the batch cannot be cut into equal parts.
+        UserError: the batch cannot be divided equally.
     """
     parts = num_processes() * accumulate
-    if accumulate < 1 or total % parts:
+    if accumulate < 1 or batch_size % parts:
         raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {total}, which {num_processes()} processes with --accumulate "
-            f"{accumulate} cannot share equally: change one of the three"
+            f"SOLVER.IMS_PER_BATCH is {batch_size}, which {num_processes()} processes with "
+            f"--accumulate {accumulate} cannot share equally: change one of the three"
         )
-    return total // parts
+    return batch_size // parts
 
 
 def build_training_classifier(
     cfg: CfgNode, encoder: TextEncoder, device: torch.device
 ) -> TextClassifier:
-    """The training classes as the text tower knows them, embedded once and kept."""
+    """Returns the text embeddings of the training classes, from the cache if they are there.
+
+    Args:
+        cfg: the configuration.
+        encoder: encodes the class names.
+        device: for the result.
+    """
     if not is_main_process():
-        wait_for_all()  # the main process embeds the words, the others find them in the cache
-    classifier = build_text_classifier(
-        encoder.encode_text,
-        build_training_vocabulary(cfg),
-        cache_dir=cache_folder() / "text",
-        tower_fingerprint=encoder.fingerprint,
+        wait_for_all()  # the main process embeds the class names, the others read the cache
+    classifier = embed_vocabulary(
+        encoder, build_training_vocabulary(cfg), cache_dir=cache_folder() / "text"
     )
     if is_main_process():
         wait_for_all()
     return classifier.to(device)
 
 
-def build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationModel:
-    """Builds the model with ``MODEL.WEIGHTS``, if set, and equal weights on every rank.
-
-    Collective: call it on every rank.
-
-    Raises:
-        UserError: the model has no part to train, or the weights do not fit.
-    """
-    model = build_model(cfg)
-    if not model.has_trained_parts:
-        raise UserError("this configuration has no part to train: evaluate it with --eval-only")
-    if cfg.MODEL.WEIGHTS:
-        load_weights(trained_part(model), cfg.MODEL.WEIGHTS, towers=cfg.MODEL.WEIGHTS_TOWERS)
-    model.to(device)
-    share_weights(model.trainable_state().values())
-    return model
-
-
-def _build_step(cfg: CfgNode, model: SegmentationModel, device: torch.device) -> TrainStep:
-    return TrainStep(
-        model=trained_part(model),
-        classifier=build_training_classifier(cfg, model.text_encoder, device),
-        criterion=build_criterion(cfg),
-        optimizer=build_adamw(cfg, trained_part(model)),
-        device=device,
-        autocast=autocast_type(cfg),
-    )
-
-
 def saved_state(
     checkpoints: CheckpointFolder, *, resume: bool, num_iterations: int
 ) -> Checkpoint | None:
-    """The checkpoint to go on from, the same in every process.
+    """Returns the checkpoint to resume from, the same in every process; None starts a run.
+
+    Args:
+        checkpoints: the run's folder.
+        resume: False requires a folder without checkpoints.
+        num_iterations: the end of the run.
 
     Raises:
-        UserError: it was not asked for, cannot be read, or is beyond the end of the run.
+        UserError: there are checkpoints although ``resume`` is off, none of them can be read, or
+            the newest is beyond the end of the run.
     """
     if not resume:
         wait_for_all()
         if checkpoints.paths():
             raise UserError(
-                f"{checkpoints.folder} holds the checkpoints of another run: pass --resume to go "
-                "on with it, or choose another OUTPUT_DIR"
+                f"{checkpoints.folder} holds the checkpoints of another run: pass --resume to "
+                "continue it, or choose another OUTPUT_DIR"
             )
         return None
     saved = checkpoints.newest()
@@ -203,9 +192,9 @@ def saved_state(
         if checkpoints.paths():
             raise UserError(
                 f"none of the checkpoints in {checkpoints.folder} can be read (the log says why): "
-                "move them away to start anew"
+                "move them away to start again"
             )
-        logger.info("no checkpoint below %s: starting anew", checkpoints.folder)
+        logger.info("no checkpoint in %s: starting from iteration 0", checkpoints.folder)
         return None
     if saved is None or str(saved.iteration) != chosen:
         raise UserError(
@@ -217,12 +206,17 @@ def saved_state(
             f"the checkpoint {checkpoints.path(saved.iteration)} is beyond SOLVER.MAX_ITER "
             f"{num_iterations}: raise it, or start another run in another OUTPUT_DIR"
         )
-    logger.info("going on after iteration %s", chosen)
+    logger.info("resuming after iteration %s", chosen)
     return saved
 
 
 def choose_seed(configured: int, saved: Checkpoint | None) -> int:
-    """The configured seed, that of the run that is resumed, or a new one; all processes agree."""
+    """Returns the configured seed, else that of the resumed run, else a new one. Collective.
+
+    Args:
+        configured: ``SEED``; negative: not set.
+        saved: the checkpoint that the run resumes from.
+    """
     if configured >= 0:
         return configured
     kept = None if saved is None else saved.about.get("seed")
@@ -232,13 +226,48 @@ def choose_seed(configured: int, saved: Checkpoint | None) -> int:
     return int(chosen)
 
 
+def build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationModel:
+    """Builds the model with ``MODEL.WEIGHTS``, if set, and equal weights on every rank. Collective.
+
+    Args:
+        cfg: the configuration.
+        device: of this process.
+
+    Raises:
+        UserError: the model has no part to train, or the weights do not fit.
+    """
+    if not has_trained_parts(cfg):
+        raise UserError("this configuration has no part to train: evaluate it with --eval-only")
+    model = load_model(cfg, cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else build_model(cfg)
+    model.to(device)
+    share_weights(model.trainable_state().values())
+    return model
+
+
+def _build_step(
+    cfg: CfgNode, model: SegmentationModel, device: torch.device, autocast: torch.dtype | None
+) -> TrainStep:
+    trained = trained_part(model)
+    return TrainStep(
+        model=trained,
+        classifier=build_training_classifier(cfg, model.text_encoder, device),
+        criterion=build_criterion(cfg),
+        optimizer=build_adamw(cfg, trained),
+        device=device,
+        autocast=autocast,
+    )
+
+
 def _build_writers(
-    cfg: CfgNode, folder: Path, start: int, wandb_project: str | None
+    cfg: CfgNode, settings: TrainingSettings, start: int, options: RunOptions
 ) -> list[Writer]:
+    folder = settings.folder
     writers: list[Writer] = [
-        JsonLines(folder / "metrics.jsonl", resume_at=start),
-        TensorBoard(folder / "tensorboard", resume_at=start),
+        OptionalWriter("metrics", lambda: JsonLines(folder / "metrics.jsonl", resume_at=start)),
+        OptionalWriter("TensorBoard", lambda: TensorBoard(folder / "tensorboard", resume_at=start)),
     ]
-    if wandb_project is not None:
-        writers.append(WeightsAndBiases(folder, project=wandb_project, config=cfg, resume_at=start))
+    project = options.wandb_project
+    if project is not None:
+        wandb = WeightsAndBiases(folder, project=project, config=cfg, resume_at=start)
+        writers.append(OptionalWriter("Weights & Biases", lambda: wandb))
     return writers

@@ -1,10 +1,15 @@
-"""Where a configuration becomes the parts of a training or an evaluation."""
+"""The parts of a training from its configuration: settings, loss, optimizer, schedule, mapper."""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from frozenseg.config import ConfigError, default_config
+from frozenseg.builders.checks import expect, expect_at_least
+from frozenseg.builders.vocabularies import only_training_set
+from frozenseg.config import default_config
 from frozenseg.data.augmentation import resize_for_test
 from frozenseg.data.catalog import own_test_size
 from frozenseg.data.mapper import TrainingMapper
@@ -14,8 +19,60 @@ from frozenseg.training.optimizer import ClippedAdamW, build_optimizer
 from frozenseg.training.schedule import Schedule, cosine, multi_step, warmed_up
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Numbers and names of a training, read from the configuration once.
+
+    Args:
+        data_set: registered name of the training set.
+        folder: ``OUTPUT_DIR``.
+        num_iterations: updates of the whole run.
+        batch_size: images per update, over all processes.
+        checkpoint_period: updates between checkpoints; 0: only at the end.
+        evaluation_period: updates between evaluations; 0: only at the end.
+        num_workers: data-loading processes of each process.
+        seed: negative: choose one.
+        autocast: type of mixed precision; None: off.
+    """
+
+    data_set: str
+    folder: Path
+    num_iterations: int
+    batch_size: int
+    checkpoint_period: int
+    evaluation_period: int
+    num_workers: int
+    seed: int
+    autocast: torch.dtype | None
+
+
+def training_settings(cfg: CfgNode) -> TrainingSettings:
+    """Reads the settings of a training.
+
+    Raises:
+        UserError: a number is too small, a value is not offered, or ``DATASETS.TRAIN`` is not one
+            data set.
+    """
+    solver = cfg.SOLVER
+    expect_at_least("SOLVER.MAX_ITER", solver.MAX_ITER, 1)
+    expect_at_least("SOLVER.IMS_PER_BATCH", solver.IMS_PER_BATCH, 1)
+    expect_at_least("INPUT.IMAGE_SIZE", cfg.INPUT.IMAGE_SIZE, 1)
+    expect_at_least("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0)
+    return TrainingSettings(
+        data_set=only_training_set(cfg),
+        folder=Path(cfg.OUTPUT_DIR),
+        num_iterations=solver.MAX_ITER,
+        batch_size=solver.IMS_PER_BATCH,
+        checkpoint_period=solver.CHECKPOINT_PERIOD,
+        evaluation_period=cfg.TEST.EVAL_PERIOD,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        seed=cfg.SEED,
+        autocast=_autocast_type(cfg),
+    )
+
+
 def build_criterion(cfg: CfgNode) -> Criterion:
-    """The training loss; matching and losses weigh their terms alike."""
+    """Returns the training loss; the matcher and the losses use the same weights."""
     keys = cfg.MODEL.MASK_FORMER
     weights = {
         "class_weight": keys.CLASS_WEIGHT,
@@ -34,10 +91,10 @@ def build_criterion(cfg: CfgNode) -> Criterion:
 
 
 def build_adamw(cfg: CfgNode, model: nn.Module) -> ClippedAdamW:
-    """The optimizer over the model's trainable parameters."""
+    """Returns the optimizer of the model's trainable parameters."""
     solver, clip = cfg.SOLVER, cfg.SOLVER.CLIP_GRADIENTS
-    _expect("SOLVER.OPTIMIZER", solver.OPTIMIZER, ("ADAMW",))
-    _expect("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", clip.CLIP_TYPE, ("full_model",))
+    expect("SOLVER.OPTIMIZER", solver.OPTIMIZER, ("ADAMW",))
+    expect("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", clip.CLIP_TYPE, ("full_model",))
     return build_optimizer(
         model,
         base_lr=solver.BASE_LR,
@@ -51,13 +108,13 @@ def build_adamw(cfg: CfgNode, model: nn.Module) -> ClippedAdamW:
 
 
 def build_schedule(cfg: CfgNode) -> Schedule:
-    """The learning rate's factor at each iteration."""
+    """Returns the factor of the learning rate at each iteration."""
     solver = cfg.SOLVER
     schedules = {
         "WarmupMultiStepLR": multi_step(steps=solver.STEPS, gamma=solver.GAMMA),
         "WarmupCosineLR": cosine(num_iterations=solver.MAX_ITER),
     }
-    _expect("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, tuple(schedules))
+    expect("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, tuple(schedules))
     return warmed_up(
         schedules[solver.LR_SCHEDULER_NAME],
         num_iterations=solver.WARMUP_ITERS,
@@ -66,11 +123,11 @@ def build_schedule(cfg: CfgNode) -> Schedule:
 
 
 def build_mapper(cfg: CfgNode) -> TrainingMapper:
-    """What training does to a sample."""
+    """Returns the augmentation of training samples."""
     keys = cfg.INPUT
-    _expect("INPUT.FORMAT", keys.FORMAT, ("RGB",))
-    _expect("INPUT.DATASET_MAPPER_NAME", keys.DATASET_MAPPER_NAME, ("coco_panoptic_lsj",))
-    _expect("INPUT.RANDOM_FLIP", keys.RANDOM_FLIP, ("horizontal", "none"))
+    expect("INPUT.FORMAT", keys.FORMAT, ("RGB",))
+    expect("INPUT.DATASET_MAPPER_NAME", keys.DATASET_MAPPER_NAME, ("coco_panoptic_lsj",))
+    expect("INPUT.RANDOM_FLIP", keys.RANDOM_FLIP, ("horizontal", "none"))
     return TrainingMapper(
         crop_size=keys.IMAGE_SIZE,
         min_scale=keys.MIN_SCALE,
@@ -80,33 +137,12 @@ def build_mapper(cfg: CfgNode) -> TrainingMapper:
     )
 
 
-def autocast_type(cfg: CfgNode) -> torch.dtype | None:
-    """Of mixed precision; None where it is off."""
-    if not cfg.SOLVER.AMP.ENABLED:
-        return None
-    _expect("SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE, ("bfloat16", "float16"))
-    return getattr(torch, cfg.SOLVER.AMP.DTYPE)
-
-
-def check_numbers(cfg: CfgNode) -> None:
-    """Refuses what no training can be made of.
-
-    Raises:
-        ConfigError: a number is too small; the key is named.
-    """
-    smallest = {
-        "SOLVER.MAX_ITER": (cfg.SOLVER.MAX_ITER, 1),
-        "SOLVER.IMS_PER_BATCH": (cfg.SOLVER.IMS_PER_BATCH, 1),
-        "INPUT.IMAGE_SIZE": (cfg.INPUT.IMAGE_SIZE, 1),
-        "DATALOADER.NUM_WORKERS": (cfg.DATALOADER.NUM_WORKERS, 0),
-    }
-    for key, (value, least) in smallest.items():
-        if value < least:
-            raise ConfigError(f"{key} must be at least {least}, got {value}")
-
-
 class ImagePreparation:
-    """A sample's image at the size that the model is tested at."""
+    """Resizes a sample's image to the size that the model is tested at.
+
+    Args:
+        short_side, long_side: pixels; see ``resize_for_test``.
+    """
 
     def __init__(self, *, short_side: int, long_side: int) -> None:
         self.short_side, self.long_side = short_side, long_side
@@ -116,15 +152,15 @@ class ImagePreparation:
 
 
 def build_preparation(cfg: CfgNode, name: str) -> ImagePreparation:
-    """Returns what evaluation does to a sample's image.
+    """Returns the resizing of the images of a test set.
 
     The test size of a data set file applies if the configuration's keys have their defaults.
 
     Args:
         cfg: the configuration.
-        name: the data set.
+        name: the test set.
     """
-    _expect("INPUT.FORMAT", cfg.INPUT.FORMAT, ("RGB",))
+    expect("INPUT.FORMAT", cfg.INPUT.FORMAT, ("RGB",))
     sides = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     default = default_config().INPUT
     if sides == (default.MIN_SIZE_TEST, default.MAX_SIZE_TEST):
@@ -132,7 +168,8 @@ def build_preparation(cfg: CfgNode, name: str) -> ImagePreparation:
     return ImagePreparation(short_side=sides[0], long_side=sides[1])
 
 
-def _expect(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        choices = " or ".join(str(choice) for choice in allowed)
-        raise ConfigError(f"{name} is {value}: set it to {choices}")
+def _autocast_type(cfg: CfgNode) -> torch.dtype | None:
+    if not cfg.SOLVER.AMP.ENABLED:
+        return None
+    expect("SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE, ("bfloat16", "float16"))
+    return getattr(torch, cfg.SOLVER.AMP.DTYPE)

@@ -10,8 +10,8 @@ from torch import Tensor
 from frozenseg.builders.model import build_frozenseg, clip_keys, frozenseg_outline, uses_sam
 from frozenseg.checkpoint.weights import (
     load_state,
-    load_weights,
     official_state,
+    open_weights,
     split_state,
     towers_of,
     write_trained,
@@ -32,7 +32,7 @@ def to_own_layout(source: Path, output: Path, cfg: CfgNode) -> None:
         UserError: the file cannot be read, or is not of this configuration.
     """
     weights = read_weights(source)
-    model = frozenseg_outline(cfg)
+    model = frozenseg_outline(cfg, weights.tensors)
     load_state(model, weights, source=str(source), towers="skip")
     trained, towers = split_state(weights.tensors, source=str(source))
     write_trained(trained, output, notes={**_names(cfg), **_fingerprints(model, towers)})
@@ -51,8 +51,13 @@ def to_official_layout(
         UserError: the file cannot be read, is not of this configuration, or holds what the official
             code has no place for.
     """
-    model = build_frozenseg(cfg) if with_towers else _with_trained_parts(cfg)
-    load_weights(model, source, towers="compare" if with_towers else "skip")
+    weights = open_weights(source)
+    if with_towers:
+        model = build_frozenseg(cfg, weights=weights.tensors)
+    else:
+        model = _with_trained_parts(cfg, weights.tensors)
+    checked = "compare" if with_towers else "skip"
+    load_state(model, weights, source=str(source), towers=checked)
     state = official_state(
         model,
         num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
@@ -63,9 +68,9 @@ def to_official_layout(
         torch.save({"model": {name: value.contiguous() for name, value in state.items()}}, part)
 
 
-def _with_trained_parts(cfg: CfgNode) -> FrozenSeg:
-    """The outline with room for the trained weights."""
-    model = frozenseg_outline(cfg)
+def _with_trained_parts(cfg: CfgNode, weights: Mapping[str, Tensor]) -> FrozenSeg:
+    """Returns the outline with memory for the trained weights."""
+    model = frozenseg_outline(cfg, weights)
     for name, part in model.named_children():
         if name not in ("backbone", "sam"):
             part.to_empty(device="cpu")

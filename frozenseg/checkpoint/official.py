@@ -1,10 +1,11 @@
 """The names of the published FrozenSeg and FC-CLIP weights, and ours: one table, read both ways."""
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
+
+from frozenseg.checkpoint.name_table import NameTable
 
 # Official name, our name; the first line that fits counts. "*" is the end of a name, "#" a number,
 # which in our name may be doubled (layers of a perceptron stand at every second place) or one more
@@ -65,8 +66,6 @@ SHORT = {
 }
 LOSS_WEIGHTS = "criterion.empty_weight"  # follows from the configuration, so ours does not keep it
 
-Rule = tuple[re.Pattern[str], str, Callable[[int], int]]
-
 
 def is_official(names: Iterable[str]) -> bool:
     """Whether weights carry official names."""
@@ -75,7 +74,7 @@ def is_official(names: Iterable[str]) -> bool:
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """An official state under our names, and the official names that nothing here knows."""
-    names = {name: _translate(name, _TO_OURS) for name in state if name != LOSS_WEIGHTS}
+    names = {name: _NAMES.ours(name) for name in state if name != LOSS_WEIGHTS}
     known = {ours: state[name] for name, ours in names.items() if ours is not None}
     return known, [name for name, ours in names.items() if ours is None]
 
@@ -88,40 +87,11 @@ def to_official(
     Args:
         num_classes: of the training vocabulary.
     """
-    names = {name: _translate(name, _TO_OFFICIAL) for name in state}
+    names = {name: _NAMES.official(name) for name in state}
     known = {official: state[name] for name, official in names.items() if official is not None}
     weights = torch.ones(num_classes + 1)
     weights[-1] = no_object_weight
     return {**known, LOSS_WEIGHTS: weights}, [name for name, o in names.items() if o is None]
 
 
-def _translate(name: str, rules: list[Rule]) -> str | None:
-    for pattern, template, count in rules:
-        if match := pattern.fullmatch(name):
-            parts = match.groupdict()
-            number = str(count(int(parts["number"]))) if "number" in parts else ""
-            return template.replace("#", number).replace("*", parts.get("rest", ""))
-    return None
-
-
-def _read_table() -> tuple[list[Rule], list[Rule]]:
-    to_ours, to_official = [], []
-    for line in filter(None, TABLE.splitlines()):
-        official, ours = (_spelled_out(name) for name in line.split())
-        factor, shift = (2 if "#x2" in ours else 1), (1 if "#+1" in ours else 0)
-        ours = ours.replace("#x2", "#").replace("#+1", "#")
-        to_ours.append((_pattern(official), ours, lambda n, f=factor, s=shift: n * f + s))
-        to_official.append((_pattern(ours), official, lambda n, f=factor, s=shift: (n - s) // f))
-    return to_ours, to_official
-
-
-def _spelled_out(name: str) -> str:
-    return ".".join(SHORT.get(part, part) for part in name.split("."))
-
-
-def _pattern(name: str) -> re.Pattern[str]:
-    escaped = re.escape(name).replace(r"\#", r"(?P<number>\d+)").replace(r"\*", "(?P<rest>.+)")
-    return re.compile(escaped)
-
-
-_TO_OURS, _TO_OFFICIAL = _read_table()
+_NAMES = NameTable(TABLE, SHORT)

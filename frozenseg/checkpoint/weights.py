@@ -1,4 +1,4 @@
-"""A model's trained weights: from any file known to hold them, and to a file of our own."""
+"""A model's trained weights: read from any file that holds them, written to our own format."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,32 +6,56 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from frozenseg.checkpoint.official import from_official, is_official, to_official
 from frozenseg.errors import UserError
-from frozenseg.io.files import atomic_write
-from frozenseg.io.weight_files import WeightsFile, describe_differences, read_weights
+from frozenseg.io.files import user_path
+from frozenseg.io.safetensors_files import write_safetensors
+from frozenseg.io.text import one_line, quoted
+from frozenseg.io.weight_files import (
+    WeightsFile,
+    describe_differences,
+    first_names,
+    read_weights,
+)
 from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.towers.frozen import FrozenTower
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "frozenseg-weights-1"
+FORMAT = "frozenseg-weights-2"  # with a digest; files of format 1 have none
 FOLDER_FILE = "weights.safetensors"  # of a training's checkpoint folder
 
+PROPOSER = "proposer."  # prefix of the trained member in a whole system's state
+TOWER_NAMES = {"backbone": "clip", "clip": "clip", "sam": "sam"}  # in states, and in notes
 TOWERS_KEY = "MODEL.WEIGHTS_TOWERS"
 Towers = Literal["compare", "skip", "use"]
 
 
-def load_weights(model: FrozenSeg, path: str | Path, *, towers: Towers = "compare") -> None:
-    """Takes over trained weights: our own, or a published FrozenSeg or FC-CLIP checkpoint.
+def open_weights(path: str | Path) -> WeightsFile:
+    """Reads a weights file, an index of shards, or the folder of a checkpoint.
 
-    Every weight is accounted for. The SAM branch is laid out as in the file (published weights read
-    theirs as three levels), whatever the configuration says.
+    Raises:
+        UserError: the path is empty or nothing is there; the file is damaged, or holds what no
+            weight is.
+    """
+    if not str(path):
+        raise UserError(
+            "MODEL.WEIGHTS is empty: set it to trained weights, ours or an official .pth"
+        )
+    path = user_path(path)
+    own = path / FOLDER_FILE
+    return read_weights(own if own.is_file() else path)
+
+
+def load_weights(model: FrozenSeg, path: str | Path, *, towers: Towers = "compare") -> None:
+    """Loads trained weights: our own, or a published FrozenSeg or FC-CLIP checkpoint.
+
+    Every weight is accounted for.
 
     Args:
+        model: built with the architecture, and the SAM branch's layout, of the weights.
         path: a file, or a checkpoint's folder.
         towers: what to do about the frozen towers that the file holds or names: ``compare`` them
             with the model's, ``skip`` them, or ``use`` those in the file.
@@ -40,22 +64,28 @@ def load_weights(model: FrozenSeg, path: str | Path, *, towers: Towers = "compar
         UserError: the file cannot be read; it belongs to another architecture or other towers; or
             ``use`` finds no towers in it.
     """
-    if not str(path):
-        raise UserError(
-            "MODEL.WEIGHTS is empty: set it to trained weights, ours or an official .pth"
-        )
-    path = Path(path).expanduser()
-    path = path / FOLDER_FILE if path.is_dir() else path
-    load_state(model, read_weights(path), source=str(path), towers=towers)
+    load_state(model, open_weights(path), source=str(path), towers=towers)
 
 
 def load_state(
     model: FrozenSeg, weights: WeightsFile, *, source: str, towers: Towers = "compare"
 ) -> None:
-    """The same for weights at hand; ``source`` is what messages call them."""
+    """Like ``load_weights``, for weights in memory.
+
+    Args:
+        model: built with the architecture of the weights.
+        weights: what ``open_weights`` returned.
+        source: the file's name in messages.
+        towers: as in ``load_weights``.
+
+    Raises:
+        UserError: the weights belong to another architecture or other towers.
+    """
     if towers not in get_args(Towers):
-        raise UserError(f"{TOWERS_KEY} is {towers!r}: set it to compare, skip or use")
+        raise UserError(f"{TOWERS_KEY} is {quoted(towers)}: set it to compare, skip or use")
+    source = one_line(source)
     trained, in_towers = split_state(weights.tensors, source=source)
+    trained = _stored_once(trained, _shared_names(model), source)
     _check_sizes(model, trained, source)
     model.load_trainable_state(trained, source=source)
     for key, tower in towers_of(model).items():
@@ -70,7 +100,7 @@ def load_state(
 def split_state(
     state: Mapping[str, Tensor], *, source: str
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """Under our names: the trained weights, and those of each tower (``clip``, ``sam``).
+    """Returns the trained weights, and those of each tower (``clip``, ``sam``), under our names.
 
     Raises:
         UserError: official weights that this model does not know.
@@ -79,17 +109,26 @@ def split_state(
         state, unknown = from_official(state)
         if unknown:
             raise UserError(
-                f"{source} holds weights that this model does not know: {_few(unknown)}"
+                f"{source} holds weights that this model does not know: {first_names(unknown)}"
             )
     trained: dict[str, Tensor] = {}
     towers: dict[str, dict[str, Tensor]] = {}
-    for name, value in state.items():
+    for name, value in _of_proposer(state).items():
         owner, _, rest = name.partition(".model.")
-        if owner in ("clip", "sam"):
-            towers.setdefault(owner, {})[rest] = value
+        if owner in TOWER_NAMES:
+            towers.setdefault(TOWER_NAMES[owner], {})[rest] = value
         else:
             trained[name] = value
     return trained, towers
+
+
+def _of_proposer(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Returns the proposer's part of a whole system's ``state_dict()``; other states unchanged.
+
+    The system's other members are frozen: the region classifier and the text encoder.
+    """
+    own = {name: value for name, value in state.items() if name.startswith(PROPOSER)}
+    return {name.removeprefix(PROPOSER): value for name, value in own.items()} or state
 
 
 def save_weights(
@@ -98,7 +137,12 @@ def save_weights(
     """Writes the trained weights as safetensors, with the names of the towers that they belong to.
 
     Args:
-        about: more to note beside them.
+        model: whose weights.
+        path: the file to write.
+        about: further notes beside the weights.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     write_trained(
         model.trainable_state(), Path(path), notes={**tower_notes(model), **(about or {})}
@@ -106,14 +150,12 @@ def save_weights(
 
 
 def write_trained(state: Mapping[str, Tensor], path: Path, *, notes: Mapping[str, str]) -> None:
-    """The same for weights at hand, and what is known of their towers."""
-    with atomic_write(path) as part:
-        tensors = {name: value.contiguous() for name, value in state.items()}
-        save_file(tensors, part, {"format": FORMAT, **notes})
+    """Writes trained weights in memory, with a digest and notes about their towers."""
+    write_safetensors(state, path, {"format": FORMAT, **notes})
 
 
 def tower_notes(model: FrozenSeg) -> dict[str, str]:
-    """What a checkpoint says of its towers: ``clip`` and ``sam`` fingerprints and their names."""
+    """Returns what a checkpoint notes about its towers: fingerprints and names."""
     notes: dict[str, str] = {}
     for key, tower in towers_of(model).items():
         notes |= {key: tower.fingerprint, f"{key}_name": tower.name}
@@ -123,13 +165,16 @@ def tower_notes(model: FrozenSeg) -> dict[str, str]:
 def official_state(
     model: FrozenSeg, *, num_classes: int, no_object_weight: float, with_towers: bool = True
 ) -> dict[str, Tensor]:
-    """The model as the official code stores it.
+    """Returns the model's weights as the official code stores them.
 
     Args:
-        num_classes, no_object_weight: of the training, from which the official loss keeps a tensor.
+        model: with a three-level SAM branch, or none.
+        num_classes: of the training vocabulary; the official loss keeps a tensor of this size.
+        no_object_weight: of the training loss, stored in that tensor.
+        with_towers: also return the weights of the frozen towers.
 
     Raises:
-        UserError: the official code has no place for what this model has.
+        UserError: the official code has no place for a part of this model.
     """
     branch = model.pixel_decoder.sam_branch
     if branch is not None and branch.encoder.num_levels == 1:
@@ -146,7 +191,7 @@ def official_state(
         state, num_classes=num_classes, no_object_weight=no_object_weight
     )
     if unknown:
-        raise UserError(f"the official code has no place for {_few(unknown)}")
+        raise UserError(f"the official code has no place for {first_names(unknown)}")
     return official
 
 
@@ -156,8 +201,38 @@ def towers_of(model: FrozenSeg) -> dict[str, FrozenTower]:
     return {name: tower for name, tower in found.items() if isinstance(tower, FrozenTower)}
 
 
+def _shared_names(model: FrozenSeg) -> dict[str, str]:
+    """Returns, for each further name of a shared weight, the name that it is trained under."""
+    first: dict[int, str] = {}
+    shared: dict[str, str] = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        known = first.setdefault(id(value), name)
+        if known != name:
+            shared[name] = known
+    return shared
+
+
+def _stored_once(
+    trained: Mapping[str, Tensor], shared: Mapping[str, str], source: str
+) -> dict[str, Tensor]:
+    """Returns trained weights without the further names of shared ones.
+
+    Raises:
+        UserError: the names of a shared weight have different values.
+    """
+    once = {name: value for name, value in trained.items() if name not in shared}
+    for name, known in shared.items():
+        value = trained.get(name)
+        if value is not None and not torch.equal(once.setdefault(known, value), value):
+            raise UserError(
+                f"{source} has different values for {known} and {name}, which are one weight in "
+                "this model: choose the configuration that it was trained with"
+            )
+    return once
+
+
 def _check_sizes(model: FrozenSeg, trained: Mapping[str, Tensor], source: str) -> None:
-    """Says in words what a list of shapes would only hint at: weights for other towers."""
+    """Explains weights for other towers, which a list of shapes would only hint at."""
     has_sam = any(name.startswith("pixel_decoder.sam_branch.") for name in trained)
     if has_sam != (model.pixel_decoder.sam_branch is not None):
         found, wanted = ("with", "without") if has_sam else ("without", "with")
@@ -167,8 +242,8 @@ def _check_sizes(model: FrozenSeg, trained: Mapping[str, Tensor], source: str) -
         )
     names = ["lateral.0.weight", *(f"projections.{i}.0.weight" for i in (2, 1, 0))]
     sized = [f"pixel_decoder.{name}" for name in names] + ["void_embedding.weight"]
-    if any(name not in trained for name in sized):
-        return  # incomplete: the list of missing names says more
+    if any(name not in trained or trained[name].dim() < 2 for name in sized):
+        return  # incomplete: the list of differences says more
     found = tuple(trained[name].shape[1] for name in sized)
     own_width = model.void_embedding.embedding_dim
     if found != (*model.backbone.channels, own_width):
@@ -199,7 +274,7 @@ def _use(tower: FrozenTower, own: dict[str, Tensor], key: str, source: str) -> N
 def _compare(
     tower: FrozenTower, own: dict[str, Tensor], noted: str | None, key: str, source: str
 ) -> None:
-    """Weights serve only the frozen towers that they were trained with."""
+    """Refuses weights that were trained with other frozen towers than the model's."""
     title = tower.name or f"the configured {key} tower"
     if noted is not None and noted != tower.fingerprint:
         raise UserError(
@@ -212,7 +287,7 @@ def _compare(
     differences = describe_differences(present, own, limit=3)
     if not differences:
         other = [name for name, value in own.items() if not _same(value, present[name])]
-        differences = f"other values in {_few(other)}" if other else ""
+        differences = f"other values in {first_names(other)}" if other else ""
     if differences:
         raise UserError(
             f"{source} holds another {key} tower than {title} ({differences}): choose that one, or "
@@ -221,10 +296,8 @@ def _compare(
 
 
 def _same(value: Tensor, present: Tensor) -> bool:
-    """Equal but for rounding; counters of training steps tell nothing."""
-    return not value.is_floating_point() or torch.allclose(value.to(present), present, 1e-5, 1e-6)
-
-
-def _few(names: list[str], limit: int = 4) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    """Returns True if floats are equal up to rounding; integers are counters and not compared."""
+    if not present.is_floating_point():
+        return True
+    rounding = max(1e-5, torch.finfo(value.dtype).eps)  # a file may hold half precision
+    return torch.allclose(value.to(present), present, rounding, 1e-6)

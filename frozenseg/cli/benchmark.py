@@ -1,4 +1,4 @@
-"""``frozenseg benchmark``: how large and how fast models are, side by side (Table 6)."""
+"""``frozenseg benchmark``: parameters, speed and memory of models, side by side (Table 6)."""
 
 import json
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from frozenseg.cli.console import console, errors
 from frozenseg.cli.evaluate import test_set
+from frozenseg.cli.options import AsJson, Device, KeyValues
 from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ MEGA = 1e6
 GIGA = 1e9
 
 
-class Task(NamedTuple):
-    """What all models are shown."""
+class Workload(NamedTuple):
+    """The images that every model processes."""
 
     random: bool
     dataset: str | None
@@ -35,8 +36,8 @@ class Task(NamedTuple):
     limit: int
     repeats: int
 
-    def pictures(self, cfg: "CfgNode") -> "list[InputImage]":
-        """Returns noise of the chosen size, or the first images of the data set."""
+    def images(self, cfg: "CfgNode") -> "list[InputImage]":
+        """Noise of the chosen size, or the first images of the data set."""
         import torch
 
         from frozenseg.data.augmentation import resize_for_test
@@ -49,8 +50,8 @@ class Task(NamedTuple):
                 torch.randint(256, (3, *self.size), dtype=torch.uint8) for _ in range(self.limit)
             ]
             return [InputImage(each, each, self.output_size) for each in noise]
-        images = DatasetImages(test_set(self.dataset)[0])
-        originals = [images[index] for index in range(min(self.limit, len(images)))]
+        source = DatasetImages(test_set(self.dataset)[0])
+        originals = [source[index] for index in range(min(self.limit, len(source)))]
         sides = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         return [
             InputImage(resize_for_test(each, *sides), each, size_of(each)) for each in originals
@@ -58,7 +59,7 @@ class Task(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What is known of one model."""
+    """The measurements of one model."""
 
     name: str
     sizes: "list[PartSize]"
@@ -69,39 +70,35 @@ class Report(NamedTuple):
 def benchmark(
     model: Annotated[
         list[str] | None,
-        typer.Option(help="'shapes', or a YAML file; again for more, side by side."),
+        typer.Option(help="'shapes' or a YAML file; may be repeated.", show_default=False),
     ] = None,
     weights: Annotated[
         list[Path] | None,
         typer.Option(help="Trained weights, one for each --model.", show_default=False),
     ] = None,
     random: Annotated[
-        bool, typer.Option("--random", help="Random weights, also of the towers: no downloads.")
+        bool,
+        typer.Option("--random", help="Random weights, including CLIP and SAM: no downloads."),
     ] = False,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Take the images of a data set, at its test size.", show_default=False),
+        typer.Option(help="Use images of a data set, at its test size.", show_default=False),
     ] = None,
     size: Annotated[
-        str, typer.Option(help="Else: height x width that the model sees, of noise.")
+        str, typer.Option(help="Without --dataset: HEIGHTxWIDTH of the noise images.")
     ] = "800x1216",
     output_size: Annotated[
-        str | None, typer.Option(help="Of the results (default: --size).", show_default=False)
+        str | None, typer.Option(help="HEIGHTxWIDTH of the results (default: --size).")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Different images.", min=1)] = 5,
-    repeats: Annotated[int, typer.Option(help="Times that each is shown.", min=1)] = 2,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, ... (default: cuda if there is one).")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    opts: Annotated[
-        list[str] | None,
-        typer.Argument(help="Keys and values that override the files'.", show_default=False),
-    ] = None,
+    limit: Annotated[int, typer.Option(help="Number of different images.", min=1)] = 5,
+    repeats: Annotated[int, typer.Option(help="Runs per image.", min=1)] = 2,
+    device: Device = None,
+    as_json: AsJson = False,
+    opts: KeyValues = None,
 ) -> None:
-    """Measure models: parameters, multiply-adds, images per second, stages, memory.
+    """Measure models: parameters, multiply-adds, images per second, time per stage, memory.
 
-    One image at a time, from pixels to results, with the outputs that the file asks for.
+    Images are processed one at a time, from pixels to the outputs of the configuration.
 
     Example: frozenseg benchmark --random --model frozenseg_convnext_large.yaml
     """
@@ -110,7 +107,7 @@ def benchmark(
         raise UserError(f"{len(names)} models but {len(weights)} --weights: give one each")
     if weights and random:
         raise UserError("--weights and --random exclude each other: give one of them")
-    task = Task(
+    workload = Workload(
         random=random,
         dataset=dataset,
         size=_parse_size(size),
@@ -120,9 +117,9 @@ def benchmark(
     )
     reports = []
     for index, name in enumerate(names):
-        cfg = _config(name, weights[index] if weights else None, device, task, opts or [])
+        cfg = _config(name, weights[index] if weights else None, device, workload, opts or [])
         with errors.status(f"measuring {name}"):
-            reports.append(_measure(name, cfg, task))
+            reports.append(_measure(name, cfg, workload))
     if as_json:
         typer.echo(json.dumps([_record(report) for report in reports], indent=1))
     else:
@@ -130,8 +127,8 @@ def benchmark(
 
 
 def report_table(reports: Sequence[Report]) -> Table:
-    """A column per model; parameters in millions, multiply-adds in billions."""
-    table = Table(title="models, one image at a time", title_justify="left")
+    """One column per model; parameters in millions, multiply-adds in billions."""
+    table = Table(title="benchmark, one image at a time", title_justify="left")
     table.add_column(no_wrap=True)
     for report in reports:
         table.add_column(Path(report.name).stem, justify="right", overflow="fold")
@@ -144,7 +141,7 @@ def report_table(reports: Sequence[Report]) -> Table:
     row("trained parameters [M]", [_millions(whole.trained) for whole in wholes])
     frozen = [whole.frozen - text for whole, text in zip(wholes, texts, strict=True)]
     row("frozen, without text encoder [M]", [_millions(count) for count in frozen])
-    row("frozen, with it [M]", [_millions(whole.frozen) for whole in wholes], last=True)
+    row("frozen, with text encoder [M]", [_millions(whole.frozen) for whole in wholes], last=True)
     parts = list(dict.fromkeys(part for report in reports for part in report.multiply_adds))
     for part in parts:
         counts = [report.multiply_adds[part] / GIGA for report in reports]
@@ -163,7 +160,7 @@ def report_table(reports: Sequence[Report]) -> Table:
     return table
 
 
-def _measure(name: str, cfg: "CfgNode", task: "Task") -> Report:
+def _measure(name: str, cfg: "CfgNode", workload: Workload) -> Report:
     from frozenseg.analysis.speed import (
         build_predictor,
         count_multiply_adds,
@@ -172,26 +169,26 @@ def _measure(name: str, cfg: "CfgNode", task: "Task") -> Report:
     )
     from frozenseg.ops.maps import size_of
 
-    predictor, num_rows = build_predictor(cfg, random=task.random)
-    images = task.pictures(cfg)
-    speed = measure_speed(predictor, images, repeats=task.repeats)
+    predictor, num_rows = build_predictor(cfg, random=workload.random)
+    images = workload.images(cfg)
+    speed = measure_speed(predictor, images, repeats=workload.repeats)
     seen = size_of(images[0].pixels)
     return Report(name, count_parameters(cfg), count_multiply_adds(cfg, seen, num_rows), speed)
 
 
 def _config(
-    model: str, weights: Path | None, device: str | None, task: "Task", opts: list[str]
+    model: str, weights: Path | None, device: str | None, workload: Workload, opts: list[str]
 ) -> "CfgNode":
     from frozenseg import model_config
 
-    _, over = (None, []) if task.dataset is None else test_set(task.dataset)
+    _, over = (None, []) if workload.dataset is None else test_set(workload.dataset)
     keys = (
         "MODEL.FROZEN_SEG.CLIP_PRETRAINED_WEIGHTS",
         "MODEL.FC_CLIP.CLIP_PRETRAINED_WEIGHTS",
         "MODEL.SAM_WEIGHTS",
         "MODEL.MASK_ENSEMBLE.SAM_WEIGHTS",
     )
-    at_random = [part for key in keys for part in (key, "random")] if task.random else []
+    at_random = [part for key in keys for part in (key, "random")] if workload.random else []
     return model_config(
         model, weights=weights, device=device, over=over, overrides=[*at_random, *opts]
     )
@@ -200,7 +197,7 @@ def _config(
 def _parse_size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise UserError(f"'{text}' is no size: write height x width, as in 800x1216")
+        raise UserError(f"'{text}' is not a size: write HEIGHTxWIDTH, as in 800x1216")
     return int(height), int(width)
 
 

@@ -1,4 +1,4 @@
-"""``frozenseg convert``: published weights into ours, and ours into the official layout."""
+"""``frozenseg convert``: published weights to our format, and ours to the official one."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from frozenseg.cli.console import console
+from frozenseg.io.text import markup
 
 
 class Layout(StrEnum):
@@ -18,7 +19,7 @@ def convert(
     weights: Annotated[Path, typer.Argument(help="An official .pth, or ours.", show_default=False)],
     output: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
     config: Annotated[
-        str, typer.Option(help="The configuration that the weights are of.")
+        str, typer.Option(help="The configuration of the weights.")
     ] = "frozenseg_convnext_large.yaml",
     to: Annotated[
         Layout,
@@ -30,7 +31,7 @@ def convert(
         bool, typer.Option(help="Store the frozen towers in an official file.")
     ] = True,
 ) -> None:
-    """Convert weights between the official layout and ours, every one of them checked.
+    """Convert weights between the official format and ours; every weight is checked.
 
     Example: frozenseg convert official.pth frozenseg.safetensors
     """
@@ -42,4 +43,5 @@ def convert(
         to_own_layout(weights, output, cfg)
     else:
         to_official_layout(weights, output, cfg, with_towers=with_towers)
-    console.print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)", highlight=False)
+    size = output.stat().st_size / 1e6
+    console.print(f"wrote {markup(output)} ({size:.1f} MB)", highlight=False)

@@ -9,6 +9,7 @@ from rich.progress import track
 from rich.table import Table
 
 from frozenseg.cli.console import console, errors
+from frozenseg.cli.options import Root
 from frozenseg.errors import UserError
 from frozenseg.io.text import markup, shown
 
@@ -20,10 +21,6 @@ app = typer.Typer(no_args_is_help=True, help="List, check, show and convert data
 Name = Annotated[
     str,
     typer.Argument(help="A registered name (`frozenseg datasets list`), or a data set file."),
-]
-Root = Annotated[
-    Path | None,
-    typer.Option("--root", help="The folder of all data sets.", envvar="DETECTRON2_DATASETS"),
 ]
 
 

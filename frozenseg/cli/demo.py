@@ -1,23 +1,22 @@
-"""``frozenseg demo``: drawn scenes segmented with words, as a picture and a table."""
+"""``frozenseg demo``: synthetic scenes segmented by class names, as a drawing and a table."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
-from frozenseg.cli.console import console, errors
-from frozenseg.cli.segment import shown_score
+from frozenseg.cli.console import console, errors, print_line
+from frozenseg.cli.options import OutputFolder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from frozenseg.inference.segmentation import Segmentation
 
-SCENES = (19, 28, 42)  # of the validation split: several unseen words in each
+SCENES = (19, 28, 42)  # of the validation split; each contains several unseen classes
 NOTE = (
     "This is the miniature model that ships with the package, in the synthetic shapes world: "
     "it shows that the method works, not how well the full model segments photographs. "
@@ -25,12 +24,8 @@ NOTE = (
 )
 
 
-def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
-        "output/demo"
-    ),
-) -> None:
-    """Segment a few drawn scenes with the shipped model, also with words it never trained on.
+def demo(output: OutputFolder = Path("output/demo")) -> None:
+    """Segment a few synthetic scenes with the shipped model, including classes unseen in training.
 
     Example: frozenseg demo
     """
@@ -47,14 +42,13 @@ def demo(
     seen = vocabulary.seen_by(segmenter.training)
     write_demo(output, results, seen)
     console.print(found_table(results, seen))
-    console.print(
-        f"[bold]picture[/]  {output / 'demo.png'}\n[bold]segments[/] {output / 'demo.json'}"
-    )
+    print_line(f"drawing:  {output / 'demo.png'}")
+    print_line(f"segments: {output / 'demo.json'}")
     console.print(NOTE)
 
 
 def write_demo(folder: Path, results: Sequence["Segmentation"], seen: Sequence[bool]) -> None:
-    """Writes each scene, one picture of all with their segments, and the segments as JSON."""
+    """Writes each scene, one drawing of all results, and the segments as JSON."""
     from PIL import Image
 
     from frozenseg.io.files import atomic_write
@@ -65,30 +59,29 @@ def write_demo(folder: Path, results: Sequence["Segmentation"], seen: Sequence[b
             Image.fromarray(found.image).save(part, format="PNG")
         scenes.append({"file_name": f"scene_{number}.png", **with_seen(found.to_coco(), seen)})
     with atomic_write(folder / "demo.png") as part:
-        demo_picture(results, seen).save(part, format="PNG")
+        demo_drawing(results, seen).save(part, format="PNG")
     with atomic_write(folder / "demo.json") as part:
         text = json.dumps({"note": NOTE, "scenes": scenes}, indent=1, allow_nan=False)
         part.write_text(text + "\n", encoding="utf-8")
 
 
-def demo_picture(results: Sequence["Segmentation"], seen: Sequence[bool]) -> "Image":
-    """A row per scene: the image, and the same with its segments; unseen words carry a star."""
+def demo_drawing(results: Sequence["Segmentation"], seen: Sequence[bool]) -> "Image":
+    """One row per scene, the image beside its segments; unseen classes are marked with a star."""
     from frozenseg.visualization import draw_panoptic, enlarged, side_by_side, stacked
 
     rows = []
     for found in results:
-        names = [
-            name if known else f"{name} *" for name, known in zip(found.names, seen, strict=True)
-        ]
+        classes = zip(found.vocabulary.names, seen, strict=True)
+        names = [name if is_seen else f"{name} *" for name, is_seen in classes]
         titles = () if rows else ("image", "panoptic  (* never seen in training)")
         assert found.panoptic is not None, "the demo asks for panoptic results"
-        picture = draw_panoptic(found.image, found.panoptic, names)
-        rows.append(side_by_side([enlarged(found.image), picture], titles))
+        drawing = draw_panoptic(found.image, found.panoptic, names)
+        rows.append(side_by_side([enlarged(found.image), drawing], titles))
     return stacked(rows)
 
 
 def with_seen(record: dict, seen: Sequence[bool]) -> dict:
-    """The record of an image, each of its segments saying whether training showed its class."""
+    """Adds to each segment of a record if its class was seen in training."""
     segments = [
         {**segment, "seen_in_training": seen[segment["category_id"]]}
         for segment in record["segments_info"]
@@ -97,8 +90,10 @@ def with_seen(record: dict, seen: Sequence[bool]) -> dict:
 
 
 def found_table(results: Sequence["Segmentation"], seen: Sequence[bool]) -> Table:
-    """A row per segment, scene by scene."""
-    table = Table(title=f"what was found, among {len(seen)} words", title_justify="left")
+    """One row per segment, grouped by scene."""
+    from frozenseg.inference.segments_table import score_text
+
+    table = Table(title=f"segments found, {len(seen)} classes", title_justify="left")
     for column in ("scene", "name", "seen in training?"):
         table.add_column(column)
     for column in ("score", "pixels"):
@@ -106,7 +101,7 @@ def found_table(results: Sequence["Segmentation"], seen: Sequence[bool]) -> Tabl
     for number, found in enumerate(results, start=1):
         for place, each in enumerate(found.segments, start=1):
             known = "yes" if seen[each.class_id] else "[bold yellow]no[/]"
-            cells = (escape(each.name), known, shown_score(each.score), f"{each.area:,}")
+            cells = (escape(each.name), known, score_text(each.score), f"{each.area:,}")
             end = place == len(found.segments)
             table.add_row(str(number) if place == 1 else "", *cells, end_section=end)
     return table

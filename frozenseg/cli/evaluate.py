@@ -1,4 +1,4 @@
-"""``frozenseg evaluate``: how good a model is on a data set, as a table and as ``metrics.json``."""
+"""``frozenseg evaluate``: the scores of a model on a data set, and its predictions as files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,78 +6,85 @@ from typing import Annotated
 import typer
 
 from frozenseg.cli.console import console, errors
+from frozenseg.cli.options import (
+    Dataset,
+    Device,
+    KeyValues,
+    Limit,
+    ModelName,
+    OutputFolder,
+    Weights,
+)
 
 ALIASES = {"shapes": "shapes_val"}
 
 
 def evaluate(
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help="'shapes', a file below configs/eval, a registered name, or a data set file."
-        ),
-    ] = "shapes",
-    model: Annotated[
-        str, typer.Option(help="'shapes', the miniature model, or a YAML file.")
-    ] = "shapes",
-    weights: Annotated[
-        Path | None, typer.Option(help="Trained weights, if not the model's.", show_default=False)
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, ... (default: cuda if there is one).")
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
-        "output/evaluate"
-    ),
-    limit: Annotated[
-        int | None,
-        typer.Option(help="Only the first images, for a quick look.", min=1, show_default=False),
-    ] = None,
+    dataset: Dataset = "shapes",
+    model: ModelName = "shapes",
+    weights: Weights = None,
+    device: Device = None,
+    output: OutputFolder = Path("output/evaluate"),
+    limit: Limit = None,
     ensemble: Annotated[
-        bool, typer.Option(help="The class ensemble (eq. 3); without it the decoder is alone.")
+        bool, typer.Option(help="Use the class ensemble (eq. 3), else the decoder alone.")
     ] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted evaluation.")
+        bool, typer.Option("--resume", help="Resume an interrupted evaluation.")
     ] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images with a missing or damaged file.")
     ] = False,
-    opts: Annotated[
-        list[str] | None,
-        typer.Argument(help="Keys and values that override the file's.", show_default=False),
+    save_predictions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write predictions in the data set's official format: COCO panoptic, COCO or LVIS "
+            "results, Cityscapes, ADE20K.",
+            show_default=False,
+        ),
     ] = None,
+    opts: KeyValues = None,
 ) -> None:
-    """Evaluate a model: panoptic quality, mIoU and mask AP, also of seen and unseen classes.
+    """Evaluate a model: panoptic quality, mIoU and mask AP, also for seen and unseen classes.
 
-    Test sizes and tasks are those of the data set's file below configs/eval. Writes metrics.json,
-    a table per task (CSV) and, with --skip-bad, what was left out.
+    Test sizes and tasks come from the data set's file below configs/eval. Writes metrics.json, a
+    CSV table per task and, with --skip-bad, the list of files that were left out.
 
     Example: frozenseg evaluate --dataset shapes --output output/shapes
     """
     from frozenseg import model_config
-    from frozenseg.builders.evaluation import evaluate_dataset, open_test_set
+    from frozenseg.builders.evaluation import evaluate_dataset, open_test_set, save_report
+    from frozenseg.builders.options import RunOptions
     from frozenseg.builders.segmenter import build_segmenter
     from frozenseg.data.catalog import dataset_name
+    from frozenseg.io.files import make_folder
     from frozenseg.metrics import metrics_table
 
     name, over = test_set(dataset)
     overrides = [*(opts or []), *([] if ensemble else _decoder_alone())]
     cfg = model_config(model, weights=weights, device=device, over=over, overrides=overrides)
-    open_test_set(cfg, name, skip_bad=skip_bad)  # what it lacks is better known now
+    open_test_set(cfg, name, skip_bad=skip_bad)  # missing files are reported before the model loads
     with errors.status("loading the model"):
         segmenter = build_segmenter(cfg)
-    report = evaluate_dataset(
-        cfg, segmenter, name, output, resume=resume, limit=limit, skip_bad=skip_bad
+    for folder in filter(None, (output, save_predictions)):
+        make_folder(folder)
+    options = RunOptions(
+        resume=resume, limit=limit, skip_bad=skip_bad, save_predictions=save_predictions
     )
+    report = evaluate_dataset(cfg, segmenter, name, output, options)
     console.print(metrics_table(report.metrics, title=dataset_name(name)))
+    save_report(report, output)
     console.print(f"written: {output / 'metrics.json'}", highlight=False, markup=False)
+    if save_predictions is not None:
+        console.print(f"predictions: {save_predictions}", highlight=False, markup=False)
     if report.skipped:
         note = f"left out: {len(report.skipped)} bad files, listed in {output / 'skipped.txt'}"
         console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def test_set(dataset: str) -> tuple[str, list[Path]]:
-    """The registered name, and the file with the test sizes and tasks of that data set."""
+    """Returns the registered name of a data set and the files with its test sizes and tasks."""
     from frozenseg.config import CONFIG_ROOT, load_config
     from frozenseg.data.catalog import SHAPES, dataset_spec
 
@@ -92,7 +99,7 @@ def test_set(dataset: str) -> tuple[str, list[Path]]:
 
 
 def _decoder_alone() -> list[str]:
-    """Both weights of CLIP's own classification at zero, under either architecture's keys."""
+    """Returns keys that set both weights of CLIP's classification to zero."""
     return [
         word
         for architecture in ("FROZEN_SEG", "FC_CLIP")

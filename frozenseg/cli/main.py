@@ -1,6 +1,6 @@
-"""The ``frozenseg`` command: its subcommands, and what becomes of errors.
+"""The ``frozenseg`` command: its subcommands and its error handling.
 
-A user's mistake ends in one sentence on standard error and status 2; a bug keeps its traceback.
+User errors print one sentence to standard error and exit with status 2; bugs keep their traceback.
 """
 
 import errno
@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 import frozenseg
 from frozenseg.cli import datasets, figure, vocabulary
 from frozenseg.cli.benchmark import benchmark
-from frozenseg.cli.console import errors, say_error
+from frozenseg.cli.console import ShownFormatter, accept_any_text, errors, say_error
 from frozenseg.cli.convert import convert
 from frozenseg.cli.demo import demo
 from frozenseg.cli.doctor import doctor
@@ -26,11 +26,11 @@ from frozenseg.cli.summary import summary
 from frozenseg.cli.train import train
 from frozenseg.errors import UserError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Commands(TyperGroup):
-    """Turns mistakes of the user, in whatever command, into a sentence."""
+    """Prints user errors of all subcommands as one sentence."""
 
     def invoke(self, ctx: typer.Context) -> object:
         try:
@@ -63,24 +63,23 @@ def options(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version and stop.", is_eager=True, callback=_say_version
+            "--version", help="Print the version and exit.", is_eager=True, callback=_say_version
         ),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Log everything; show where an error came from.")
+        bool, typer.Option("--debug", help="Log everything; show tracebacks of user errors.")
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Download nothing: use what is in the cache folder.")
+        bool, typer.Option("--offline", help="Use cached files only; download nothing.")
     ] = False,
 ) -> None:
-    """Segment any image with any words: panoptic, semantic and instance."""
+    """Segment any image with any class names: panoptic, semantic and instance."""
+    accept_any_text()
     if offline:
         os.environ["FROZENSEG_OFFLINE"] = "1"
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=errors, show_path=debug, show_time=debug)],
-    )
+    handler = RichHandler(console=errors, show_path=debug, show_time=debug)
+    handler.setFormatter(ShownFormatter("%(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
 
 
 app.command()(segment)
@@ -103,11 +102,11 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> str | None:
-    """What the user can do about it, or None for what is not the user's to mend."""
+    """A sentence for the user, or None if the error is a bug."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; give another path, or change this one's rights"
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return f"{error.strerror}: free some space, or choose another --output"
+        return f"{error.filename}: {error.strerror}; give another path, or change its permissions"
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return f"{error.strerror}: free disk space, or choose another --output"
     return None

@@ -1,19 +1,25 @@
-"""A whole run: training with its evaluation, or evaluation alone."""
+"""A complete run of the native engine: training with evaluation, or evaluation alone."""
 
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 from fvcore.common.config import CfgNode
 from rich.console import Console
 
-from frozenseg.builders.evaluation import check_test_sets, evaluate_datasets, flat_metrics
+from frozenseg.builders.evaluation import (
+    check_test_sets,
+    evaluate_datasets,
+    flat_metrics,
+    save_report,
+)
+from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import load_model
-from frozenseg.builders.trainer import build_trainer, build_training_model
+from frozenseg.builders.trainer import CHECKPOINTS, build_trainer, build_training_model
 from frozenseg.builders.vocabularies import trained_in_this_run
 from frozenseg.evaluation.loop import Report
+from frozenseg.io.writing import optional_file
 from frozenseg.metrics import metrics_table
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.runtime.devices import process_device
@@ -27,29 +33,22 @@ from frozenseg.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-
-class RunOptions(NamedTuple):
-    """What the command line says besides the configuration."""
-
-    resume: bool = False
-    eval_only: bool = False
-    accumulate: int = 1
-    wandb_project: str | None = None
-    skip_bad: bool = False
+INFERENCE = "inference"  # subfolder of OUTPUT_DIR with the results of evaluations
 
 
 def run(cfg: CfgNode, options: RunOptions) -> int:
-    """Does everything in this process, one of those of the run; the exit status.
+    """Runs everything in this process and returns the exit status. Collective.
 
     Raises:
-        UserError: something that the user can mend.
+        UserError: a mistake that the user can fix.
     """
     folder = Path(cfg.OUTPUT_DIR)
     set_up_logging(folder, rank=process_rank())
     logger.info("engine: native, output: %s", folder)
     check_test_sets(cfg, skip_bad=options.skip_bad)
     if options.eval_only:
-        return _evaluate_alone(cfg, folder, options)
+        _evaluate_only(cfg, folder, options)
+        return 0
     with ExitStack() as writers:
         with StopRequest() as stop:
             model = build_training_model(cfg, process_device(cfg.MODEL.DEVICE))
@@ -62,77 +61,78 @@ def run(cfg: CfgNode, options: RunOptions) -> int:
     return status
 
 
+def _prepare(cfg: CfgNode, model: SegmentationModel, folder: Path, options: RunOptions) -> Trainer:
+    def evaluate(iteration: int) -> Mapping[str, float]:
+        place = folder / f"{INFERENCE}-{iteration:07d}"
+        reports = evaluate_datasets(trained_in_this_run(cfg), model, place, options)
+        _save_optional(reports, place)
+        return flat_metrics(reports)
+
+    trainer = build_trainer(
+        cfg,
+        model,
+        device=process_device(cfg.MODEL.DEVICE),
+        options=options,
+        evaluate=evaluate if cfg.DATASETS.TEST else None,
+    )
+    if is_main_process():
+        describe_run(folder, cfg.dump(), engine="native", resumed=trainer.iteration > 0)
+        count = sum(value.numel() for value in trainer.step.model.trainable_state().values())
+        logger.info("%.2f M trained parameters", count / 1e6)
+    return trainer
+
+
 def _train(trainer: Trainer, stop: StopRequest) -> int:
     try:
         finished = trainer.run(stop)
-    except Diverged as fault:
-        logger.error("after iteration %d: %s", trainer.iteration, fault)
+    except Diverged as error:
+        logger.error("after iteration %d: %s", trainer.iteration, error)
         return DIVERGED_EXIT_CODE
     if finished:
         return 0
-    logger.info("stopped after iteration %d: --resume goes on", trainer.iteration)
+    logger.info("stopped after iteration %d; --resume continues the run", trainer.iteration)
     return REQUEUE_EXIT_CODE
 
 
 def _finish(
     cfg: CfgNode, model: SegmentationModel, trainer: Trainer, folder: Path, options: RunOptions
 ) -> None:
-    """Gives the last weights their final name and evaluates them."""
+    """Copies the last weights to their final name and evaluates them."""
     if is_main_process():
         publish_weights(trainer.checkpoints.path(trainer.iteration), folder / FINAL_WEIGHTS)
-    reports = _evaluate(trained_in_this_run(cfg), model, folder / "inference", options)
+    reports = evaluate_datasets(trained_in_this_run(cfg), model, folder / INFERENCE, options)
+    _show(reports)
+    _save_optional(reports, folder / INFERENCE)
     if reports and is_main_process():
         write_all(trainer.writers, trainer.iteration, flat_metrics(reports))
+    wait_for_all()
 
 
-def _prepare(cfg: CfgNode, model: SegmentationModel, folder: Path, options: RunOptions) -> Trainer:
-    def evaluate(iteration: int) -> Mapping[str, float]:
-        part = folder / f"inference-{iteration:07d}"
-        return flat_metrics(
-            evaluate_datasets(
-                trained_in_this_run(cfg),
-                model,
-                part,
-                resume=options.resume,
-                skip_bad=options.skip_bad,
-            )
-        )
-
-    trainer = build_trainer(
-        cfg,
-        model,
-        device=process_device(cfg.MODEL.DEVICE),
-        resume=options.resume,
-        accumulate=options.accumulate,
-        wandb_project=options.wandb_project,
-        skip_bad=options.skip_bad,
-        evaluate=evaluate if cfg.DATASETS.TEST else None,
-    )
-    if is_main_process():
-        describe_run(folder, cfg, engine="native", resumed=trainer.iteration > 0)
-        count = sum(value.numel() for value in trainer.step.model.trainable_state().values())
-        logger.info("%.2f M trained parameters", count / 1e6)
-    return trainer
-
-
-def _evaluate_alone(cfg: CfgNode, folder: Path, options: RunOptions) -> int:
-    """Evaluates ``MODEL.WEIGHTS``, or without it the newest sound checkpoint of the run."""
-    weights = cfg.MODEL.WEIGHTS or str(CheckpointFolder(folder / "checkpoints").newest_path() or "")
+def _evaluate_only(cfg: CfgNode, folder: Path, options: RunOptions) -> None:
+    """Evaluates ``MODEL.WEIGHTS``, by default the newest undamaged checkpoint of the run."""
+    newest = None if cfg.MODEL.WEIGHTS else CheckpointFolder(folder / CHECKPOINTS).newest_path()
+    weights = cfg.MODEL.WEIGHTS or str(newest or "")
     model = load_model(cfg, weights)
     logger.info("weights: %s", weights or "none")
-    _evaluate(cfg, model, folder / "inference", options)
-    return 0
+    reports = evaluate_datasets(cfg, model, folder / INFERENCE, options)
+    _show(reports)
+    if is_main_process():
+        for name, report in reports.items():
+            save_report(report, folder / INFERENCE / name)
+            logger.info("written to %s", folder / INFERENCE / name)
+    wait_for_all()
 
 
-def _evaluate(
-    cfg: CfgNode, model: SegmentationModel, folder: Path, options: RunOptions
-) -> dict[str, Report]:
-    reports = evaluate_datasets(
-        cfg, model, folder, resume=options.resume, skip_bad=options.skip_bad
-    )
+def _show(reports: Mapping[str, Report]) -> None:
     if is_main_process():
         for name, report in reports.items():
             Console().print(metrics_table(report.metrics, title=name))
-            logger.info("written to %s", folder / name)
-    wait_for_all()
-    return reports
+
+
+def _save_optional(reports: Mapping[str, Report], folder: Path) -> None:
+    """Writes reports of a training; a full disk must not end it."""
+    if is_main_process():
+        for name, report in reports.items():
+            with optional_file(f"the report of {name}"):
+                save_report(report, folder / name)
+                logger.info("written to %s", folder / name)

@@ -1,78 +1,72 @@
-"""``frozenseg sam-masks``: SAM's masks made beforehand, for the OpenSeg ensemble (eq. 4)."""
+"""``frozenseg sam-masks``: precomputes SAM masks for the OpenSeg ensemble (eq. 4)."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from frozenseg.cli.console import console, errors, say_error
-from frozenseg.cli.segment import find_images, output_stems
-from frozenseg.cli.settings import Settings, key_values
+from frozenseg.cli.console import errors, print_line, say_error
+from frozenseg.cli.image_files import find_images, output_stems
+from frozenseg.cli.options import Device, Images, Root, Settings, key_values
 from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
     from fvcore.common.config import CfgNode
+    from torch import Tensor
 
-    from frozenseg.sam_masks.bulk import Images
+    from frozenseg.sam_masks.bulk import Images as ImageSource
+    from frozenseg.sam_masks.bulk import Outcome
 
 
 def sam_masks(
-    images: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="IMAGE", help="Images, or folders of images.", show_default=False),
-    ] = None,
+    images: Images = None,
     dataset: Annotated[
         str | None, typer.Option(help="All images of a registered data set.", show_default=False)
     ] = None,
     sam: Annotated[
-        str | None, typer.Option(help="Whose masks: vit_h (the paper's), vit_l, vit_b, vit_t.")
+        str | None, typer.Option(help="SAM variant: vit_h (the paper's), vit_l, vit_b or vit_t.")
     ] = None,
     sam_weights: Annotated[
-        str | None, typer.Option(help="A local file, if not the published one.", show_default=False)
+        str | None,
+        typer.Option(help="A local file (default: published weights).", show_default=False),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="'shapes' or a YAML file: its MODEL.MASK_ENSEMBLE says what is made."),
+        typer.Option(help="'shapes' or a YAML file, whose MODEL.MASK_ENSEMBLE keys are used."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Folder, MODEL.MASK_ENSEMBLE.CACHE of later runs (default: where they look).",
+            help="Folder for the masks, MODEL.MASK_ENSEMBLE.CACHE of later runs (default: the "
+            "cache folder, where they are found automatically).",
         ),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(help="At once (default: one for each GPU).", min=1)
+        int | None, typer.Option(help="Parallel processes (default: one per GPU).", min=1)
     ] = None,
     part: Annotated[
-        str, typer.Option(help="Which part of the images: 2/8 is the second of eight.")
+        str, typer.Option(metavar="K/N", help="Process part K of N of the images, as in 2/8.")
     ] = "1/1",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, ... (default: cuda if there is one).")
-    ] = None,
+    device: Device = None,
     draw: Annotated[
         Path | None,
-        typer.Option(help="Also write a picture of each image's masks here.", show_default=False),
+        typer.Option(help="Also write a drawing of each image's masks here.", show_default=False),
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option("--root", help="The folder of all data sets.", envvar="DETECTRON2_DATASETS"),
-    ] = None,
+    root: Root = None,
     settings: Settings = None,
 ) -> None:
-    """Make and keep SAM's masks of images: a grid of point prompts, filtered.
+    """Compute and store SAM masks of images: a grid of point prompts, filtered.
 
-    One file for each image, found again by its pixels. What is there is skipped, so the same
-    command goes on after an interruption; masks made with other settings are refused.
+    Writes one file per image, identified by the image's pixels. Stored images are skipped, so that
+    the same command resumes an interrupted run. Masks stored with other settings are refused.
 
     Example: frozenseg sam-masks --dataset openvocab_ade20k_full_sem_seg_val --sam vit_h
     """
-    from frozenseg.builders.sam_masks import build_mask_cache
-    from frozenseg.sam_masks.bulk import DatasetImages, ImageFiles, make_masks
-
     if (dataset is None) == (not images):
         raise UserError("give either images or --dataset")
     overrides = {
@@ -81,33 +75,22 @@ def sam_masks(
         "MODEL.MASK_ENSEMBLE.CACHE": output,
         "MODEL.DEVICE": device,
     }
-    cfg = _config(model, overrides, settings or [])
-    paths = find_images(images or [])
-    source = ImageFiles(paths) if dataset is None else DatasetImages(dataset, root=root)
-    indices = _part(part, len(source))
-    made = problems = 0
-    columns = (TextColumn("masks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("masks", total=len(indices))
-        for outcome in make_masks(
-            cfg, source, indices, processes=processes or _default_processes(cfg)
-        ):
-            made += outcome.made
-            if outcome.problem is not None:
-                say_error(outcome.problem)
-                problems += 1
-            elif draw is not None:
-                _draw(cfg, source, outcome.index, draw, output_stems(paths))
-            progress.advance(task)
-    folder = build_mask_cache(cfg).folder
-    there = len(indices) - made - problems
-    console.print(f"{made} images done, {there} were there", highlight=False)
-    console.print(f"masks: {folder}", highlight=False, markup=False, soft_wrap=True)
-    if problems:
-        raise typer.Exit(2)
+    cfg = _config(model, overrides, settings)
+    source, stems = _open_images(images or [], dataset, root)
+    indices = _indices_of_part(part, len(source))
+    counts = Counter[str]()
+    for outcome in _compute(cfg, source, indices, processes):
+        counts.update(made=outcome.made, failed=outcome.problem is not None)
+        if outcome.problem is not None:
+            say_error(outcome.problem)
+        elif draw is not None:
+            _draw(cfg, source[outcome.index], draw / f"{stems[outcome.index]}.png")
+    _report(cfg, counts, len(indices))
 
 
-def _config(model: str | None, overrides: dict[str, object], settings: Sequence[str]) -> "CfgNode":
+def _config(
+    model: str | None, overrides: dict[str, object], settings: Sequence[str] | None
+) -> "CfgNode":
     from frozenseg import model_config
     from frozenseg.config import load_config
 
@@ -116,12 +99,43 @@ def _config(model: str | None, overrides: dict[str, object], settings: Sequence[
     return load_config(None, pairs) if model is None else model_config(model, overrides=pairs)
 
 
-def _part(text: str, count: int) -> range:
-    """Every n-th image from the k-th on."""
-    which, _, parts = text.partition("/")
+def _open_images(
+    images: Sequence[Path], dataset: str | None, root: Path | None
+) -> "tuple[ImageSource, list[str]]":
+    """The images, and the stem of each drawing."""
+    from frozenseg.sam_masks.bulk import DatasetImages, ImageFiles
+
+    if dataset is not None:
+        source = DatasetImages(dataset, root=root)
+        return source, [f"{index:06d}" for index in range(len(source))]
+    paths = find_images(images)
+    return ImageFiles(paths), list(output_stems(paths).values())
+
+
+def _indices_of_part(part: str, count: int) -> range:
+    """Every N-th index, starting at the K-th."""
+    which, _, parts = part.partition("/")
     if not (which.isdecimal() and parts.isdecimal() and 1 <= int(which) <= int(parts)):
-        raise UserError(f"--part {text} is no part: write 2/8 for the second of eight")
+        raise UserError(f"--part {part} is not K/N with K from 1 to N: write 2/8, for example")
     return range(int(which) - 1, count, int(parts))
+
+
+def _compute(
+    cfg: "CfgNode", source: "ImageSource", indices: Sequence[int], processes: int | None
+) -> "Iterator[Outcome]":
+    """Computes the missing masks and shows the progress."""
+    from frozenseg.builders.sam_masks import MaskBuilder
+    from frozenseg.sam_masks.bulk import make_masks
+
+    processes = processes or _default_processes(cfg)
+    columns = (TextColumn("masks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("masks", total=len(indices))
+        for outcome in make_masks(
+            MaskBuilder(cfg), source, indices, device=cfg.MODEL.DEVICE, processes=processes
+        ):
+            yield outcome
+            progress.advance(task)
 
 
 def _default_processes(cfg: "CfgNode") -> int:
@@ -133,16 +147,23 @@ def _default_processes(cfg: "CfgNode") -> int:
     return torch.cuda.device_count() if kind.type == "cuda" and kind.index is None else 1
 
 
-def _draw(
-    cfg: "CfgNode", source: "Images", index: int, folder: Path, stems: dict[Path, str]
-) -> None:
+def _draw(cfg: "CfgNode", image: "Tensor", path: Path) -> None:
     from frozenseg.builders.sam_masks import build_mask_cache
     from frozenseg.io.files import atomic_write
     from frozenseg.visualization.masks import draw_masks
 
-    image = source[index]
     masks = build_mask_cache(cfg).read(image)
-    assert masks is not None, "they were made a moment ago"
-    stem = list(stems.values())[index] if stems else f"{index:06d}"
-    with atomic_write(folder / f"{stem}.png") as file:
-        draw_masks(image, masks).save(file, format="PNG")
+    assert masks is not None, "the masks were stored just before"
+    with atomic_write(path) as part:
+        draw_masks(image, masks).save(part, format="PNG")
+
+
+def _report(cfg: "CfgNode", counts: Counter[str], total: int) -> None:
+    """Prints the counts and the folder; exits with status 2 if an image failed."""
+    from frozenseg.builders.sam_masks import build_mask_cache
+
+    stored = total - counts["made"] - counts["failed"]
+    print_line(f"{counts['made']} images processed, {stored} already stored")
+    print_line(f"masks: {build_mask_cache(cfg).folder}")
+    if counts["failed"]:
+        raise typer.Exit(2)

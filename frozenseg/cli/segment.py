@@ -1,25 +1,32 @@
-"""``frozenseg segment``: images and words in; pictures, id maps and named segments out."""
+"""``frozenseg segment``: images and class names in; drawings, id maps and named segments out."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
 
-from frozenseg.cli.console import console, errors, say_error
-from frozenseg.cli.settings import Settings, key_values
-from frozenseg.cli.words import vocabulary_of
+from frozenseg.cli.console import console, errors, print_line, say_error, say_warning
+from frozenseg.cli.image_files import find_images, output_stems, refuse_to_overwrite
+from frozenseg.cli.options import (
+    ModelOptions,
+    OutputFolder,
+    VocabularyOptions,
+    grouped,
+    key_values,
+)
 from frozenseg.errors import UserError
-from frozenseg.io.text import shown
 
 if TYPE_CHECKING:
     from frozenseg.inference.segmentation import Segmentation
+    from frozenseg.inference.segmenter import Segmenter
+    from frozenseg.vocabulary import Vocabulary
 
-SHOWN_NAMES = 5  # of files that are left out of a folder
+PHOTO_SUFFIXES = (".jpeg", ".jpg", ".webp")
 
 
 class Task(StrEnum):
@@ -28,181 +35,146 @@ class Task(StrEnum):
     instance = "instance"
 
 
+@grouped
 def segment(
     images: Annotated[
         list[Path],
         typer.Argument(metavar="IMAGE", help="Images, or folders of images.", show_default=False),
     ],
-    words: Annotated[
-        str | None,
+    classes: VocabularyOptions,
+    model: ModelOptions,
+    task: Annotated[Task, typer.Option(help="Kind of segmentation.")] = Task.panoptic,
+    min_score: Annotated[
+        float | None,
         typer.Option(
-            "--words",
-            "-w",
-            help="Classes, parted by ';', their synonyms by ','.",
+            help="Drop segments with a lower score (not for --task semantic).",
+            min=0,
+            max=1,
             show_default=False,
         ),
     ] = None,
-    vocabulary: Annotated[
-        str | None,
+    output: OutputFolder = Path("output/segment"),
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Also write one PNG per segment: IMAGE_masks/.")
+    ] = False,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Write scores beside the names in the drawing.")
+    ] = False,
+    coco: Annotated[
+        Path | None,
         typer.Option(
-            "--vocabulary",
-            "-v",
-            metavar="FILE|NAME",
-            help="A text file with a class per line, or a built-in list such as ade20k_150.",
+            metavar="FILE",
+            help="Also write all masks of all images to one COCO JSON file (RLE).",
             show_default=False,
         ),
     ] = None,
-    stuff: Annotated[
-        str | None,
-        typer.Option(help="Which of the classes are stuff (others are added).", show_default=False),
-    ] = None,
-    task: Annotated[Task, typer.Option(help="What to make.")] = Task.panoptic,
-    model: Annotated[
-        str, typer.Option(help="'shapes', the miniature model, or a YAML file.")
-    ] = "shapes",
-    weights: Annotated[
-        Path | None, typer.Option(help="Trained weights, if not the model's.", show_default=False)
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, ... (default: cuda if there is one).")
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
-        "output/segment"
-    ),
-    settings: Settings = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON line per image instead of a table.")
+        bool, typer.Option("--json", help="Print one JSON line per image instead of a table.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")
     ] = False,
 ) -> None:
-    """Segment images with words.
+    """Segment images with any class names.
 
-    Writes, for each image, a picture, a JSON file of segments and a 16-bit PNG of segment ids.
+    Writes, for each image, a drawing, a JSON file of segments and a 16-bit PNG of segment ids.
+    Exits with status 2 if an image could not be segmented.
 
     Example: frozenseg segment cat.jpg -w "cat, kitten; sofa" --stuff "wall; floor"
     """
-    from frozenseg import load
+    if min_score is not None and task is Task.semantic:
+        raise UserError("--min-score needs scores, which --task semantic has not: omit one of them")
+    vocabulary = classes.read()
+    stems = output_stems(find_images(images))
+    refuse_to_overwrite(stems, output)
+    segmenter = _load(model, quiet=quiet)
 
-    chosen = vocabulary_of(words, vocabulary, stuff)
-    paths = find_images(images)
-    stems = output_stems(paths)
-    refuse_to_overwrite(paths, output, stems)
-    overrides = key_values(settings or [])
-    with errors.status("loading the model"):
-        segmenter = load(model, weights=weights, device=device, overrides=overrides)
-    failures = 0
-    for path in track(
-        paths, "segmenting", console=errors, disable=len(paths) == 1 or not errors.is_terminal
-    ):
-        try:
-            found = segmenter(path, chosen, task=task.value)
-        except UserError as error:  # the other images have nothing to do with it
-            say_error(str(error))
-            failures += 1
-            continue
-        written = found.save(output, stems[path])
+    from frozenseg.inference.result_files import CocoDataset
+    from frozenseg.inference.segments_table import shown_segments
+
+    dataset, segmented = CocoDataset(), []
+    for path, found in _segment_each(segmenter, list(stems), vocabulary, task, quiet=quiet):
+        segmented.append(path)
+        found = found if min_score is None else found.above(min_score)
+        written = found.save(output, stems[path], masks=masks, scores=scores)
+        if coco is not None:
+            dataset.add(str(path), found)
         if as_json:
             typer.echo(json.dumps(_record(path, found, written), allow_nan=False))
-        else:
-            console.print(segments_table(found, title=escape(str(path))))
-            console.print(f"written: {written['drawing']}", highlight=False, markup=False)
-    if failures:
+        elif not quiet:
+            _print_table(path, found, written)
+        if not shown_segments(found):
+            _warn_of_empty(path, "--task semantic" if min_score is None else "a lower --min-score")
+    if coco is not None:
+        dataset.write(coco)
+    if segmented and model.model == "shapes":
+        _warn_of_photographs(segmented, vocabulary)
+    if len(segmented) < len(stems):
         raise typer.Exit(2)
 
 
-def find_images(paths: list[Path]) -> list[Path]:
-    """The images that the paths name: folders stand for the images in them, sorted by name.
+def _load(model: ModelOptions, *, quiet: bool) -> "Segmenter":
+    from frozenseg import load
 
-    Files of a folder that are left out, because their endings are not those of images that can be
-    read, are reported on standard error.
-
-    Raises:
-        UserError: a folder cannot be read, or has no image.
-    """
-    from frozenseg.data.images import image_files
-
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        try:
-            images, others = image_files(path)
-        except OSError as error:
-            raise UserError(
-                f"the folder {path} cannot be read ({error.strerror}): name another"
-            ) from error
-        if not images:
-            raise UserError(
-                f"the folder {path} holds no image that can be read: name a folder or files that do"
-            )
-        if others:
-            names = ", ".join(each.name for each in others[:SHOWN_NAMES])
-            more = f" and {len(others) - SHOWN_NAMES} more" if len(others) > SHOWN_NAMES else ""
-            note = f"left out of {path}, because they are no images that can be read: {names}{more}"
-            errors.print(shown(note), highlight=False, markup=False, soft_wrap=True)
-        found += images
-    return list(dict.fromkeys(found))
-
-
-def output_stems(paths: list[Path]) -> dict[Path, str]:
-    """What each image's results are called: its stem, numbered where that is taken."""
-    taken: set[str] = set()
-    stems: dict[Path, str] = {}
-    for path in paths:
-        stem, number = path.stem, 1
-        while not taken.isdisjoint(files := (stem, f"{stem}_ids")):
-            number += 1
-            stem = f"{path.stem}_{number}"
-        taken.update(files)
-        stems[path] = stem
-    return stems
-
-
-def refuse_to_overwrite(paths: list[Path], folder: Path, stems: dict[Path, str]) -> None:
-    """Raises a ``UserError`` if a result would take the place of an input."""
-    inputs = {path.resolve() for path in paths}
-    for stem in stems.values():
-        for name in (f"{stem}.png", f"{stem}_ids.png"):
-            if (folder / name).resolve() in inputs:
-                raise UserError(f"{folder / name} is an input: choose another --output")
-
-
-def segments_table(found: "Segmentation", *, title: str) -> Table:
-    """What was found in one image; of instances, those that the picture shows."""
-    from frozenseg.visualization.draw import SHOWN_SCORE
-
-    shown = [
-        each for each in found.segments if found.task != "instance" or each.score >= SHOWN_SCORE
-    ]
-    table = Table(title=title, title_justify="left", caption=_remark(found, len(shown)))
-    table.add_column("name")
-    table.add_column("kind")
-    table.add_column("score", justify="right")
-    table.add_column("pixels", justify="right")
-    table.add_column("share", justify="right")
-    num_pixels = found.image.shape[0] * found.image.shape[1]
-    for each in shown:
-        table.add_row(
-            escape(each.name),
-            "thing" if each.is_thing else "stuff",
-            shown_score(each.score),
-            f"{each.area:,}",
-            f"{each.area / num_pixels:.1%}",
+    with nullcontext() if quiet else errors.status("loading the model"):
+        return load(
+            model.model,
+            weights=model.weights,
+            device=model.device,
+            overrides=key_values(model.settings),
         )
-    return table
 
 
-def shown_score(score: float) -> str:
-    """Two digits; a dash where a task has no score."""
-    return "-" if score != score else f"{score:.2f}"
+def _segment_each(
+    segmenter: "Segmenter",
+    paths: Sequence[Path],
+    vocabulary: "Vocabulary",
+    task: Task,
+    *,
+    quiet: bool,
+) -> "Iterator[tuple[Path, Segmentation]]":
+    """Segments the images that can be read; prints an error for each of the others."""
+    hidden = quiet or len(paths) == 1 or not errors.is_terminal
+    for path in track(paths, "segmenting", console=errors, disable=hidden):
+        try:
+            found = segmenter(path, vocabulary, task=task.value)
+        except UserError as error:  # the other images can still be segmented
+            say_error(str(error))
+            continue
+        yield path, found
 
 
-def _remark(found: "Segmentation", num_shown: int) -> str | None:
-    if found.panoptic is not None:
-        share = (found.panoptic.ids == 0).float().mean().item()
-        return f"{share:.1%} of the image belongs to no segment"
-    hidden = len(found.segments) - num_shown
-    return f"{hidden} weaker ones are in the JSON file only" if hidden else None
+def _warn_of_empty(path: Path, option: str) -> None:
+    say_warning(
+        f"no segment found in {path}: try other class names, synonyms, {option}, or a lower "
+        "threshold, as in --set MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD=0.3"
+    )
+
+
+def _warn_of_photographs(paths: Sequence[Path], vocabulary: "Vocabulary") -> None:
+    """Warns if the miniature model was given photographs, or class names it cannot know."""
+    from frozenseg.data.shapes import all_names
+
+    known = all_names()
+    if any(name in known for synonyms in vocabulary.synonyms for name in synonyms) and not any(
+        path.suffix.lower() in PHOTO_SUFFIXES for path in paths
+    ):
+        return
+    say_warning(
+        "the model 'shapes' is a miniature trained on drawn shapes only and cannot segment "
+        "photographs: for these, give --model and --weights of a full model"
+    )
+
+
+def _print_table(path: Path, found: "Segmentation", written: dict[str, Path]) -> None:
+    from frozenseg.inference.segments_table import segments_table, shown_segments, summary
+
+    print_line(f"{path}: {summary(found)}")
+    if shown_segments(found):
+        console.print(segments_table(found))
+    for kind in ("drawing", "masks"):
+        if kind in written:
+            print_line(f"{kind}: {written[kind]}")
 
 
 def _record(path: Path, found: "Segmentation", written: dict[str, Path]) -> dict[str, object]:

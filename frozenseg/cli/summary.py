@@ -1,4 +1,4 @@
-"""``frozenseg summary``: what a configuration builds, and how large each part is."""
+"""``frozenseg summary``: the parts of a configured model and their sizes."""
 
 from typing import Annotated
 
@@ -6,6 +6,8 @@ import typer
 from rich.table import Table
 
 from frozenseg.cli.console import console
+from frozenseg.cli.options import KeyValues
+from frozenseg.io.text import markup
 
 
 def summary(
@@ -13,12 +15,9 @@ def summary(
         str,
         typer.Argument(help="A YAML file, one below configs/, or 'shapes'.", show_default=False),
     ],
-    opts: Annotated[
-        list[str] | None,
-        typer.Argument(help="Keys and values that override the file's.", show_default=False),
-    ] = None,
+    opts: KeyValues = None,
 ) -> None:
-    """Count a model's parameters, trained and frozen. Nothing is downloaded for it.
+    """Count a model's trained and frozen parameters. Nothing is downloaded.
 
     Example: frozenseg summary frozenseg_convnext_large.yaml
     """
@@ -28,7 +27,7 @@ def summary(
     from frozenseg.config import load_config
 
     file, _ = BUILTIN_MODELS.get(config, (config, None))
-    table = Table("part", title=f"{config}: parameters", title_justify="left")
+    table = Table("part", title=f"{markup(config)}: parameters", title_justify="left")
     for heading in ("trained", "frozen"):
         table.add_column(heading, justify="right")
     sizes = summarize(frozenseg_outline(load_config(file, opts or [])))

@@ -1,35 +1,34 @@
-"""``frozenseg train``: the native engine from a configuration, as ``train_net.py`` runs it."""
+"""``frozenseg train``: the native engine of ``train_net.py`` from a configuration."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from frozenseg.cli.options import KeyValues
+
 
 def train(
     config: Annotated[
         str,
         typer.Argument(
-            help="A YAML file, one below configs/, or 'shapes', the miniature model.",
+            help="A YAML file, a name below configs/, or 'shapes', the miniature model.",
             show_default=False,
         ),
     ],
-    opts: Annotated[
-        list[str] | None,
-        typer.Argument(help="Keys and values that override the file's.", show_default=False),
-    ] = None,
+    opts: KeyValues = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint.")
+        bool, typer.Option("--resume", help="Continue from the newest checkpoint.")
     ] = False,
     num_gpus: Annotated[
         int, typer.Option(help="Processes on this machine, one device each.", min=1)
     ] = 1,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="OUTPUT_DIR of the run.", show_default=False),
+        typer.Option("--output", "-o", help="Folder of the run (OUTPUT_DIR).", show_default=False),
     ] = None,
 ) -> None:
-    """Train, then evaluate. Ctrl-C saves a checkpoint first; --resume goes on from it.
+    """Train, then evaluate. Ctrl-C saves a checkpoint; --resume continues from it.
 
     Example: frozenseg train shapes -o output/mine SOLVER.MAX_ITER 2000
     """

@@ -1,4 +1,4 @@
-"""The command line of ``train_net.py``: Detectron2's flags, either engine."""
+"""The command line of ``train_net.py``: Detectron2's flags, for both engines."""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ from fvcore.common.config import CfgNode
 
 from frozenseg.config import load_config
 from frozenseg.errors import UserError
+from frozenseg.io.text import one_line
 from frozenseg.runtime.launch import Group, launch
 from frozenseg.runtime.signals import INTERRUPTED, INTERRUPTED_EXIT_CODE, REQUEUE_EXIT_CODE
 
@@ -17,7 +18,7 @@ USER_ERROR_EXIT_CODE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit status. A user's mistake is one sentence and status 2."""
+    """Runs the command; returns the exit status, 2 after the sentence of a user's mistake."""
     options = build_parser().parse_args(arguments)
     try:
         cfg = _load(options)
@@ -41,45 +42,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Trains or evaluates a model from its configuration.",
+        description="Train or evaluate a model from its configuration.",
         epilog=f"Exit status {REQUEUE_EXIT_CODE}: the run was asked to stop (SIGTERM, SIGUSR1, "
-        "Ctrl-C) and has saved itself; the same command with --resume goes on.",
+        "Ctrl-C) and has saved a checkpoint; the same command with --resume continues it.",
     )
     add = parser.add_argument
-    add("--config-file", metavar="FILE", help="YAML; default: the paper's method")
+    add("--config-file", metavar="FILE", help="YAML file (default: the paper's method)")
     add(
         "--engine",
         choices=("auto", "detectron2", "native"),
         default="auto",
-        help="auto: Detectron2 where it is installed (default)",
+        help="auto (default): Detectron2 if it is installed",
     )
     add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS, or the last checkpoint")
-    add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    add("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     add(
         "--skip-bad",
         action="store_true",
-        help="native engine: leave out images with a missing or damaged file, and list them",
+        help="native engine: leave out images with a missing or damaged file and list them",
     )
-    add("--output", metavar="DIR", help="the same as OUTPUT_DIR DIR at the end")
+    add(
+        "--save-predictions",
+        type=Path,
+        metavar="DIR",
+        help="native engine, with --eval-only: write predictions in the data set's official format",
+    )
+    add("--output", metavar="DIR", help="sets OUTPUT_DIR")
     add(
         "--accumulate",
         type=int,
         default=1,
         metavar="N",
-        help="native engine: see each batch in N parts, for fewer GPUs than the recipe has",
+        help="native engine: process each batch in N parts, for fewer GPUs than in the recipe",
     )
     add("--num-gpus", type=int, default=1, metavar="N", help="processes per machine (default 1)")
     add("--num-machines", type=int, default=1, metavar="N")
     add("--machine-rank", type=int, default=0, metavar="N", help="which machine this is, from 0")
     add("--dist-url", default="auto", metavar="URL", help="tcp://FIRST_MACHINE:PORT")
-    add("--wandb", metavar="PROJECT", help="native engine: metrics also to Weights & Biases")
-    add("--dump-config", action="store_true", help="print the complete configuration and stop")
+    add("--wandb", metavar="PROJECT", help="native engine: also send metrics to Weights & Biases")
+    add("--dump-config", action="store_true", help="print the complete configuration and exit")
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys to change")
     return parser
 
 
 def choose_engine(wanted: str) -> str:
-    """``auto`` is Detectron2 if it can be imported, else the native engine."""
+    """Returns the engine of an option; ``auto`` is Detectron2 if it can be imported."""
     if wanted != "auto":
         return wanted
     return "native" if find_spec("detectron2") is None else "detectron2"
@@ -90,12 +97,14 @@ def _load(options: argparse.Namespace) -> CfgNode:
     late = next((opt for opt in options.opts if opt.startswith("--")), None)
     if late is not None:
         raise UserError(f"{late} comes after KEY VALUE pairs: write all options before them")
+    if options.save_predictions is not None and not options.eval_only:
+        raise UserError("--save-predictions needs --eval-only: add it")
     path = None if options.config_file is None else Path(options.config_file)
     return load_config(path, [*options.opts, *output])
 
 
 def _run(engine: str, cfg: CfgNode, options: argparse.Namespace) -> int:
-    """In each process of the run."""
+    """Runs one process of the run."""
     try:
         if engine == "detectron2":
             return _run_detectron2(cfg, options)
@@ -105,7 +114,8 @@ def _run(engine: str, cfg: CfgNode, options: argparse.Namespace) -> int:
 
 
 def _run_natively(cfg: CfgNode, options: argparse.Namespace) -> int:
-    from frozenseg.cli.native_run import RunOptions, run
+    from frozenseg.builders.options import RunOptions
+    from frozenseg.cli.native_run import run
 
     return run(
         cfg,
@@ -115,28 +125,35 @@ def _run_natively(cfg: CfgNode, options: argparse.Namespace) -> int:
             accumulate=options.accumulate,
             wandb_project=options.wandb,
             skip_bad=options.skip_bad,
+            save_predictions=options.save_predictions,
         ),
     )
 
 
 def _run_detectron2(cfg: CfgNode, options: argparse.Namespace) -> int:
-    if options.accumulate != 1 or options.wandb is not None or options.skip_bad:
-        raise UserError(
-            "--accumulate, --wandb and --skip-bad belong to the native engine: leave them out, or "
-            "pass --engine native"
-        )
+    native = {
+        "--accumulate": options.accumulate != 1,
+        "--wandb": options.wandb is not None,
+        "--skip-bad": options.skip_bad,
+        "--save-predictions": options.save_predictions is not None,
+    }
+    for option, given in native.items():
+        if given:
+            raise UserError(
+                f"{option} needs the native engine: leave it out, or pass --engine native"
+            )
     from frozenseg.detectron2.run import run
 
     return run(cfg, resume=options.resume, eval_only=options.eval_only)
 
 
 def _device_kind(cfg: CfgNode) -> str:
-    """``cpu`` or ``cuda``: what decides how processes exchange."""
+    """Returns ``cpu`` or ``cuda``, which decides how processes communicate."""
     from frozenseg.runtime.devices import choose_device
 
     return choose_device(cfg.MODEL.DEVICE).type
 
 
 def _say(error: UserError) -> int:
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"error: {one_line(error)}\n")
     return USER_ERROR_EXIT_CODE

@@ -1,31 +1,31 @@
-"""The vocabulary that a command's options spell out."""
+"""The vocabulary that a command's options describe."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frozenseg.errors import UserError
+from frozenseg.io.files import user_path
+from frozenseg.io.text import quoted
 
 if TYPE_CHECKING:
     from frozenseg.vocabulary import Vocabulary
 
 
 def vocabulary_of(words: str | None, vocabulary: str | None, stuff: str | None) -> "Vocabulary":
-    """The classes of ``--words`` or ``--vocabulary``, with those of ``--stuff`` marked or added.
+    """Returns the classes of ``--words`` or ``--vocabulary``, with those of ``--stuff``.
 
     Raises:
-        UserError: both or none is given, or what is given holds no class, a word twice, or is not
-            there.
+        UserError: both or none is given, no class, a repeated name, or a missing file.
     """
     if words is not None and vocabulary is not None:
         raise UserError("--words and --vocabulary exclude each other: give one of them")
     if words is vocabulary is stuff is None:
         raise UserError(
-            'there is no word to segment by: give --words "cat, kitten; grass" or --vocabulary FILE'
+            'there is no class name: give --words "cat, kitten; grass" or --vocabulary FILE'
         )
     from frozenseg.vocabulary import builtin_vocabulary, parse_vocabulary, read_vocabulary
 
     if vocabulary is not None:
-        path = Path(vocabulary).expanduser()
+        path = user_path(vocabulary)
         found = read_vocabulary(path) if path.is_file() else builtin_vocabulary(vocabulary)
     elif words is not None:
         found = parse_vocabulary(_classes(words))
@@ -35,7 +35,7 @@ def vocabulary_of(words: str | None, vocabulary: str | None, stuff: str | None) 
 
 
 def _classes(text: str) -> list[str]:
-    """Semicolons part classes: what is typed here is never a file or the name of a list."""
+    """Splits classes at semicolons: the text is never a file or the name of a list."""
     return [part for part in text.replace("\n", ";").split(";") if part.strip()]
 
 
@@ -54,8 +54,9 @@ def _with_stuff(vocabulary: "Vocabulary", stuff: "Vocabulary") -> "Vocabulary":
         owners = [i for i, known in enumerate(synonyms) if set(known) & set(words)]
         if len(owners) > 1:
             raise UserError(
-                f"--stuff '{', '.join(words)}' belongs to two classes, '{synonyms[owners[0]][0]}' "
-                f"and '{synonyms[owners[1]][0]}': part them with ';'"
+                f"--stuff {quoted(', '.join(words))} belongs to two classes, "
+                f"{quoted(synonyms[owners[0]][0])} and {quoted(synonyms[owners[1]][0])}: separate "
+                "them with ';'"
             )
         if owners:
             known = synonyms[owners[0]]

@@ -1,16 +1,16 @@
-"""This project's model, data, evaluators and training behind Detectron2's interfaces.
+"""Model, data sets, evaluators and training of this project behind Detectron2's interfaces.
 
-Importing this registers everything, as Detectron2 expects of its projects:
+The import registers everything, as Detectron2 expects of its projects:
 
 >>> import frozenseg.detectron2
 >>> cfg = detectron2.config.get_cfg()
 >>> frozenseg.detectron2.add_frozenseg_config(cfg)
 >>> model = detectron2.modeling.build_model(cfg)
 
-It is the only package that imports Detectron2; all of it also runs without.
+No other package imports Detectron2, and all its functions also work without it.
 """
 
-# ruff: noqa: E402 (a missing Detectron2 is explained before anything needs it)
+# ruff: noqa: E402 (the check for Detectron2 comes before the imports that need it)
 
 from importlib.util import find_spec
 
@@ -18,14 +18,14 @@ from frozenseg.errors import UserError
 
 
 class MissingDetectron2(UserError, ImportError):
-    """Detectron2 was asked for and is not there."""
+    """Detectron2 is needed but not installed."""
 
 
 if find_spec("detectron2") is None:
     raise MissingDetectron2(
         "Detectron2 is not installed: pip install --no-build-isolation "
         "'git+https://github.com/facebookresearch/detectron2.git', or choose --engine native, "
-        "which trains and evaluates the same without it"
+        "which gives the same results without it"
     )
 
 from frozenseg.detectron2.backbone import CLIP

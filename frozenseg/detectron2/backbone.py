@@ -1,4 +1,4 @@
-"""The frozen CLIP tower as a Detectron2 backbone, for other architectures as well."""
+"""The frozen CLIP tower as a Detectron2 backbone, usable in other architectures too."""
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -13,7 +13,7 @@ STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 
 @BACKBONE_REGISTRY.register()
 class CLIP(Backbone):
-    """``res2`` to ``res5`` of the configured CLIP tower, which is frozen and stays in eval mode."""
+    """Maps ``res2`` to ``res5`` of the configured CLIP tower, which is frozen and in eval mode."""
 
     def __init__(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class CLIP(Backbone):
         self.tower = load_clip(keys.CLIP_MODEL_NAME, keys.CLIP_PRETRAINED_WEIGHTS)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Maps of a (B, 3, H, W) batch, normalised with ``MODEL.PIXEL_MEAN`` and ``PIXEL_STD``."""
+        """Returns the maps of a (B, 3, H, W) batch, normalised as CLIP expects."""
         return dict(zip(STRIDES, self.tower(images).levels, strict=True))
 
     def output_shape(self) -> dict[str, ShapeSpec]:

@@ -3,30 +3,22 @@
 from detectron2.config import CfgNode, get_cfg
 from fvcore.common.config import CfgNode as PlainNode
 
-from frozenseg.config import ConfigError, default_config
+from frozenseg.config import check_config, default_config
 from frozenseg.detectron2.weights import PREFIX
 from frozenseg.runtime.devices import choose_device
 
-# what official files call the parts; this project has no others of their kind
-PART_NAMES = {
-    "BACKBONE.NAME": ("CLIP",),
-    "SEM_SEG_HEAD.NAME": ("FrozenSegHead", "FCCLIPHead"),
-    "SEM_SEG_HEAD.PIXEL_DECODER_NAME": ("MSDeformAttnPixelDecoder",),
-    "MASK_FORMER.TRANSFORMER_DECODER_NAME": ("MultiScaleMaskedTransformerDecoder",),
-}
-
 
 def add_frozenseg_config(cfg: CfgNode) -> None:
-    """Adds this project's keys to Detectron2's; a key of both takes this project's default."""
+    """Adds this project's keys to Detectron2's; shared keys take this project's default."""
     _take_over(cfg, default_config())
     _resolve_device(cfg)
 
 
 def detectron2_config(cfg: PlainNode) -> CfgNode:
-    """What ``frozenseg.config.load_config`` read, with Detectron2's own keys besides; frozen.
+    """Returns a configuration of ``frozenseg.config.load_config`` with Detectron2's keys, frozen.
 
-    Files are better read there than by Detectron2's ``merge_from_file``: a mistake is named with
-    the nearest known key, and ``MODEL.WEIGHTS`` may have any format (see ``WeightsHandler``).
+    ``load_config`` is better than Detectron2's ``merge_from_file``: it suggests the nearest known
+    key, and ``MODEL.WEIGHTS`` may have any format (see ``WeightsHandler``).
     """
     complete = get_cfg()
     _take_over(complete, cfg)
@@ -39,18 +31,12 @@ def detectron2_config(cfg: PlainNode) -> CfgNode:
 
 
 def check_part_names(cfg: CfgNode) -> None:
-    """Names that ask for another architecture must not be passed over.
+    """Checks all values, names of parts included: official files name parts of other models.
 
     Raises:
-        ConfigError: one does; the key is named.
+        ConfigError: a value that is not allowed; the key is named.
     """
-    for key, known in PART_NAMES.items():
-        section, name = key.split(".")
-        if cfg.MODEL[section][name] not in known:
-            raise ConfigError(
-                f"MODEL.{key} is {cfg.MODEL[section][name]!r}: {cfg.MODEL.META_ARCHITECTURE} is "
-                f"built of {' or '.join(known)}"
-            )
+    check_config(cfg)
 
 
 def _take_over(cfg: CfgNode, values: PlainNode) -> None:
@@ -64,5 +50,5 @@ def _take_over(cfg: CfgNode, values: PlainNode) -> None:
 
 
 def _resolve_device(cfg: CfgNode) -> None:
-    """Detectron2 hands the name to PyTorch, which knows no "auto"."""
+    """Replaces "auto", which PyTorch does not know."""
     cfg.MODEL.DEVICE = str(choose_device(cfg.MODEL.DEVICE))

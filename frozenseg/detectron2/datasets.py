@@ -1,4 +1,4 @@
-"""Every data set of this project in ``DatasetCatalog`` and ``MetadataCatalog``."""
+"""The data sets of this project in ``DatasetCatalog`` and ``MetadataCatalog``."""
 
 from collections.abc import Sequence
 from functools import cache, partial
@@ -31,10 +31,11 @@ _training_samples_of = cache(training_samples)
 
 
 def records_of(name: str, tasks: frozenset[Task] | None = None) -> list[Record]:
-    """One light record per image; the picture and its annotations are read when it is mapped.
+    """Returns a small record per image; mapping it reads the image and its annotations.
 
     Args:
-        tasks: whose annotations are read and must be there; None: of all that are evaluated.
+        name: registered data set.
+        tasks: whose annotations are read and must exist; None: all evaluated tasks.
     """
     samples = samples_of(name, tasks=tasks)
     return [
@@ -53,10 +54,10 @@ def training_records(name: str) -> list[Record]:
 
 
 def sample_of(record: Record) -> Sample:
-    """The picture and annotation of a record, ours or one of Detectron2's panoptic data sets.
+    """Reads image and annotation of a record, ours or of Detectron2's panoptic data sets.
 
     Raises:
-        UserError: it has no panoptic annotation.
+        UserError: the record has no panoptic annotation, or a file cannot be read.
     """
     if "training_set" in record:
         return _training_samples_of(record["training_set"])[record["index"]]
@@ -64,8 +65,8 @@ def sample_of(record: Record) -> Sample:
         return samples_of(record["dataset"], tasks=record["tasks"])[record["index"]]
     if "pan_seg_file_name" not in record:
         raise UserError(
-            f"{record['file_name']} has no pan_seg_file_name: take a data set with panoptic "
-            "annotation, such as coco_2017_train_panoptic"
+            f"{record['file_name']} has no pan_seg_file_name: use a data set with panoptic "
+            "annotations, such as coco_2017_train_panoptic"
         )
     path = Path(record["pan_seg_file_name"])
     ids = ids_of_colors(read_colors(path), path=path)
@@ -94,13 +95,13 @@ def _file(samples: Sequence[Sample], index: int) -> Record:
             "file_name": str(samples.image_file(index)),
             "image_id": samples.image_id(index),
         }
-    return {"file_name": f"shapes/{index}", "image_id": index}  # drawn on demand: there is no file
+    return {"file_name": f"shapes/{index}", "image_id": index}  # generated, there is no file
 
 
 def register(name: str) -> None:
-    """Makes a data set known under its name.
+    """Registers a data set and its metadata under its name.
 
-    Class lists hold all classes, things and stuff: the contiguous ids of results index them.
+    The class lists hold all classes, things and stuff, in the order of the contiguous ids.
     """
     DatasetCatalog.register(name, partial(records_of, name))
     vocabulary = dataset_vocabulary(name)
@@ -126,6 +127,7 @@ def register_own(name: str) -> None:
 
 
 def register_all() -> None:
+    """Registers every data set of this project."""
     for name in (*SHAPES, *(spec.name for spec in SPECS)):
         register(name)
 

@@ -1,4 +1,4 @@
-"""This project's evaluators in the place of Detectron2's."""
+"""This project's evaluators behind Detectron2's evaluator interface."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,38 +7,38 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from frozenseg.builders.scoring import build_evaluators
 from frozenseg.data.catalog import dataset_name
 from frozenseg.detectron2.records import Entry, result_of
-from frozenseg.evaluation.evaluators import build_evaluators
-from frozenseg.evaluation.loop import EvaluatorSpec
+from frozenseg.evaluation.evaluators import EvaluatorSpec
+from frozenseg.io.writing import optional_file
 from frozenseg.metrics import write_report
 
 
 class EvaluatorsAdapter(DatasetEvaluator):
-    """This project's evaluators of one data set, fed with what a Detectron2 model returns.
+    """This project's evaluators of one data set, fed with the output of a Detectron2 model.
 
     Args:
-        folder: where ``metrics.json`` and a table of classes per task are written; None: nowhere.
+        specs: the evaluators.
+        folder: for ``metrics.json`` and a table of classes per task; None: write no file.
     """
 
-    def __init__(
-        self, evaluator_specs: Sequence[EvaluatorSpec], *, folder: Path | None = None
-    ) -> None:
-        self.evaluator_specs, self.folder = evaluator_specs, folder
+    def __init__(self, specs: Sequence[EvaluatorSpec], *, folder: Path | None = None) -> None:
+        self.specs, self.folder = specs, folder
         self.reset()
 
     def reset(self) -> None:
-        self.evaluators = {spec.name: spec.make() for spec in self.evaluator_specs}
+        self.evaluators = {spec.name: spec.make() for spec in self.specs}
 
     def process(self, inputs: list[Entry], outputs: list[Entry]) -> None:
-        """Inputs bring their annotation as ``sample``, which ``TestMapper`` puts there."""
+        """Adds a batch; each input holds its annotation as ``sample`` (see ``TestMapper``)."""
         for entry, output in zip(inputs, outputs, strict=True):
             result = result_of(output)
-            for spec in self.evaluator_specs:
+            for spec in self.specs:
                 spec.feed(self.evaluators[spec.name], result, entry["sample"])
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """``{"panoptic": {"PQ": ...}}`` over all processes, in the main one."""
+        """Returns ``{"panoptic": {"PQ": ...}}`` in the main process, else None. Collective."""
         states = comm.gather({task: each.state_dict() for task, each in self.evaluators.items()})
         if not comm.is_main_process():
             return None
@@ -49,7 +49,8 @@ class EvaluatorsAdapter(DatasetEvaluator):
             metrics |= evaluator.evaluate()
         if self.folder is not None:
             rows = {task: evaluator.per_class() for task, evaluator in self.evaluators.items()}
-            write_report(self.folder, metrics, rows)
+            with optional_file("the report of the evaluation"):
+                write_report(self.folder, metrics, rows)
         return _by_task(metrics)
 
 

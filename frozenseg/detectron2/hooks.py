@@ -1,4 +1,4 @@
-"""What happens after each iteration beside Detectron2's own hooks."""
+"""Hooks after each iteration: checkpoints, stop signals, evaluation, metrics."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +12,10 @@ from detectron2.utils import comm
 from frozenseg.runtime.distributed import agreed_to_stop
 from frozenseg.runtime.progress import peak_memory_gib
 from frozenseg.runtime.signals import REQUEUE_EXIT_CODE, StopRequest
-from frozenseg.training.metric_writers import JsonLines
+from frozenseg.training.metric_writers import JsonLines, OptionalWriter
 
 METRICS = "metrics.jsonl"
-PERIOD = 20  # iterations over which numbers are averaged
+PERIOD = 20  # iterations over which metrics are averaged
 
 
 class SaveAndStop(HookBase):
@@ -44,7 +44,7 @@ class SaveAndStop(HookBase):
 
 
 class Evaluation(EvalHook):
-    """Detectron2's, which also makes up for one that the run was stopped in."""
+    """Detectron2's hook, which also repeats an evaluation during which the run was stopped."""
 
     def before_train(self) -> None:
         start = self.trainer.start_iter
@@ -53,30 +53,32 @@ class Evaluation(EvalHook):
 
 
 class WriteMetrics(HookBase):
-    """Writes ``metrics.jsonl``; beside it are TensorBoard's files and Detectron2's own."""
+    """Writes ``metrics.jsonl``, in addition to TensorBoard's files and Detectron2's own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: JsonLines | None = None
-        self.begun = 0  # the window of the next line, after this iteration
+        self.lines: OptionalWriter | None = None
+        self.begun = 0  # iteration before the window of the next line
 
     def before_train(self) -> None:
         self.begun = self.trainer.start_iter
         if comm.is_main_process():
-            self.lines = JsonLines(self.path, resume_at=self.begun)
+            self.lines = OptionalWriter(
+                "metrics", lambda: JsonLines(self.path, resume_at=self.begun)
+            )
 
     def after_step(self) -> None:
         iteration = self.trainer.iter + 1
         if iteration % PERIOD and iteration != self.trainer.max_iter:
             return
-        # Detectron2 forgets the losses before a stop: no line rather than one of fewer iterations
+        # Detectron2 loses the losses before a stop, so an incomplete window is not written
         whole = self.begun % PERIOD == 0
         if self.lines is not None and whole:
             self.lines.write(iteration, self._numbers(iteration - self.begun))
         self.begun = iteration
 
     def write_results(self, results: Mapping[str, Any] | None) -> None:
-        """What an evaluation found, which comes after a save, under the native engine's names."""
+        """Writes the metrics of an evaluation after a save, as the native engine names them."""
         if self.lines is not None and results:
             self.lines.write(self.trainer.saved_at, flatten_results_dict(results))
 
@@ -92,13 +94,13 @@ class WriteMetrics(HookBase):
             "lr": max(group["lr"] for group in optimizer.param_groups),
             "memory_gib": peak_memory_gib(self.trainer.parts.device),
         }
-        if "time" not in histories:  # Detectron2 leaves out the first iterations
+        if "time" not in histories:  # Detectron2 does not measure the first iterations
             return numbers
         seconds = histories["time"].avg(window)
         left = self.trainer.max_iter - self.trainer.iter - 1
         return numbers | {
             "seconds_per_iteration": seconds,
             "data_wait_share": histories["data_time"].avg(window) / seconds,
-            "images_per_second": self.trainer.cfg.SOLVER.IMS_PER_BATCH / seconds,
+            "images_per_second": self.trainer.settings.batch_size / seconds,
             "eta_seconds": seconds * left,
         }

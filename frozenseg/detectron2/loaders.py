@@ -1,4 +1,4 @@
-"""Streams of batches, cut where and filled as the native engine's are."""
+"""Data loaders with the same batches as the native engine."""
 
 from collections.abc import Iterator
 
@@ -13,18 +13,18 @@ from detectron2.data.build import build_batch_data_loader
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
-from frozenseg.builders.vocabularies import only_training_set
+from frozenseg.builders.scoring import evaluated_annotations
+from frozenseg.builders.training import training_settings
 from frozenseg.data.loading import Attempts, without_bad
 from frozenseg.detectron2.datasets import Record, records_of, register_own
 from frozenseg.detectron2.mapper import TestMapper, TrainMapper
 from frozenseg.detectron2.records import Entry
-from frozenseg.evaluation.evaluators import evaluated_annotations
 from frozenseg.runtime.workers import start_workers
 from frozenseg.training.sampler import InfiniteSampler, Visit
 
 
 class VisitedRecords:
-    """Records as training sees them; as in the native engine, a visit's place decides its draws."""
+    """Augmented records; as in the native engine, a visit's position seeds its augmentation."""
 
     def __init__(self, records: Dataset[Record], *, mapper: TrainMapper, seed: int) -> None:
         self.records, self.mapper, self.seed = records, mapper, seed
@@ -35,12 +35,12 @@ class VisitedRecords:
 
 
 class SoundBatches:
-    """The batches of a loader whose mapper makes ``Attempts``.
+    """The batches of a loader whose mapper returns ``Attempts``.
 
-    ``names`` are those of the images in the last one.
+    ``names`` lists the images of the last batch.
 
     Raises:
-        UserError: a sample could not be read; the file is named, as if no worker had been involved.
+        UserError: while iterating, if a sample cannot be read; the file is named.
     """
 
     def __init__(self, loader: DataLoader) -> None:
@@ -58,12 +58,12 @@ class SoundBatches:
 
 
 def train_loader(cfg: CfgNode, *, seed: int, start: int = 0) -> SoundBatches:
-    """This process's batches from position ``start`` of the stream that all processes share."""
-    name = only_training_set(cfg)
-    register_own(name)
-    records = get_detection_dataset_dicts(name, filter_empty=False)
+    """Returns this process's batches from position ``start`` of the shared stream of samples."""
+    settings = training_settings(cfg)
+    register_own(settings.data_set)
+    records = get_detection_dataset_dicts(settings.data_set, filter_empty=False)
     visited = VisitedRecords(
-        DatasetFromList(records, copy=False),  # packed, so that workers share it
+        DatasetFromList(records, copy=False),  # serialized, so that workers share memory
         mapper=TrainMapper.from_config(cfg),
         seed=seed,
     )
@@ -77,15 +77,15 @@ def train_loader(cfg: CfgNode, *, seed: int, start: int = 0) -> SoundBatches:
     loader = build_batch_data_loader(
         Attempts(visited),
         sampler,
-        cfg.SOLVER.IMS_PER_BATCH,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        seed=seed,  # of a generator of its own, so that the training's is not moved
+        settings.batch_size,
+        num_workers=settings.num_workers,
+        seed=seed,  # of a separate generator: the training's stays unchanged
     )
     return SoundBatches(loader)
 
 
 def test_loader(cfg: CfgNode, name: str) -> SoundBatches:
-    """One image after another; annotations that are not measured need not be there."""
+    """Returns single images; annotations that no evaluator reads may be missing."""
     loader = build_detection_test_loader(
         records_of(name, frozenset(evaluated_annotations(cfg, name))),
         mapper=Attempts(TestMapper.from_config(cfg, name)).__getitem__,

@@ -1,20 +1,20 @@
-"""From records to what the model takes, as callables for Detectron2's data loaders."""
+"""Mappers from records to model inputs, for Detectron2's data loaders."""
 
 import numpy as np
 from detectron2.config import CfgNode
 
+from frozenseg.builders.scoring import evaluated_outputs
 from frozenseg.builders.training import ImagePreparation, build_mapper, build_preparation
 from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
 from frozenseg.data.mapper import TrainingMapper
 from frozenseg.detectron2.datasets import Record, sample_of
 from frozenseg.detectron2.records import Entry, instances_of
-from frozenseg.evaluation.evaluators import evaluated_outputs
 
 
 class TrainMapper:
     """Adds ``image`` and ``instances`` to a record: flip, large-scale jitter, crop.
 
-    Without a generator, NumPy's global one decides, which Detectron2 seeds in every worker.
+    The default generator is seeded by NumPy's global one, which Detectron2 seeds in every worker.
     """
 
     def __init__(self, augment: TrainingMapper) -> None:
@@ -39,32 +39,33 @@ class TrainMapper:
 
 
 class TestMapper:
-    """Adds the scaled ``image``, what the data set asks of it, and for evaluators the sample.
+    """Adds the resized ``image``, the requested outputs and, for evaluators, the sample.
 
     Args:
-        asked: goes into every entry as it is: words, outputs (see the model's ``forward``).
+        prepare: resizes the image.
+        request: added to every entry: vocabulary and outputs (see the model's ``forward``).
     """
 
-    __test__ = False  # no test case, whatever its name
+    __test__ = False  # pytest would collect the class by its name
 
-    def __init__(self, prepare: ImagePreparation, *, asked: Entry) -> None:
-        self.prepare, self.asked = prepare, asked
+    def __init__(self, prepare: ImagePreparation, *, request: Entry) -> None:
+        self.prepare, self.request = prepare, request
 
     @classmethod
     def from_config(cls, cfg: CfgNode, name: str) -> "TestMapper":
-        asked = {
+        request = {
             "vocabulary": build_test_vocabulary(cfg, name),
             "known_vocabulary": build_known_vocabulary(cfg, name),
             "outputs": evaluated_outputs(cfg, name),
         }
-        return cls(build_preparation(cfg, name), asked=asked)
+        return cls(build_preparation(cfg, name), request=request)
 
     def __call__(self, record: Record) -> Entry:
         sample = sample_of(record)
         height, width = sample.image.shape[-2:]
         return {
             **record,
-            **self.asked,
+            **self.request,
             "image": self.prepare(sample),
             "original": sample.image,
             "height": height,

@@ -16,14 +16,15 @@ from frozenseg.builders.vocabularies import (
     build_trained_vocabulary,
     build_training_vocabulary,
 )
-from frozenseg.checkpoint.weights import load_state, load_weights
+from frozenseg.checkpoint.weights import load_state, load_weights, open_weights
 from frozenseg.detectron2.config import check_part_names
 from frozenseg.detectron2.records import Entry, entry_of, input_of, target_of
+from frozenseg.detectron2.weights import weights_path
 from frozenseg.inference.segmenter import Segmenter, VocabularyLike
 from frozenseg.io.weight_files import WeightsFile
 from frozenseg.losses import Criterion
 from frozenseg.structures import Result
-from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
+from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 
@@ -73,8 +74,9 @@ class FrozenSeg(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         check_part_names(cfg)
+        weights = cfg.MODEL.WEIGHTS and open_weights(weights_path(cfg.MODEL.WEIGHTS)).tensors
         return {
-            "segmenter": build_segmenter(cfg, model=build_model(cfg)),
+            "segmenter": build_segmenter(cfg, model=build_model(cfg, weights=weights or None)),
             "criterion": build_criterion(cfg),
             "vocabulary": _first_vocabulary(cfg),
             "training_vocabulary": partial(build_training_vocabulary, cfg),
@@ -126,11 +128,10 @@ class FrozenSeg(nn.Module):
         """The training classes' embeddings, made when they are first needed, on that device."""
         if self._training_classifier is None:
             with autocast(self.device.type, enabled=False):  # the trainer may have it on
-                classifier = build_text_classifier(
-                    self.segmenter.model.text_encoder.encode_text,
+                classifier = embed_vocabulary(
+                    self.segmenter.model.text_encoder,
                     self._training_vocabulary(),
                     cache_dir=self.segmenter.cache_dir,
-                    tower_fingerprint=self.segmenter.model.text_encoder.fingerprint,
                 )
             self._training_classifier = classifier.to(self.device)
         return self._training_classifier

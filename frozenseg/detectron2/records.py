@@ -1,4 +1,4 @@
-"""Between this project's records and the dictionaries that Detectron2's parts exchange."""
+"""Conversion between this project's records and Detectron2's dictionaries."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ from frozenseg.structures import (
 )
 
 Entry = dict[str, Any]
-"""One image of a batch: ``image``, and what else Detectron2's data loaders put beside it."""
+"""One image of a batch: ``image`` and the other keys of Detectron2's data loaders."""
 
 
 STANDARD = ("sem_seg", "panoptic_seg", "instances")
 
 
 def instances_of(target: Target) -> DetectronInstances:
-    """A training target as ``gt_classes``, ``gt_masks`` (N, H, W) bool and ``gt_boxes``."""
+    """Returns a training target as ``gt_classes``, ``gt_masks`` (N, H, W) bool and ``gt_boxes``."""
     return DetectronInstances(
         tuple(target.masks.shape[-2:]),
         gt_classes=target.class_ids,
@@ -36,7 +36,7 @@ def instances_of(target: Target) -> DetectronInstances:
 
 
 def target_of(instances: DetectronInstances, padded_size: tuple[int, int]) -> Target:
-    """A training target from ``gt_classes`` and ``gt_masks``, the masks padded to the batch's size.
+    """Returns a training target of ``gt_classes`` and ``gt_masks``, padded to the batch's size.
 
     Raises:
         UserError: the masks are polygons.
@@ -46,7 +46,7 @@ def target_of(instances: DetectronInstances, padded_size: tuple[int, int]) -> Ta
     if not isinstance(masks, Tensor):
         raise UserError(
             f"gt_masks are {type(masks).__name__}, expected a bool tensor (N, H, W) or BitMasks: "
-            "set INPUT.MASK_FORMAT to bitmask, or take this project's mapper"
+            "set INPUT.MASK_FORMAT to bitmask, or use this project's mapper"
         )
     height, width = masks.shape[-2:]
     missing = (0, padded_size[1] - width, 0, padded_size[0] - height)
@@ -66,9 +66,9 @@ def input_of(entry: Entry, image: Tensor) -> InputImage:
 
 
 def entry_of(result: Result) -> Entry:
-    """A result as ``sem_seg``, ``panoptic_seg`` and ``instances``, whichever there are.
+    """Returns a result as ``sem_seg``, ``panoptic_seg`` and ``instances``, if present.
 
-    Extras, such as mask proposals, stand beside them under their own names.
+    Extras, such as mask proposals, keep their own names.
     """
     entry: Entry = dict(result.extras)
     if result.semantic is not None:
@@ -89,7 +89,7 @@ def entry_of(result: Result) -> Entry:
 
 
 def result_of(entry: Entry) -> Result:
-    """The same backwards, for evaluators."""
+    """Returns the result that ``entry_of`` converted, for evaluators."""
     panoptic, instances = entry.get("panoptic_seg"), entry.get("instances")
     return Result(
         semantic=entry.get("sem_seg"),

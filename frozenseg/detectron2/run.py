@@ -1,4 +1,4 @@
-"""What ``train_net.py --engine detectron2`` does in each process."""
+"""One process of ``train_net.py --engine detectron2``."""
 
 import logging
 import os
@@ -27,12 +27,17 @@ logger = logging.getLogger(__name__)
 
 
 def run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> int:
-    """Trains, or evaluates; the exit status, as the native engine has it.
+    """Trains or evaluates, and returns the exit status of the native engine. Collective.
 
-    Whoever starts several processes says in ``LOCAL_WORLD_SIZE`` how many share a machine.
+    With several processes, ``LOCAL_WORLD_SIZE`` must hold the number on this machine.
+
+    Args:
+        cfg: the configuration, without Detectron2's keys.
+        resume: continue from the newest checkpoint.
+        eval_only: evaluate without training.
 
     Raises:
-        UserError: something that the user can mend.
+        UserError: a mistake that the user can fix.
     """
     if is_distributed():
         comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
@@ -53,23 +58,23 @@ def run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> int:
     trainer = Trainer(complete)
     trainer.resume_or_load(resume)
     if comm.is_main_process():
-        describe_run(folder, cfg, engine="detectron2", resumed=trainer.start_iter > 0)
+        describe_run(folder, cfg.dump(), engine="detectron2", resumed=trainer.start_iter > 0)
     try:
         trainer.train()
-    except Diverged as fault:
-        logger.error("after iteration %d: %s", trainer.iter, fault)
+    except Diverged as error:
+        logger.error("after iteration %d: %s", trainer.iter, error)
         return DIVERGED_EXIT_CODE
     except SystemExit as asked_to_stop:
-        logger.info("stopped after iteration %d: --resume goes on", trainer.iter + 1)
+        logger.info("stopped after iteration %d; --resume continues the run", trainer.iter + 1)
         return int(asked_to_stop.code or 0)
     return 0
 
 
 def _set_up(cfg: CompleteNode, *, eval_only: bool) -> None:
-    """What Detectron2's ``default_setup`` does, but for ``config.yaml``.
+    """Does the work of Detectron2's ``default_setup``, except ``config.yaml`` and the seed.
 
-    That is written once the run is sure to begin, with this project's keys alone, so that runs of
-    either engine can be compared; the trainer sets the seed.
+    ``config.yaml`` is written when the training starts, with this project's keys only, so that runs
+    of both engines can be compared; the trainer sets the seed.
     """
     for name in ("fvcore", "detectron2"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)

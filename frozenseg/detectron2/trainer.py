@@ -1,7 +1,6 @@
-"""The recipe in Detectron2's training loop."""
+"""The training recipe in Detectron2's training loop."""
 
 import logging
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -10,10 +9,9 @@ from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.utils import comm
 from torch.optim.lr_scheduler import LambdaLR
 
-from frozenseg.builders.trainer import choose_seed, saved_state, share_of_batch
-from frozenseg.builders.training import autocast_type, build_adamw, build_schedule, check_numbers
-from frozenseg.builders.vocabularies import build_training_vocabulary, trained_in_this_run
-from frozenseg.checkpoint.class_names import classes_note
+from frozenseg.builders.model import has_trained_parts
+from frozenseg.builders.trainer import CHECKPOINTS, choose_seed, images_per_step, saved_state
+from frozenseg.builders.training import build_adamw, build_schedule, training_settings
 from frozenseg.checkpoint.weights import tower_notes
 from frozenseg.config import ConfigError
 from frozenseg.detectron2.evaluation import EvaluatorsAdapter, build_evaluator
@@ -34,8 +32,8 @@ from frozenseg.training.divergence import (
     MAX_LOSS,
     Diverged,
     confirm_update,
-    explain_error,
-    explain_losses,
+    cost_message,
+    loss_message,
 )
 from frozenseg.training.optimizer import ClippedAdamW
 from frozenseg.training.training_state import capture_state, restore_state
@@ -44,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingParts(NamedTuple):
-    """What a checkpoint is taken of and restored to; the native engine's step has the same."""
+    """The parts with a state; the native engine's step has the same attributes."""
 
     model: Network
     optimizer: ClippedAdamW
@@ -53,7 +51,7 @@ class TrainingParts(NamedTuple):
 
 
 class UnscalingScaler(torch.amp.GradScaler):
-    """Takes the loss scale off the gradient before the optimizer clips it."""
+    """Removes the loss scale from the gradient before the optimizer clips it."""
 
     def step(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> float | None:
         self.unscale_(optimizer)
@@ -63,57 +61,58 @@ class UnscalingScaler(torch.amp.GradScaler):
 class Trainer(DefaultTrainer):
     """Detectron2's default trainer with this project's optimizer, schedule, data and checkpoints.
 
-    Batches, losses and updates are those of the native engine, and so are the checkpoints below
-    ``OUTPUT_DIR``: either engine goes on from the other's.
+    Batches, losses, updates and checkpoints equal those of the native engine, and each engine can
+    resume the other's runs.
 
     Raises:
         UserError: the configuration or the data set do not allow it.
-        Diverged: while training, a loss or a gradient is not finite; the last checkpoint is sound.
+        Diverged: while training, if a loss or gradient is not finite; checkpoints are not affected.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        precision = autocast_type(cfg)
+        if not has_trained_parts(cfg):
+            raise ConfigError("this configuration has no part to train: pass --eval-only")
+        self.settings = settings = training_settings(cfg)
+        precision = settings.autocast
         if precision is not None:
             _needs_cuda(cfg, "SOLVER.AMP.ENABLED is True")
         if comm.get_world_size() > 1:
             _needs_cuda(cfg, f"the run has {comm.get_world_size()} processes")
-        check_numbers(cfg)
-        share_of_batch(cfg.SOLVER.IMS_PER_BATCH, accumulate=1)
-        self.configured_seed = cfg.SEED
-        seed = choose_seed(cfg.SEED, None)
+        images_per_step(settings.batch_size, accumulate=1)
+        seed = choose_seed(settings.seed, None)
         seed_everything(seed)
-        self.metrics = WriteMetrics(Path(cfg.OUTPUT_DIR) / METRICS)
+        self.metrics = WriteMetrics(settings.folder / METRICS)
         super().__init__(_with_seed(cfg, seed))
-        seed_everything(seed + 1 + comm.get_rank())  # points are drawn anew in each process
+        seed_everything(seed + 1 + comm.get_rank())  # loss points differ between processes
         self.scaler = UnscalingScaler("cuda", enabled=precision is torch.float16)
         if precision is not None:
             self._trainer.precision, self._trainer.grad_scaler = precision, self.scaler
-        self.checkpoints = CheckpointFolder(Path(cfg.OUTPUT_DIR) / "checkpoints")
-        self.samples_before = 0  # seen in the part of the run that a checkpoint holds
+        self.checkpoints = CheckpointFolder(settings.folder / CHECKPOINTS)
+        self.samples_before = 0  # samples seen before this process resumed
         self.saved_at = 0  # the iteration of the newest checkpoint
-        self.stopped = False  # because it was asked to
+        self.stopped = False  # by a stop signal
 
     @property
     def parts(self) -> TrainingParts:
-        """What checkpoints are taken of."""
+        """The parts that checkpoints store."""
         model: FrozenSeg = getattr(self.model, "module", self.model)
         return TrainingParts(model.network, self.optimizer, self.scaler, model.device)
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Goes on from the newest sound checkpoint; ``build_model`` has loaded ``MODEL.WEIGHTS``.
+        """Resumes from the newest undamaged checkpoint; ``build_model`` loads ``MODEL.WEIGHTS``.
 
         Raises:
-            UserError: there are checkpoints of another run; or this one's belong to other towers.
+            UserError: the folder holds checkpoints of another run, or of other towers.
         """
         saved = saved_state(
-            self.checkpoints, resume=resume, num_iterations=self.cfg.SOLVER.MAX_ITER
+            self.checkpoints, resume=resume, num_iterations=self.settings.num_iterations
         )
         if saved is None:
             return
         source = str(self.checkpoints.folder)
         check_same_towers(saved.about, tower_notes(self.parts.model), source=source)
         restore_state(self.parts, saved)
-        self.cfg = _with_seed(self.cfg, choose_seed(self.configured_seed, saved))
+        self.cfg = _with_seed(self.cfg, choose_seed(self.settings.seed, saved))
         self.start_iter = self.iter = saved.iteration
         self.saved_at = saved.iteration
         self.samples_before = saved.numbers["samples_seen"]
@@ -127,18 +126,18 @@ class Trainer(DefaultTrainer):
         try:
             super().run_step()
         except FloatingPointError as error:  # before the update, by the matcher or Detectron2
-            raise Diverged(explain_error(error, batches.names)) from error
+            raise Diverged(cost_message(error, batches.names)) from error
         latest = self.storage.latest().items()
         losses = {name: value for name, (value, _) in latest if "loss" in name}
         if losses.get("total_loss", 0.0) > MAX_LOSS:
-            raise Diverged(explain_losses(losses, batches.names))
-        # Detectron2 has just made the host wait for the losses, so that this look costs little
+            raise Diverged(loss_message(losses, batches.names))
+        # Detectron2 has just synchronised with the host, so this check is cheap
         confirm_update(self.parts.model, self.optimizer, self.scaler, batches.names)
 
     def save(self, iteration: int) -> None:
-        """Writes a checkpoint after this many updates; every process must come here."""
-        seen = (iteration - self.start_iter) * self.cfg.SOLVER.IMS_PER_BATCH
-        snapshot = capture_state(
+        """Writes a checkpoint after ``iteration`` updates. Collective."""
+        seen = (iteration - self.start_iter) * self.settings.batch_size
+        checkpoint = capture_state(
             self.parts,
             iteration=iteration,
             samples_seen=self.samples_before + seen,
@@ -149,15 +148,15 @@ class Trainer(DefaultTrainer):
             },
         )
         if comm.is_main_process():
-            path = self.checkpoints.save(snapshot)
+            path = self.checkpoints.save(checkpoint)
             logger.info("saved %s", path)
             if iteration == self.max_iter:
-                publish_weights(path, Path(self.cfg.OUTPUT_DIR) / FINAL_WEIGHTS)
+                publish_weights(path, self.settings.folder / FINAL_WEIGHTS)
         self.saved_at = iteration
         comm.synchronize()
 
     def evaluate(self) -> dict[str, Any]:
-        """What ``test`` finds; a signal ends the process at once, for all that matters is saved."""
+        """Runs ``test`` after a save, so that a signal can end the process immediately."""
         if self.stopped:
             return {}
         with exit_on_signal():
@@ -166,9 +165,9 @@ class Trainer(DefaultTrainer):
         return self._last_eval_results
 
     def build_hooks(self) -> list[HookBase]:
-        period = self.cfg.TEST.EVAL_PERIOD
+        period = self.settings.evaluation_period
         own: list[HookBase] = [
-            SaveAndStop(period=self.cfg.SOLVER.CHECKPOINT_PERIOD, evaluation_period=period),
+            SaveAndStop(period=self.settings.checkpoint_period, evaluation_period=period),
             Evaluation(period, self.evaluate),
         ]
         kept: list[HookBase] = []
@@ -177,13 +176,13 @@ class Trainer(DefaultTrainer):
                 kept += own
             elif not isinstance(hook, hooks.PeriodicCheckpointer):
                 kept.append(hook)
-        # after the timer, before the next iteration's learning rate is set
+        # after the timer, before the scheduler sets the next learning rate
         kept.insert(1, self.metrics)
         return kept
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> FrozenSeg:
-        """The model with ``MODEL.WEIGHTS``, if set: before anything holds on to its parameters."""
+        """Builds the model and loads ``MODEL.WEIGHTS`` before other objects use its parameters."""
         model = super().build_model(cfg)
         if cfg.MODEL.WEIGHTS:
             model.load_weights(weights_path(cfg.MODEL.WEIGHTS))
@@ -215,7 +214,7 @@ class Trainer(DefaultTrainer):
 def _needs_cuda(cfg: CfgNode, why: str) -> None:
     if not (torch.cuda.is_available() and cfg.MODEL.DEVICE.startswith("cuda")):
         raise ConfigError(
-            f"{why}, which Detectron2 can do on CUDA alone, and MODEL.DEVICE is "
+            f"{why}, which Detectron2 supports on CUDA only, and MODEL.DEVICE is "
             f"{cfg.MODEL.DEVICE}: change one of the two, or choose --engine native"
         )
 

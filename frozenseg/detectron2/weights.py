@@ -1,4 +1,4 @@
-"""Weights in any format for Detectron2's own tools."""
+"""Weights of any format for Detectron2's own tools."""
 
 from collections import OrderedDict
 from functools import cached_property
@@ -12,14 +12,14 @@ from detectron2.utils.file_io import PathHandler, PathManager
 from frozenseg.checkpoint.weights import FOLDER_FILE
 from frozenseg.io.weight_files import read_weights
 
-PREFIX = "frozenseg:"  # with slashes after it, paths do not survive the checkpointer's URL parsing
+PREFIX = "frozenseg:"  # without slashes: the checkpointer's URL parsing would change the path
 
 
 class WeightsHandler(PathHandler):
-    """``frozenseg:PATH`` in ``MODEL.WEIGHTS``: a file or checkpoint folder of this project.
+    """Resolves ``frozenseg:PATH``: weights or a checkpoint folder of this project.
 
-    Detectron2's own checkpointer reads files of ``torch.save`` alone; it gets one that lasts as
-    long as this process.
+    Detectron2's checkpointer reads only files of ``torch.save``; it gets a temporary copy that
+    exists as long as this process.
     """
 
     @cached_property
@@ -41,7 +41,7 @@ class WeightsHandler(PathHandler):
 
 
 def weights_path(name: str) -> str:
-    """The file or folder that ``MODEL.WEIGHTS`` names, for this project's own readers."""
+    """Returns the file or folder that ``MODEL.WEIGHTS`` names, for this project's readers."""
     if name.startswith(PREFIX):
         return name.removeprefix(PREFIX)
     return PathManager.get_local_path(name) if name else name

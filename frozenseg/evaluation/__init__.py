@@ -1,1 +1,1 @@
-"""The evaluation loop over a data set, feeding the metrics."""
+"""The evaluation loop over a data set: predict, feed the evaluators, write predictions."""

@@ -1,23 +1,21 @@
-"""What each data set is scored by: the paper's measures, and what they are fed of every image."""
+"""The evaluators of a data set: the paper's measures, and their inputs from each image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from fvcore.common.config import CfgNode
 from torch import Tensor
 
-from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
-from frozenseg.data.catalog import SHAPES
-from frozenseg.data.registry import dataset_spec
 from frozenseg.data.specs import Scoring, Task
-from frozenseg.evaluation.loop import EvaluatorSpec
 from frozenseg.inference.outputs import PROPOSALS
 from frozenseg.inference.predictor import SAM_PROPOSALS
 from frozenseg.metrics import (
     CityscapesInstanceEvaluator,
     CityscapesSemanticEvaluator,
+    Classes,
+    Evaluator,
     InstanceEvaluator,
     LvisEvaluator,
     PanopticEvaluator,
@@ -25,140 +23,135 @@ from frozenseg.metrics import (
     SemanticEvaluator,
 )
 from frozenseg.structures import Instances, Result, Sample
-from frozenseg.vocabulary.vocabulary import class_table
 
-ALL_TASKS: tuple[Task, ...] = ("panoptic", "semantic", "instance")
-UNASKED = "a spec of this task was built without asking model and data set for it"
+NOT_REQUESTED = "an evaluator needs an output or annotation that was not requested"
 
 
-def evaluated_tasks(cfg: CfgNode, name: str) -> tuple[Task, ...]:
-    """Of what a data set is evaluated for, that which the configuration asks for."""
-    test = cfg.MODEL.MASK_FORMER.TEST
-    asked = {
-        "panoptic": test.PANOPTIC_ON,
-        "semantic": test.SEMANTIC_ON,
-        "instance": test.INSTANCE_ON,
-    }
-    return tuple(task for task in offered_tasks(name) if asked[task])
+class EvaluatorSpec(NamedTuple):
+    """One evaluator of a data set.
+
+    Args:
+        name: of its tables and of its state in files.
+        make: returns a new evaluator.
+        feed: passes the result and the annotation of one image to the evaluator.
+    """
+
+    name: str
+    make: Callable[[], Evaluator]
+    feed: Callable[[Any, Result, Sample], None]
 
 
-def evaluated_outputs(cfg: CfgNode, name: str) -> tuple[str, ...]:
-    """What the model has to make of each image, in the segmenter's words."""
-    tasks = evaluated_tasks(cfg, name)
-    return (*tasks, "proposals") if _measures_recall(cfg, name) else tasks
+@dataclass(frozen=True, kw_only=True)
+class ScoringRules:
+    """The measures of a data set.
+
+    Args:
+        tasks: the tasks that are scored.
+        names: (K,) test classes.
+        is_thing: (K,) True for things.
+        seen: (K,) True for classes of the training vocabulary.
+        scoring: whose protocol scores instances; Cityscapes also scores label maps its own way.
+        ignore_label: the annotated label of pixels that are not scored.
+        frequency: (K,) "r", "c" or "f" of each LVIS class; None for other data sets.
+        recall: also measure the recall of mask proposals (Table 8).
+    """
+
+    tasks: Collection[Task]
+    names: Sequence[str]
+    is_thing: Sequence[bool]
+    seen: Sequence[bool]
+    scoring: Scoring = "coco"
+    ignore_label: int = 255
+    frequency: Sequence[str] | None = None
+    recall: bool = False
 
 
-def evaluated_annotations(cfg: CfgNode, name: str) -> set[Task]:
-    """Which annotations of an image are compared with."""
-    label_maps: set[Task] = {"semantic"} if _measures_recall(cfg, name) else set()
-    return label_maps.union(evaluated_tasks(cfg, name))
+def evaluators_for(rules: ScoringRules) -> list[EvaluatorSpec]:
+    """Returns the evaluators of a data set; each also reports seen and unseen classes."""
+    classes = Classes(len(rules.names), is_thing=rules.is_thing, seen=rules.seen, names=rules.names)
+    by_pixel = partial(SemanticEvaluator, classes, ignore_label=rules.ignore_label)
+    specs: list[EvaluatorSpec] = []
+    if "panoptic" in rules.tasks:
+        specs.append(EvaluatorSpec("panoptic", partial(PanopticEvaluator, classes), _panoptic))
+    if "semantic" in rules.tasks:
+        specs.append(EvaluatorSpec("semantic", by_pixel, _semantic))
+        if rules.scoring == "cityscapes":
+            make = partial(CityscapesSemanticEvaluator, classes)
+            specs.append(EvaluatorSpec("cityscapes_semantic", make, _cityscapes_semantic))
+    if "instance" in rules.tasks:
+        specs.append(_instance_evaluator(rules, classes))
+    if rules.recall:
+        make = partial(RecallEvaluator, classes, ignore_label=rules.ignore_label)
+        specs.append(EvaluatorSpec("recall", make, _recall))
+    return specs
 
 
-def build_evaluators(cfg: CfgNode, name: str) -> list[EvaluatorSpec]:
-    """What a data set is scored by, each also for seen and unseen classes apart."""
-    words = build_test_vocabulary(cfg, name)
-    scoring, ignore_label = scoring_of(name)
-    about: dict[str, Any] = {
-        "seen": words.seen_by(build_known_vocabulary(cfg, name)),
-        "names": words.names,
-    }
-    pixels = {"num_classes": len(words), "ignore_label": ignore_label, **about}
-    tasks, evaluator_specs = evaluated_tasks(cfg, name), list[EvaluatorSpec]()
-    if "panoptic" in tasks:
-        make = partial(PanopticEvaluator, is_thing=words.is_thing, **about)
-        evaluator_specs.append(EvaluatorSpec("panoptic", make, _feed_panoptic))
-    if "semantic" in tasks:
-        evaluator_specs.append(
-            EvaluatorSpec("semantic", partial(SemanticEvaluator, **pixels), _feed_semantic)
-        )
-        if scoring == "cityscapes":
-            make = partial(CityscapesSemanticEvaluator, **about)
-            evaluator_specs.append(
-                EvaluatorSpec("cityscapes_semantic", make, _feed_cityscapes_semantic)
-            )
-    if "instance" in tasks:
-        evaluator_specs.append(_instance_spec(name, scoring, words.is_thing, about))
-    if _measures_recall(cfg, name):
-        evaluator_specs.append(
-            EvaluatorSpec("recall", partial(RecallEvaluator, **pixels), _feed_recall)
-        )
-    return evaluator_specs
+def things_among(instances: Instances, is_thing: Tensor) -> Instances:
+    """Drops masks of stuff, which the model also scores if it makes no panoptic output.
+
+    Args:
+        instances: scored masks.
+        is_thing: (K,) bool.
+    """
+    keep = is_thing.to(instances.class_ids.device)[instances.class_ids]
+    return Instances(*(field[keep] for field in instances))
 
 
-def scoring_of(name: str) -> tuple[Scoring, int]:
-    """Whose rules a data set is scored by, and the label of pixels that count for nothing."""
-    if name in SHAPES:
-        return "coco", 255
-    spec = dataset_spec(name)
-    return spec.scoring, spec.ignore_label
-
-
-def offered_tasks(name: str) -> tuple[Task, ...]:
-    """What a data set is evaluated for."""
-    return ALL_TASKS if name in SHAPES else dataset_spec(name).tasks
-
-
-def _measures_recall(cfg: CfgNode, name: str) -> bool:
-    """Whether mask proposals are measured (Table 8): asked for, and there are label maps."""
-    return cfg.MODEL.MASK_FORMER.TEST.RECALL_ON and "semantic" in offered_tasks(name)
-
-
-def _instance_spec(
-    name: str, scoring: Scoring, is_thing: Sequence[bool], about: dict[str, Any]
-) -> EvaluatorSpec:
-    if scoring == "lvis":
-        frequency = [row.frequency for row in class_table(dataset_spec(name).vocabulary)]
-        return EvaluatorSpec(
-            "lvis", partial(LvisEvaluator, frequency=frequency, **about), _feed_lvis
-        )
-    things = torch.tensor(is_thing)
-    if scoring == "cityscapes":
-        make = partial(CityscapesInstanceEvaluator, **about)
-        feed = partial(_feed_cityscapes_instances, is_thing=things)
+def _instance_evaluator(rules: ScoringRules, classes: Classes) -> EvaluatorSpec:
+    if rules.scoring == "lvis":
+        assert rules.frequency is not None, "LVIS classes have a frequency"
+        make = partial(LvisEvaluator, classes, frequency=rules.frequency)
+        return EvaluatorSpec("lvis", make, _lvis)
+    is_thing = torch.tensor(rules.is_thing)
+    if rules.scoring == "cityscapes":
+        make = partial(CityscapesInstanceEvaluator, classes)
+        feed = partial(_cityscapes_instances, is_thing=is_thing)
         return EvaluatorSpec("cityscapes_instance", make, feed)
-    make = partial(InstanceEvaluator, is_thing=is_thing, **about)
-    return EvaluatorSpec("instance", make, partial(_feed_instances, is_thing=things))
+    feed = partial(_instances, is_thing=is_thing)
+    return EvaluatorSpec("instance", partial(InstanceEvaluator, classes), feed)
 
 
-def _feed_panoptic(evaluator: PanopticEvaluator, result: Result, sample: Sample) -> None:
-    assert result.panoptic is not None and sample.panoptic is not None, UNASKED
+def _panoptic(evaluator: PanopticEvaluator, result: Result, sample: Sample) -> None:
+    assert result.panoptic is not None and sample.panoptic is not None, NOT_REQUESTED
     evaluator.process(result.panoptic, sample.panoptic)
 
 
-def _feed_semantic(evaluator: SemanticEvaluator, result: Result, sample: Sample) -> None:
-    assert result.semantic is not None and sample.semantic is not None, UNASKED
+def _semantic(evaluator: SemanticEvaluator, result: Result, sample: Sample) -> None:
+    assert result.semantic is not None and sample.semantic is not None, NOT_REQUESTED
     evaluator.process(result.semantic.argmax(dim=0), sample.semantic)
 
 
-def _feed_cityscapes_semantic(
+def _cityscapes_semantic(
     evaluator: CityscapesSemanticEvaluator, result: Result, sample: Sample
 ) -> None:
-    assert result.semantic is not None and sample.semantic is not None, UNASKED
-    assert sample.panoptic is not None, UNASKED
+    assert result.semantic is not None and sample.semantic is not None, NOT_REQUESTED
+    assert sample.panoptic is not None, NOT_REQUESTED
     evaluator.process(result.semantic.argmax(dim=0), sample.semantic, sample.panoptic)
 
 
-def _feed_instances(
+def _instances(
     evaluator: InstanceEvaluator, result: Result, sample: Sample, *, is_thing: Tensor
 ) -> None:
-    found = _things_among(result.instances, is_thing)
+    assert result.instances is not None, NOT_REQUESTED
+    things = things_among(result.instances, is_thing)
     if sample.instances is not None:
-        evaluator.process_annotations(found, sample.instances)
+        evaluator.process_annotations(things, sample.instances)
     else:
-        assert sample.panoptic is not None, UNASKED
-        evaluator.process(found, sample.panoptic)
+        assert sample.panoptic is not None, NOT_REQUESTED
+        evaluator.process(things, sample.panoptic)
 
 
-def _feed_cityscapes_instances(
+def _cityscapes_instances(
     evaluator: CityscapesInstanceEvaluator, result: Result, sample: Sample, *, is_thing: Tensor
 ) -> None:
-    assert sample.instance_ids is not None, UNASKED
-    evaluator.process_instance_ids(_things_among(result.instances, is_thing), sample.instance_ids)
+    assert result.instances is not None and sample.instance_ids is not None, NOT_REQUESTED
+    things = things_among(result.instances, is_thing)
+    evaluator.process_instance_ids(things, sample.instance_ids)
 
 
-def _feed_lvis(evaluator: LvisEvaluator, result: Result, sample: Sample) -> None:
-    assert result.instances is not None and sample.instances is not None, UNASKED
-    assert sample.federated is not None, "the LVIS file says nothing of absent classes"
+def _lvis(evaluator: LvisEvaluator, result: Result, sample: Sample) -> None:
+    assert result.instances is not None and sample.instances is not None, NOT_REQUESTED
+    assert sample.federated is not None, "an LVIS image lists its absent classes"
     evaluator.process(
         result.instances,
         sample.instances,
@@ -167,15 +160,8 @@ def _feed_lvis(evaluator: LvisEvaluator, result: Result, sample: Sample) -> None
     )
 
 
-def _feed_recall(evaluator: RecallEvaluator, result: Result, sample: Sample) -> None:
-    """SAM's masks count as proposals beside the queries', where they are used."""
-    assert sample.semantic is not None, UNASKED
+def _recall(evaluator: RecallEvaluator, result: Result, sample: Sample) -> None:
+    """SAM masks, if the model uses them, count as proposals in addition to the queries' masks."""
+    assert sample.semantic is not None, NOT_REQUESTED
     masks = [result.extras[kind] for kind in (PROPOSALS, SAM_PROPOSALS) if kind in result.extras]
     evaluator.process(torch.cat(masks), sample.semantic)
-
-
-def _things_among(instances: Instances | None, is_thing: Tensor) -> Instances:
-    """Without panoptic output the model scores masks of stuff, too, which no object is."""
-    assert instances is not None, UNASKED
-    keep = is_thing.to(instances.class_ids.device)[instances.class_ids]
-    return Instances(*(field[keep] for field in instances))

@@ -1,13 +1,11 @@
-"""Evaluating a data set: spread over processes, in blocks, so that an interrupted run can go on."""
+"""The evaluation of a data set: distributed over processes, in blocks, so that it can resume."""
 
-import json
 import logging
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from frozenseg.data.loading import Attempts, Samples, as_list, without_bad
-from frozenseg.io.files import atomic_write
+from frozenseg.evaluation.blocks import Arrays, BlockStore
+from frozenseg.evaluation.evaluators import EvaluatorSpec
+from frozenseg.evaluation.predictions import (
+    Entry,
+    PredictionWriter,
+    entries_as_array,
+    entries_from_array,
+)
 from frozenseg.metrics import Evaluator, Row
 from frozenseg.ops.maps import size_of
 from frozenseg.runtime.distributed import (
@@ -32,32 +37,24 @@ logger = logging.getLogger(__name__)
 
 Predict = Callable[[list[InputImage]], list[Result]]
 
-BLOCKS = "blocks"  # what has been seen so far; goes when the report is made
-KEY = "key.json"
+BLOCKS = "blocks"  # subfolder of finished blocks, removed when the report is complete
 SKIPPED = "skipped"
+PREDICTIONS = "predictions/"
 
 
-class EvaluatorSpec(NamedTuple):
-    """A measure of quality: a fresh evaluator, and what it is fed of each image."""
-
-    name: str
-    make: Callable[[], Evaluator]
-    feed: Callable[[Any, Result, Sample], None]
-
-
-class Prepared(NamedTuple):
-    """A sample beside its image as the model shall see it."""
+class PreparedSample(NamedTuple):
+    """A sample and its image at the size that the model sees."""
 
     sample: Sample
     image: Tensor
 
 
 class Report(NamedTuple):
-    """What an evaluation found."""
+    """The results of an evaluation."""
 
     metrics: dict[str, float]  # flat names, percent
-    per_class: dict[str, list[Row]]  # by spec
-    skipped: tuple[str, ...] = ()  # why samples were left out, a sentence each
+    per_class: dict[str, list[Row]]  # by evaluator
+    skipped: tuple[str, ...] = ()  # one sentence per sample that was left out
 
 
 def evaluate(
@@ -65,9 +62,10 @@ def evaluate(
     *,
     prepare: Callable[[Sample], Tensor],
     predict: Predict,
-    evaluator_specs: Sequence[EvaluatorSpec],
+    evaluators: Sequence[EvaluatorSpec],
     folder: Path,
     key: str,
+    writers: Sequence[PredictionWriter] = (),
     resume: bool = False,
     batch_size: int = 1,
     block_size: int = 64,
@@ -76,26 +74,30 @@ def evaluate(
 ) -> Report:
     """Runs every evaluator over the data set and returns the report. Collective.
 
-    Blocks of samples are dealt out to the processes. Each finished block is a file in ``folder``,
-    which all processes share; ``resume`` skips those of an interrupted run with the same ``key``.
+    The processes share the blocks of samples. Each finished block becomes a file in ``folder``,
+    which all processes must see.
 
     Args:
-        prepare: the image as the model shall see it; runs in the workers.
-        predict: segments images into results at the size of the original.
-        key: what the results depend on: weights, configuration, data set.
-        skip_bad: leave out samples that cannot be read; they are logged and in the report.
+        samples: the data set.
+        prepare: returns the image at the size that the model sees; called in the workers.
+        predict: maps prepared images, output sizes (height, width) and original images to results.
+        evaluators: what is measured.
+        folder: for the finished blocks.
+        key: identifies everything that the results depend on: weights, configuration, data set.
+        writers: formats in which predictions are written.
+        resume: skip the finished blocks of an interrupted run with the same ``key``.
+        batch_size: images per call of ``predict``.
+        block_size: samples per block.
+        num_workers: processes that read samples, for each process of the run.
+        skip_bad: leave out samples that cannot be read; they are logged and listed in the report.
 
     Raises:
-        UserError: a sample cannot be read, and ``skip_bad`` is off.
+        UserError: a sample cannot be read and ``skip_bad`` is off, or predictions or finished
+            blocks cannot be written or read back.
     """
-    store = BlockStore(folder / BLOCKS, evaluator_specs)
-    if is_main_process():
-        store.open(key, resume=resume)
-    wait_for_all()
-    blocks = [
-        range(start, min(start + block_size, len(samples)))
-        for start in range(0, len(samples), block_size)
-    ]
+    store = BlockStore(folder / BLOCKS)
+    store.open(key, resume=resume)
+    blocks = _cut(range(len(samples)), block_size)
     own = range(process_rank(), len(blocks), num_processes())
     todo = {block: _cut(blocks[block], batch_size) for block in own if not store.has(block)}
     loader = DataLoader(
@@ -103,7 +105,7 @@ def evaluate(
         batch_sampler=[batch for batches in todo.values() for batch in batches],
         num_workers=num_workers,
         collate_fn=as_list,
-        generator=torch.Generator(),  # its own, so that a training's random numbers are not moved
+        generator=torch.Generator(),  # leaves the random state of a training unchanged
     )
     stream = start_workers(loader)
     with ProgressBar(total=len(todo), shown=is_main_process(), what="evaluating") as bar:
@@ -113,87 +115,92 @@ def evaluate(
                 without_bad(items, skip_bad=skip_bad, skipped=skipped)
                 for items in islice(stream, len(batches))
             )
-            evaluators = run_evaluators(good, predict, evaluator_specs)
-            store.save(block, evaluators, skipped)
+            store.save(block, _evaluate_block(good, predict, evaluators, writers, skipped))
             bar.advance()
+    store.gather()
     wait_for_all()
-    report = store.report(range(len(blocks)))
+    report = _combine(store, len(blocks), evaluators, writers)
     wait_for_all()
     if is_main_process():
-        shutil.rmtree(store.folder)
+        store.clear()
     return report
 
 
-def run_evaluators(
-    batches: Iterable[list[Prepared]], predict: Predict, evaluator_specs: Sequence[EvaluatorSpec]
-) -> list[Evaluator]:
-    """Fresh evaluators that have seen these batches."""
-    evaluators = [spec.make() for spec in evaluator_specs]
-    for batch in batches:
-        results = predict(
-            [
-                InputImage(each.image, each.sample.image, size_of(each.sample.image))
-                for each in batch
-            ]
-        )
-        for spec, evaluator in zip(evaluator_specs, evaluators, strict=True):
-            for result, each in zip(results, batch, strict=True):
-                spec.feed(evaluator, result, each.sample)
-    return evaluators
-
-
-class BlockStore:
-    """What evaluator_specs have seen, block by block, as arrays on the disk."""
-
-    def __init__(self, folder: Path, evaluator_specs: Sequence[EvaluatorSpec]) -> None:
-        self.folder, self.evaluator_specs = folder, evaluator_specs
-
-    def open(self, key: str, *, resume: bool) -> None:
-        """Keeps the blocks of an interrupted evaluation of the same if it is to be resumed."""
-        note = self.folder / KEY
-        if resume and note.exists() and json.loads(note.read_text()) == key:
-            found = len(list(self.folder.glob("*.npz")))
-            logger.info("%s: %d finished blocks are taken over", self.folder, found)
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with atomic_write(note) as part:
-            part.write_text(json.dumps(key))
-
-    def has(self, block: int) -> bool:
-        return self._path(block).exists()
-
-    def save(self, block: int, evaluators: Sequence[Evaluator], skipped: Sequence[str]) -> None:
-        arrays = {SKIPPED: np.array(skipped, dtype=np.str_)} | {
+def _evaluate_block(
+    batches: Iterable[list[PreparedSample]],
+    predict: Predict,
+    specs: Sequence[EvaluatorSpec],
+    writers: Sequence[PredictionWriter],
+    skipped: list[str],
+) -> Arrays:
+    """Returns the state of new evaluators after these batches, and the entries of predictions."""
+    evaluators = [spec.make() for spec in specs]
+    entries: dict[str, list[Entry]] = {writer.name: [] for writer in writers}
+    for result, sample in _results(batches, predict):
+        for spec, evaluator in zip(specs, evaluators, strict=True):
+            spec.feed(evaluator, result, sample)
+        for writer in writers:
+            entries[writer.name] += writer.write(result, sample)
+    return {
+        SKIPPED: np.array(skipped, dtype=np.str_),
+        **{f"{PREDICTIONS}{name}": entries_as_array(found) for name, found in entries.items()},
+        **{
             f"{spec.name}/{name}": array
-            for spec, evaluator in zip(self.evaluator_specs, evaluators, strict=True)
+            for spec, evaluator in zip(specs, evaluators, strict=True)
             for name, array in evaluator.state_dict().items()
-        }
-        with atomic_write(self._path(block)) as part:
-            np.savez(part, allow_pickle=False, **arrays)
-
-    def report(self, blocks: Sequence[int]) -> Report:
-        """Everything that the blocks' evaluator_specs have seen, in the order of blocks."""
-        evaluators = {spec.name: spec.make() for spec in self.evaluator_specs}
-        skipped: list[str] = []
-        for block in blocks:
-            with np.load(self._path(block), allow_pickle=False) as arrays:
-                skipped += arrays[SKIPPED].tolist()
-                for spec, evaluator in evaluators.items():
-                    own = (name for name in arrays.files if name.startswith(f"{spec}/"))
-                    evaluator.merge({name.removeprefix(f"{spec}/"): arrays[name] for name in own})
-        metrics: dict[str, float] = {}
-        for evaluator in evaluators.values():
-            metrics |= evaluator.evaluate()
-        rows = {spec: each.per_class() for spec, each in evaluators.items()}
-        return Report(metrics, rows, tuple(skipped))
-
-    def _path(self, block: int) -> Path:
-        return self.folder / f"{block:06d}.npz"
+        },
+    }
 
 
-def _prepared(samples: Samples, prepare: Callable[[Sample], Tensor], index: int) -> Prepared:
+def _results(
+    batches: Iterable[list[PreparedSample]], predict: Predict
+) -> Iterator[tuple[Result, Sample]]:
+    for batch in batches:
+        images = [
+            InputImage(each.image, each.sample.image, size_of(each.sample.image)) for each in batch
+        ]
+        results = predict(images)
+        yield from zip(results, (each.sample for each in batch), strict=True)
+
+
+def _combine(
+    store: BlockStore,
+    num_blocks: int,
+    specs: Sequence[EvaluatorSpec],
+    writers: Sequence[PredictionWriter],
+) -> Report:
+    """Merges all blocks in their order; the main process writes the common prediction files."""
+    evaluators: dict[str, Evaluator] = {spec.name: spec.make() for spec in specs}
+    entries: dict[str, list[Entry]] = {writer.name: [] for writer in writers}
+    skipped: list[str] = []
+    for block in range(num_blocks):
+        arrays = store.load(block)
+        skipped += arrays[SKIPPED].tolist()
+        for name, evaluator in evaluators.items():
+            evaluator.merge(_below(arrays, f"{name}/"))
+        for name, found in entries.items():
+            found += entries_from_array(arrays[f"{PREDICTIONS}{name}"])
+    if is_main_process():
+        for writer in writers:
+            writer.finish(entries[writer.name])
+    metrics: dict[str, float] = {}
+    for evaluator in evaluators.values():
+        metrics |= evaluator.evaluate()
+    rows = {name: evaluator.per_class() for name, evaluator in evaluators.items()}
+    return Report(metrics, rows, tuple(skipped))
+
+
+def _below(arrays: Arrays, prefix: str) -> Mapping[str, np.ndarray]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def _prepared(samples: Samples, prepare: Callable[[Sample], Tensor], index: int) -> PreparedSample:
     sample = samples[index]
-    return Prepared(sample, prepare(sample))
+    return PreparedSample(sample, prepare(sample))
 
 
 def _cut(indices: Sequence[int], size: int) -> list[list[int]]:

@@ -1,153 +1,255 @@
-"""One image's result, as users read, draw and save it."""
+"""The segmentation of one image, to read, draw, export and save."""
 
-import json
-from dataclasses import asdict, dataclass
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from frozenseg.io.files import atomic_write
+from frozenseg.errors import UserError
+from frozenseg.inference.result_files import coco_record, write_segmentation
+from frozenseg.inference.segments_table import segments_text
 from frozenseg.structures import Instances, PanopticMap, Result, boxes_of
-from frozenseg.visualization.draw import draw_instances, draw_panoptic, draw_semantic
+from frozenseg.visualization.draw import (
+    DEFAULT_STYLE,
+    SHOWN_SCORE,
+    DrawingStyle,
+    draw_instances,
+    draw_panoptic,
+    draw_semantic,
+)
+from frozenseg.visualization.palette import Color
 from frozenseg.vocabulary.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class NamedSegment:
-    """One mask and what it is called; ``box`` is (x0, y0, x1, y1), right and bottom exclusive."""
+    """One mask with its class name; ``box`` is (x0, y0, x1, y1), right and bottom exclusive."""
 
-    id: int  # its value in the id map; for instances its rank, from 1
+    id: int  # its value in the id map; for instances their rank, from 1
     name: str
     class_id: int
     is_thing: bool
-    score: float
-    area: int
+    score: float  # in [0, 1]; NaN for semantic results, which have none
+    area: int  # pixels
     box: tuple[int, int, int, int]
 
 
 class Segmentation:
-    """Named segments of one image.
+    """The named segments of one image.
+
+    ``masks``, ``names``, ``scores``, ``boxes`` and ``areas`` have one entry per segment, in the
+    order of ``segments``: largest first, or best first for instances.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, as read.
-        vocabulary: the words it was segmented with.
-        task: panoptic, semantic or instance.
+        image: (H, W, 3) uint8 RGB, at its original size.
+        vocabulary: the classes that the image was segmented with.
+        task: ``panoptic``, ``semantic`` or ``instance``.
+        shown_score: instances with a lower score are neither drawn nor printed.
     """
 
-    def __init__(self, *, image: Tensor, vocabulary: Vocabulary, task: str, result: Result) -> None:
+    def __init__(
+        self,
+        *,
+        image: Tensor,
+        vocabulary: Vocabulary,
+        task: str,
+        result: Result,
+        shown_score: float = SHOWN_SCORE,
+    ) -> None:
         self.image = image.permute(1, 2, 0).cpu().numpy()
         self.vocabulary = vocabulary
         self.task = task
+        self.shown_score = shown_score
         self._result = result
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.vocabulary.names
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __str__(self) -> str:
+        return segments_text(self)
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return f"<Segmentation: {self.task}, {len(self)} segments, {height} x {width} pixels>"
+
+    def _repr_png_(self) -> bytes:
+        """The drawing, as notebooks show it."""
+        content = io.BytesIO()
+        self.draw().save(content, format="PNG")
+        return content.getvalue()
 
     @cached_property
     def panoptic(self) -> PanopticMap | None:
-        """The segment of every pixel, 0 for none."""
+        """The id map, 0 for void, and its segments; None for other tasks."""
         found = self._result.panoptic
         return None if found is None else PanopticMap(found.ids.cpu(), found.segments)
 
     @cached_property
-    def semantic(self) -> np.ndarray | None:
-        """The class of every pixel, (H, W)."""
+    def semantic(self) -> NDArray[np.integer] | None:
+        """(H, W) class ids; None for other tasks."""
         maps = self._result.semantic
         return None if maps is None else maps.argmax(dim=0).cpu().numpy()
 
     @cached_property
     def instances(self) -> Instances | None:
-        """Scored masks of things, best first."""
+        """Scored masks of things, best first; None for other tasks."""
         found = self._result.instances
         return None if found is None else Instances(*(value.cpu() for value in found))
 
     @cached_property
     def segments(self) -> tuple[NamedSegment, ...]:
-        """What was found, largest first; instances best first."""
-        if self.panoptic is not None:
-            ids = torch.tensor(
-                [segment.id for segment in self.panoptic.segments], dtype=torch.int32
+        """All segments, largest first; instances best first."""
+        if self.instances is not None:
+            pairs = zip(
+                self.instances.class_ids.tolist(), self.instances.scores.tolist(), strict=True
             )
-            masks = self.panoptic.ids == ids[:, None, None]
-            rows = [(s.id, s.class_id, s.score) for s in self.panoptic.segments]
-        elif self.semantic is not None:
-            classes = np.unique(self.semantic)
-            masks = torch.from_numpy(self.semantic == classes[:, None, None])
-            rows = [(int(c) + 1, int(c), float("nan")) for c in classes]
-        else:
-            found = self._found_instances()
-            masks = found.masks
-            pairs = zip(found.class_ids.tolist(), found.scores.tolist(), strict=True)
-            rows = [
-                (rank, class_id, score) for rank, (class_id, score) in enumerate(pairs, start=1)
-            ]
-        return self._named(rows, masks)
-
-    def _found_instances(self) -> Instances:
-        assert self.instances is not None, "one of the three tasks was asked for"
-        return self.instances
-
-    def draw(self) -> Image.Image:
-        """The image with its named segments over it."""
-        colors = self.vocabulary.colors
+            rows = [(rank, *pair) for rank, pair in enumerate(pairs, start=1)]
+            return self._segments_of(rows, self.instances.masks)
         if self.panoptic is not None:
-            return draw_panoptic(self.image, self.panoptic, self.names, colors=colors)
-        if self.semantic is not None:
-            return draw_semantic(self.image, self.semantic, self.names, colors=colors)
-        return draw_instances(self.image, self._found_instances(), self.names, colors=colors)
+            rows = [(each.id, each.class_id, each.score) for each in self.panoptic.segments]
+        else:
+            numbers = np.unique(self.id_map).tolist()
+            rows = [(number, number - 1, float("nan")) for number in numbers]
+        ids = np.array([row[0] for row in rows], dtype=np.int64)
+        masks = torch.from_numpy(self.id_map == ids[:, None, None])
+        found = self._segments_of(rows, masks)
+        return tuple(sorted(found, key=lambda segment: -segment.area))
 
-    def to_coco(self) -> dict[str, object]:
-        """Size, vocabulary and segments as plain values; keys as in COCO's panoptic format."""
-        height, width = self.image.shape[:2]
-        return {
-            "height": height,
-            "width": width,
-            "task": self.task,
-            "categories": [
-                {"id": index, "name": name, "isthing": int(thing)}
-                for index, (name, thing) in enumerate(
-                    zip(self.names, self.vocabulary.is_thing, strict=True)
-                )
-            ],
-            "segments_info": [_coco_segment(segment) for segment in self.segments],
-        }
+    @cached_property
+    def id_map(self) -> NDArray[np.integer]:
+        """(H, W) id of the segment of each pixel, 0 for none; of semantic results 1 + class id.
 
-    def save(self, folder: str | Path, stem: str) -> dict[str, Path]:
-        """Writes a drawing, the segments as JSON and, where pixels have one segment, an id map.
-
-        The ids are 16-bit: the segment of each pixel, or 1 + its class for semantic results.
+        Raises:
+            UserError: instances may overlap and have no id map.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = {"drawing": folder / f"{stem}.png", "segments": folder / f"{stem}.json"}
-        with atomic_write(paths["drawing"]) as part:
-            self.draw().save(part, format="PNG")
-        with atomic_write(paths["segments"]) as part:
-            Path(part).write_text(json.dumps(self.to_coco(), indent=1) + "\n", encoding="utf-8")
-        ids = self._id_map()
-        if ids is not None:
-            paths["ids"] = folder / f"{stem}_ids.png"
-            with atomic_write(paths["ids"]) as part:
-                Image.fromarray(ids.astype(np.uint16)).save(part, format="PNG")
-        return paths
-
-    def _id_map(self) -> np.ndarray | None:
         if self.panoptic is not None:
             return self.panoptic.ids.numpy()
-        return None if self.semantic is None else self.semantic + 1
+        if self.semantic is not None:
+            return self.semantic + 1
+        raise UserError("instances may overlap and have no id map: use their masks")
 
-    def _named(self, rows: list[tuple[int, int, float]], masks: Tensor) -> tuple[NamedSegment, ...]:
+    @cached_property
+    def masks(self) -> NDArray[np.bool_]:
+        """(N, H, W) bool."""
+        if self.instances is not None:
+            return self.instances.masks.numpy()
+        ids = np.array([segment.id for segment in self.segments], dtype=np.int64)
+        return self.id_map == ids[:, None, None]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N class names."""
+        return tuple(segment.name for segment in self.segments)
+
+    @property
+    def scores(self) -> NDArray[np.floating]:
+        """(N,) in [0, 1]; NaN for semantic results, which have no scores."""
+        return np.array([segment.score for segment in self.segments], dtype=np.float32)
+
+    @property
+    def boxes(self) -> NDArray[np.integer]:
+        """(N, 4) boxes (x0, y0, x1, y1), pixels, right and bottom exclusive."""
+        boxes = [segment.box for segment in self.segments]
+        return np.array(boxes, dtype=np.int64).reshape(-1, 4)
+
+    @property
+    def areas(self) -> NDArray[np.integer]:
+        """(N,) pixels."""
+        return np.array([segment.area for segment in self.segments], dtype=np.int64)
+
+    def above(self, min_score: float) -> "Segmentation":
+        """The segmentation without the segments that score lower than ``min_score``.
+
+        Raises:
+            UserError: semantic results have no scores.
+        """
+        kept = self._result
+        if self.panoptic is not None:
+            segments = tuple(s for s in self.panoptic.segments if s.score >= min_score)
+            inside = torch.isin(self.panoptic.ids, torch.tensor([s.id for s in segments]).int())
+            ids = torch.where(inside, self.panoptic.ids, 0)
+            kept = Result(panoptic=PanopticMap(ids, segments))
+        elif self.instances is not None:
+            rows = self.instances.scores >= min_score
+            kept = Result(instances=Instances(*(value[rows] for value in self.instances)))
+        else:
+            raise UserError("semantic results have no scores: use the task panoptic or instance")
+        return Segmentation(
+            image=torch.from_numpy(self.image).permute(2, 0, 1),
+            vocabulary=self.vocabulary,
+            task=self.task,
+            result=kept,
+            shown_score=min_score,
+        )
+
+    def draw(
+        self,
+        *,
+        alpha: float = DEFAULT_STYLE.alpha,
+        colors: Sequence[Color] | None = None,
+        min_score: float | None = None,
+        scores: bool = False,
+    ) -> Image.Image:
+        """Draws the segments over the image, at the size of the image.
+
+        Args:
+            alpha: opacity of the segments' colours, 0 to 1.
+            colors: RGB by class id; None takes those of the vocabulary.
+            min_score: segments with a lower score are not drawn; None draws all, and instances
+                from ``shown_score`` on.
+            scores: write the score beside each name.
+        """
+        if min_score is not None:
+            return self.above(min_score).draw(alpha=alpha, colors=colors, scores=scores)
+        style = DrawingStyle(colors or self.vocabulary.colors, alpha, scores, enlarge=False)
+        names = self.vocabulary.names
+        if self.panoptic is not None:
+            return draw_panoptic(self.image, self.panoptic, names, style)
+        if self.instances is not None:
+            shown = self.shown_score
+            return draw_instances(self.image, self.instances, names, style, min_score=shown)
+        return draw_semantic(self.image, self.id_map - 1, names, style)
+
+    def to_coco(self, *, rle: bool = False) -> dict[str, object]:
+        """Size, classes and segments as plain values, with the keys of COCO's panoptic format.
+
+        Args:
+            rle: add each mask as ``segmentation``, in the compressed RLE of pycocotools.
+        """
+        return coco_record(self, rle=rle)
+
+    def save(
+        self, folder: str | Path, stem: str, *, masks: bool = False, scores: bool = False
+    ) -> dict[str, Path]:
+        """Writes the drawing, the segments as JSON and the id map; the paths by kind.
+
+        The id map is a 16-bit PNG. Instances have none: their JSON has each mask as RLE.
+
+        Args:
+            folder: created if missing.
+            stem: the files are named ``stem.png``, ``stem.json`` and ``stem_ids.png``.
+            masks: also write one PNG per segment, 255 inside, to the folder ``stem_masks``.
+            scores: write scores beside the names in the drawing.
+        """
+        return write_segmentation(self, Path(folder), stem, masks=masks, scores=scores)
+
+    def _segments_of(
+        self, rows: Sequence[tuple[int, int, float]], masks: Tensor
+    ) -> tuple[NamedSegment, ...]:
+        """Segments of (id, class id, score) and (N, H, W) masks."""
         areas = masks.flatten(1).sum(dim=1).tolist()
         boxes = boxes_of(masks).tolist()
-        found = [
+        return tuple(
             NamedSegment(
                 id=number,
-                name=self.names[class_id],
+                name=self.vocabulary.names[class_id],
                 class_id=class_id,
                 is_thing=self.vocabulary.is_thing[class_id],
                 score=score,
@@ -155,22 +257,4 @@ class Segmentation:
                 box=tuple(box),
             )
             for (number, class_id, score), area, box in zip(rows, areas, boxes, strict=True)
-        ]
-        if self.instances is not None:
-            return tuple(found)
-        return tuple(sorted(found, key=lambda segment: -segment.area))
-
-
-def _coco_segment(segment: NamedSegment) -> dict[str, object]:
-    values = asdict(segment)
-    x0, y0, x1, y1 = values.pop("box")
-    score = None if segment.score != segment.score else round(segment.score, 4)
-    return {
-        "id": values["id"],
-        "category_id": segment.class_id,
-        "name": segment.name,
-        "isthing": int(segment.is_thing),
-        "score": score,
-        "area": segment.area,
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-    }
+        )

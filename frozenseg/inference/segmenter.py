@@ -23,7 +23,7 @@ from frozenseg.ops.maps import size_of
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.protocols import TextRows
 from frozenseg.structures import InputImage
-from frozenseg.vocabulary.text_classifier import TextClassifier, build_text_classifier
+from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 Task = Literal["panoptic", "semantic", "instance"]
@@ -149,12 +149,7 @@ class Segmenter:
 
     def _embed_vocabulary(self, vocabulary: Vocabulary) -> TextClassifier:
         encoder = self.model.text_encoder
-        return build_text_classifier(
-            encoder.encode_text,
-            vocabulary,
-            cache_dir=self.cache_dir,
-            tower_fingerprint=encoder.fingerprint,
-        ).to(self.device)
+        return embed_vocabulary(encoder, vocabulary, cache_dir=self.cache_dir).to(self.device)
 
     def _settings_for(self, outputs: Sequence[str]) -> OutputSettings:
         if not outputs:

@@ -1,8 +1,11 @@
-"""Published files: from the cache folder, else from their publisher, and checked either way."""
+"""Published files: from the cache folder or their publisher, checked in both cases."""
 
 import hashlib
+import logging
 import os
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +15,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
+from frozenseg.io.gates import reason_of
+from frozenseg.io.text import one_line
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 TIMEOUT_S = 30
@@ -19,7 +26,7 @@ OFFLINE_SWITCHES = ("FROZENSEG_OFFLINE", "HF_HUB_OFFLINE")
 
 
 class Published(NamedTuple):
-    """A file as its publisher offers it."""
+    """A published file and its hash."""
 
     url: str
     sha256: str  # all 64 digits
@@ -30,25 +37,26 @@ class Published(NamedTuple):
 
 
 def is_offline() -> bool:
-    """Whether the user forbade downloads, by ``--offline`` or an environment variable."""
+    """Returns True if ``--offline`` or an environment variable forbids downloads."""
     return any(
         os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE_SWITCHES
     )
 
 
 def obtain(published: Published, folder: Path, *, setting: str) -> Path:
-    """The file's place in ``folder``, after a download if it is not there.
+    """Returns the path of a file in ``folder``; downloads it if it is not there.
 
     Args:
-        setting: what the user can set to a path instead, for the error's advice.
+        published: the file.
+        folder: the cache; if it cannot be written, a file in it is still used.
+        setting: key that the user can set to a path instead, for the error's advice.
 
     Raises:
-        UserError: no network or none allowed; or a wrong hash: then the file is kept aside under
-            another name and not used.
+        UserError: no network, or downloads are not allowed; the folder cannot be written; or a
+            wrong hash: the file is then renamed and not used.
     """
     path = folder / published.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{published.name}.lock"):  # several processes may start at once
+    with _locked(folder / f".{published.name}.lock"):
         if path.is_file():
             _check(path, sha256_of(path), published, place=path)
         else:
@@ -56,13 +64,27 @@ def obtain(published: Published, folder: Path, *, setting: str) -> Path:
                 raise UserError(_advice(published, path, setting, "downloads are switched off"))
             try:
                 _download(published, path)
-            except OSError as error:  # includes urllib's
-                raise UserError(_advice(published, path, setting, str(error))) from error
+            except UserError:
+                raise
+            except Exception as error:  # OSError includes urllib's; http.client has its own
+                raise UserError(_advice(published, path, setting, reason_of(error))) from error
     return path
 
 
+@contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    """Lets one of several processes at a time look for the file, where locks are possible."""
+    with ExitStack() as stack:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(lock))
+        except (OSError, NotImplementedError) as error:  # read-only, or a file system without locks
+            logger.debug("%s cannot be locked: %s", lock, error)
+        yield
+
+
 def sha256_of(path: Path) -> str:
-    """The digits of a file's SHA-256."""
+    """Returns the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -89,16 +111,19 @@ def _check(file: Path, found: str, published: Published, *, place: Path) -> None
     if found == published.sha256:
         return
     aside = place.with_name(f"{place.name}.wrong-hash-{found[:8]}")
-    file.replace(aside)
+    try:
+        file.replace(aside)
+        fate = f"kept as {one_line(aside)}"
+    except OSError as error:  # a read-only cache
+        fate = f"left where it is ({reason_of(error)})"
     raise UserError(
-        f"{place.name} has SHA-256 {found[:16]}… where {published.url} is known to have "
-        f"{published.sha256[:16]}…: it is kept as {aside} and not used; run again to download it "
-        "anew"
+        f"{place.name} has SHA-256 {found[:16]}... but {published.url} has "
+        f"{published.sha256[:16]}...: it is {fate} and not used; run again to download it again"
     )
 
 
 def _advice(published: Published, path: Path, setting: str, reason: str) -> str:
     return (
-        f"cannot get {published.name} ({reason}): download {published.url} where there is a "
-        f"network and put it at {path}, or set {setting} to where it is"
+        f"cannot get {published.name} ({reason}): download {published.url} on a machine with a "
+        f"network and put it at {one_line(path)}, or set {setting} to its path"
     )

@@ -20,7 +20,10 @@ TEMPORARY_PREFIX = ".partial-"  # of files that are being written
 
 def user_path(text: str | Path) -> Path:
     """Returns a path with ``~`` expanded; an unknown user or no home leaves it as it is."""
-    return Path(os.path.expanduser(text))
+    try:
+        return Path(os.path.expanduser(text))
+    except ValueError:  # a user's name with a null byte or a lone surrogate
+        return Path(text)
 
 
 def cache_folder() -> Path:

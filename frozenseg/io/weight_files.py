@@ -1,149 +1,229 @@
-"""Tensors from a file, whoever wrote it, without running any of its code."""
+"""Weights from a file of any kind: recognised by content, unwrapped, checked, never executed."""
 
-import pickle
 import re
-import warnings
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy._core import multiarray
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from frozenseg.errors import UserError
+from frozenseg.io.documents import read_json
+from frozenseg.io.files import user_path
+from frozenseg.io.gates import parser_gate
+from frozenseg.io.safetensors_files import damaged, read_safetensors
+from frozenseg.io.text import one_line, quoted
+from frozenseg.io.torch_files import LEGACY_MAGIC, is_plain_pickle, read_torch, refusal
+from frozenseg.io.wrappings import unwrapped
 
-# plain arrays, as Detectron2's model zoo holds them; they run no code
-_NUMPY_GLOBALS = [
-    multiarray._reconstruct,
-    multiarray.scalar,
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")),
-    # the same under the name that files of NumPy 1 hold
-    (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-    (multiarray.scalar, "numpy.core.multiarray.scalar"),
-]
-_WRAPPERS = ("model", "state_dict")  # Detectron2, open_clip
+MAX_INDEX_BYTES = 1 << 26
+INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# what trained weights, counters and masks have; complex, quantised and 8-bit floats are none
+WEIGHT_TYPES = {
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool,
+}  # fmt: skip
 
 
 class WeightsFile(NamedTuple):
-    """The tensors of a file, on the CPU, and what a safetensors file notes beside them."""
+    """The tensors of a file, on the CPU, and the notes that a safetensors file has beside them."""
 
     tensors: dict[str, Tensor]
     notes: dict[str, str]
 
 
 def read_weights(path: str | Path) -> WeightsFile:
-    """Reads safetensors, or what ``torch.save`` wrote.
+    """Reads safetensors, files of ``torch.save``, or an index of shards, whatever their ending.
 
-    A dictionary under ``model`` or ``state_dict`` is unwrapped, arrays become tensors, and the
-    ``module.`` that a parallel wrapper puts before every name goes.
+    Containers of training programs (``state_dict``, ``model``, ...) are unwrapped, prefixes of
+    wrappers (``module.``, ``_orig_mod.``, ``model.``) are removed, and arrays become tensors.
+
+    Args:
+        path: the file, an index of shards, or a folder with such an index.
 
     Raises:
-        UserError: no such file; it is cut short or damaged; it would need code to run; it holds no
-            weights.
+        UserError: no such file; it is damaged; it would need code to run; it holds no weights, or
+            weights that no model has (NaN, infinity, complex numbers).
     """
-    path = Path(path).expanduser()
+    path = _index_of(user_path(path))
     if not path.is_file():
-        raise UserError(f"no weights file {path}: give the path of a .safetensors or .pth file")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return WeightsFile(_flat_state(_read_torch(path), path), {})
+        raise UserError(
+            f"no weights file {one_line(path)}: give the path of a .safetensors or .pth file"
+        )
+    read = _read_shards if _is_index(path) else _read_file
+    weights = read(path)
+    _check_tensors(weights.tensors, path)
+    return weights
 
 
 def describe_differences(
     expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, limit: int = 6
 ) -> str:
-    """Which names are missing or unknown and which shapes differ, in words; empty where all fit."""
+    """Returns which names are missing or unknown and which shapes or types differ; empty if none.
+
+    A floating-point weight fits one of another precision, but no integer.
+    """
     shapes = [
         f"{name} is {tuple(found[name].shape)}, expected {tuple(value.shape)}"
         for name, value in expected.items()
         if name in found and found[name].shape != value.shape
     ]
+    types = [
+        f"{name} has the type {found[name].dtype}, expected {value.dtype}"
+        for name, value in expected.items()
+        if name in found and value.is_floating_point() and not found[name].is_floating_point()
+    ]
     missing = [name for name in expected if name not in found]
     unknown = [name for name in found if name not in expected]
-    groups = (("", shapes), ("missing ", missing), ("unknown ", unknown))
-    return "; ".join(word + _first(names, limit) for word, names in groups if names)
+    groups = (("", shapes), ("", types), ("missing ", missing), ("unknown ", unknown))
+    return "; ".join(word + first_names(names, limit) for word, names in groups if names)
 
 
-def _first(names: list[str], limit: int) -> str:
+def load_fitting(model: nn.Module, path: Path, *, owner: str) -> None:
+    """Loads a file of weights that must have exactly the model's names, shapes and types.
+
+    Args:
+        model: of a known architecture.
+        path: the file.
+        owner: what the file must fit, for the message.
+
+    Raises:
+        UserError: the file cannot be read or does not fit.
+    """
+    state = read_weights(path).tensors
+    if differences := describe_differences(model.state_dict(), state, limit=3):
+        raise UserError(
+            f"{one_line(path)} does not fit {owner} ({differences}): get the file that belongs to "
+            "it"
+        )
+    model.load_state_dict(state)
+
+
+def first_names(names: list[str], limit: int = 4) -> str:
+    """Returns the first names of a list, each shortened, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(one_line(name)[:150] for name in names[:limit]) + more
 
 
-def _read_safetensors(path: Path) -> WeightsFile:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            return WeightsFile(tensors, file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise UserError(_damaged(path, str(error))) from error
+def _read_file(path: Path) -> WeightsFile:
+    """Reads one file by its first bytes."""
+    with parser_gate(path, advice="give a readable file"), path.open("rb") as file:
+        start = file.read(256)
+    if start.startswith(b"PK\x03\x04"):
+        return WeightsFile(_flat_state(read_torch(path, zipped=True), path), {})
+    if LEGACY_MAGIC in start[:32]:
+        return WeightsFile(_flat_state(read_torch(path, zipped=False), path), {})
+    if start[8:9] == b"{" or path.suffix == ".safetensors":
+        tensors, notes = read_safetensors(path, digest_required=False)
+        return WeightsFile(_flat_state(tensors, path), notes)
+    raise UserError(_what_else(path, start))
 
 
-def _read_torch(path: Path) -> Any:
-    mapped = zipfile.is_zipfile(path)
-    try:
-        with torch.serialization.safe_globals(_NUMPY_GLOBALS), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what it would say, the errors below say
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(_refusal(path, str(error))) from error
+def _what_else(path: Path, start: bytes) -> str:
+    if start.startswith(b"version https://git-lfs"):
+        return f"{one_line(path)} is a pointer of Git LFS, not the file itself: run git lfs pull"
+    if start.lstrip()[:1] == b"<":
+        return f"{one_line(path)} is a web page, not weights: download the file that it links to"
+    if start and is_plain_pickle(path):
+        return refusal(path, "it is a plain pickle, which can name any code to be run")
+    return damaged(path, "it begins like no file of weights" if start else "it is empty")
 
 
-def _refusal(path: Path, reason: str) -> str:
-    code = re.search(r"GLOBAL ([\w.]+)", reason)
-    if "TorchScript" in reason:
-        what = "it is a TorchScript archive, which holds code beside weights"
-    elif code:
-        what = f"to read it Python would have to run code that it names ({code[1]})"
-    elif _is_plain_pickle(path):
-        what = "it is a plain pickle, which can name any code to be run"
-    else:
-        return _damaged(path, reason)
-    return (
-        f"{path} is refused: {what}; take the same weights as safetensors if there are any, or, if "
-        "you trust its origin, load it there and save the weights alone with "
-        "torch.save(model.state_dict(), path)"
-    )
+def _index_of(path: Path) -> Path:
+    """Returns the index of a folder of shards, or of the folder that a shard lies in."""
+    is_shard = re.search(r"-\d{5}-of-\d{5}\.\w+$", path.name) is not None
+    if not (is_shard or path.is_dir()):
+        return path
+    folder = path.parent if is_shard else path
+    name = path.name.split("-")[0] if is_shard else ""
+    candidates = [*folder.glob(f"{name}*.index.json")] if is_shard else []
+    candidates += [folder / name for name in INDEX_FILES]
+    return next((each for each in candidates if each.is_file()), path)
 
 
-def _is_plain_pickle(path: Path) -> bool:
-    with path.open("rb") as file:
-        first = file.read(1)
-        file.seek(-len(first), 2)
-        return first == pickle.PROTO and file.read(1) == pickle.STOP
+def _is_index(path: Path) -> bool:
+    with parser_gate(path, advice="give a readable file"), path.open("rb") as file:
+        return file.read(256).lstrip()[:1] == b"{"
 
 
-def _damaged(path: Path, reason: str) -> str:
-    first = reason.splitlines()[0] if reason else "its end is missing"
-    size = path.stat().st_size
-    return f"{path} ({size:,} bytes) is cut short or damaged ({first}): get it again"
+def _read_shards(path: Path) -> WeightsFile:
+    """Reads the files that an index lists, each holding the names that the index gives it."""
+    index = read_json(path, max_bytes=MAX_INDEX_BYTES)
+    places = index.get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise UserError(
+            f"{one_line(path)} is JSON but no index of weights: give a .safetensors or .pth file"
+        )
+    tensors: dict[str, Tensor] = {}
+    notes: dict[str, str] = {}
+    for name in dict.fromkeys(map(str, places.values())):
+        if Path(name).name != name:
+            raise UserError(
+                f"{one_line(path)} names the file {quoted(name)}, which is not beside it: put all "
+                "shards in one folder"
+            )
+        if not (path.parent / name).is_file():
+            raise UserError(
+                f"{one_line(path)} names {quoted(name)}, which does not exist: put it beside it"
+            )
+        shard = _read_file(path.parent / name)
+        tensors |= shard.tensors
+        notes |= shard.notes
+    missing = [name for name in unwrapped(places) if name not in tensors]
+    if missing:
+        raise UserError(
+            f"{one_line(path)} lists weights that its files do not hold: {first_names(missing)}; "
+            "get the shards again"
+        )
+    return WeightsFile(tensors, notes)
 
 
 def _flat_state(content: Any, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, Mapping):
-        inner = [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
-        if not inner:
-            break
-        content = inner[0]
     if not isinstance(content, Mapping):
         raise UserError(
-            f"{path} holds a {type(content).__name__} where a dictionary of weights is expected"
+            f"{one_line(path)} holds a {type(content).__name__} where a dictionary of weights is "
+            "expected: save one with torch.save(model.state_dict(), path)"
         )
-    state = {
-        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-        for name, value in content.items()
-    }
-    others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    state = {name: _as_tensor(value) for name, value in unwrapped(content).items()}
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others or not state:
-        what = f"'{others[0]}' is a {type(state[others[0]]).__name__}" if others else "it is empty"
+        what = "it is empty"
+        if others:
+            what = f"{quoted(others[0])} is a {type(state[others[0]]).__name__}"
         raise UserError(
-            f"{path} holds no plain dictionary of weights ({what}): give a model's state"
+            f"{one_line(path)} holds no plain dictionary of weights ({what}): save one with "
+            "torch.save(model.state_dict(), path)"
         )
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
     return state
+
+
+def _as_tensor(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    try:
+        return torch.from_numpy(value)
+    except (TypeError, ValueError):  # text, objects, another byte order
+        return value
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses what no weight is, and views that would need more memory than the file holds."""
+    for name, problem in _problems(tensors):
+        raise UserError(
+            f"{one_line(path)} holds {one_line(name)[:150]}, which {problem}: get it again, or use "
+            "an earlier checkpoint"
+        )
+
+
+def _problems(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    for name, value in tensors.items():
+        if value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu":
+            yield name, "is not a plain dense tensor"
+        elif value.dtype not in WEIGHT_TYPES:
+            yield name, f"has the type {value.dtype}, which no weight has"
+        elif value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            yield name, "has more elements than are stored"
+        elif value.is_floating_point() and not value.isfinite().all():
+            yield name, "holds NaN or infinite numbers"

@@ -1,4 +1,4 @@
-"""What training minimises: who is matched with whom, and how far apart they are."""
+"""The training loss: matching of queries with targets, classification and mask losses."""
 
 from frozenseg.losses.criterion import Criterion
 from frozenseg.losses.matcher import HungarianMatcher, Match

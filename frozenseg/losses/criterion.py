@@ -23,18 +23,27 @@ class _Points(NamedTuple):
     """The random points of one prediction."""
 
     shared: Tensor  # (B, P, 2), for matching
-    candidates: Tensor  # (M, P', 2), for the mask losses: the most uncertain are kept
-    others: Tensor  # (M, R, 2), for the mask losses: all are kept
+    candidates: Tensor  # (M, P', 2), for the mask losses: the most uncertain are used
+    others: Tensor  # (M, R, 2), for the mask losses: all are used
 
 
 class Criterion:
-    """Weighted losses of all predictions of a batch, each matched with the targets on its own.
+    """Weighted losses of all predictions of a batch, each matched with the targets separately.
 
-    Three terms per prediction: cross-entropy over classes and void, where void weighs
-    ``no_object_weight``; binary cross-entropy and dice of the matched masks at ``num_points``
-    points each. A share of ``importance_ratio`` of these are the most uncertain among
-    ``oversample_ratio`` times as many random points, the rest are random. Mask terms are summed
-    over matches and divided by the average number of targets per process (at least 1).
+    Three terms per prediction: cross-entropy over classes and void, and binary cross-entropy and
+    dice of the matched masks at random points. Mask terms are summed over matches and divided by
+    the average number of targets per process (at least 1).
+
+    Args:
+        matcher: assigns queries to targets.
+        class_weight, mask_weight, dice_weight: of the three terms.
+        no_object_weight: of void in the cross-entropy.
+        num_points: points per matched mask.
+        oversample_ratio: candidates per point, of which the most uncertain are used.
+        importance_ratio: share of the points that are the most uncertain candidates; the others
+            are random.
+        deep_supervision: False uses the final prediction only.
+        draw: source of random points.
     """
 
     def __init__(
@@ -69,16 +78,16 @@ class Criterion:
         *,
         num_targets: float | None = None,
     ) -> dict[str, Tensor]:
-        """Losses by Detectron2's names, weighted; their sum is what training minimises.
+        """Returns weighted losses by Detectron2's names; training minimises their sum.
 
-        ``loss_ce``, ``loss_mask``, ``loss_dice`` belong to the final prediction, ``loss_ce_0`` ...
-        to the others in order.
+        ``loss_ce``, ``loss_mask`` and ``loss_dice`` belong to the final prediction, ``loss_ce_0``,
+        ... to the others in order.
 
         Args:
             predictions: index 0 from the learned queries, the last one final.
-            targets: one per image; all masks of one size, of whatever scale to the mask logits.
-            num_targets: this process's part in the divisor of the mask terms, by default its number
-                of targets; for a batch that is seen in parts, the mean of the parts.
+            targets: one per image; all masks have one size, at any scale to the mask logits.
+            num_targets: this process's number of targets in the divisor of the mask terms, by
+                default that of ``targets``; with accumulation, the mean over the parts.
 
         Raises:
             ValueError: targets disagree with each other or with the batch.
@@ -92,17 +101,18 @@ class Criterion:
         device = predictions[-1].mask_logits.device
         with torch.autocast(device.type, enabled=False):
             points = [self._draw_points(prediction, packed) for prediction in supervised]
-            points = (
-                points[1:] + points[:1]
-            )  # the final one draws first: reference values depend on it
+            # the final prediction draws first: reference values depend on this order
+            points = points[1:] + points[:1]
             pairs = self._match(supervised, packed, [drawn.shared for drawn in points])
             count = len(packed.class_ids) if num_targets is None else num_targets
-            divisor = _average_over_processes(count, device)
+            divisor = average_over_processes(count, device)
             losses: dict[str, Tensor] = {}
             for layer, prediction in enumerate(supervised):
                 suffix = f"_{layer}" if layer < len(supervised) - 1 else ""
                 mask, dice = self._mask_losses(prediction, packed, pairs[layer], points[layer])
-                classes = self._class_loss(prediction, packed, pairs[layer])
+                classes = class_loss(
+                    prediction, packed, pairs[layer], no_object_weight=self.no_object_weight
+                )
                 losses[f"loss_ce{suffix}"] = self.class_weight * classes
                 losses[f"loss_mask{suffix}"] = self.mask_weight * mask / divisor
                 losses[f"loss_dice{suffix}"] = self.dice_weight * dice / divisor
@@ -121,26 +131,14 @@ class Criterion:
     def _match(
         self, predictions: Sequence[Prediction], targets: PackedTargets, points: Sequence[Tensor]
     ) -> Tensor:
-        """(layers, 2, M) rows of the (B * Q) queries and of the packed targets, copied at once."""
+        """Returns (layers, 2, M) rows of the (B * Q) queries and of the packed targets."""
         matches = self.matcher(predictions, targets, points)
-        num_queries = predictions[-1].class_logits.shape[1]
-        rows = np.stack([_flat_rows(match, num_queries, targets.counts) for match in matches])
-        return torch.from_numpy(rows).to(points[0].device)
-
-    def _class_loss(self, prediction: Prediction, targets: PackedTargets, pairs: Tensor) -> Tensor:
-        query_rows, target_rows = pairs
-        logits = prediction.class_logits.float().flatten(0, 1)
-        void = logits.shape[-1] - 1
-        wanted = torch.full_like(logits[:, 0], void, dtype=torch.int64)
-        wanted[query_rows] = targets.class_ids[target_rows]
-        weights = torch.ones_like(logits[0])
-        weights[void] = self.no_object_weight
-        return F.cross_entropy(logits, wanted, weight=weights)
+        return matched_rows(matches, predictions[-1].class_logits, targets.counts)
 
     def _mask_losses(
         self, prediction: Prediction, targets: PackedTargets, pairs: Tensor, drawn: _Points
     ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy and dice, each summed over the matches."""
+        """Returns cross-entropy and dice, each summed over the matches."""
         query_rows, target_rows = pairs
         matched = prediction.mask_logits.flatten(0, 1).index_select(0, query_rows).float()
         points = uncertain_points(
@@ -149,13 +147,47 @@ class Criterion:
         labels = sample_masks(targets.masks, target_rows, points)
         logits = sample_points(matched.unsqueeze(1), points).squeeze(1)
         cross_entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        return cross_entropy.mean(dim=1).sum(), _dice_loss(logits.sigmoid(), labels).sum()
+        return cross_entropy.mean(dim=1).sum(), dice_loss(logits.sigmoid(), labels).sum()
 
 
-def _dice_loss(probs: Tensor, labels: Tensor) -> Tensor:
+def class_loss(
+    prediction: Prediction, targets: PackedTargets, pairs: Tensor, *, no_object_weight: float
+) -> Tensor:
+    """Weighted mean cross-entropy of all queries; unmatched ones should say void.
+
+    Args:
+        prediction: of one layer.
+        targets: the batch's targets.
+        pairs: (2, M) rows of the (B * Q) queries and of the packed targets.
+        no_object_weight: weight of void; classes weigh 1.
+    """
+    query_rows, target_rows = pairs
+    logits = prediction.class_logits.float().flatten(0, 1)
+    void = logits.shape[-1] - 1
+    wanted = torch.full_like(logits[:, 0], void, dtype=torch.int64)
+    wanted[query_rows] = targets.class_ids[target_rows]
+    weights = torch.ones_like(logits[0])
+    weights[void] = no_object_weight
+    return F.cross_entropy(logits, wanted, weight=weights)
+
+
+def dice_loss(probs: Tensor, labels: Tensor) -> Tensor:
     """(M,): 1 - dice overlap of (M, P) rows, smoothed by one point."""
     overlap = (probs * labels).sum(-1)
     return 1.0 - (2.0 * overlap + 1.0) / (probs.sum(-1) + labels.sum(-1) + 1.0)
+
+
+def matched_rows(matches: Sequence[Match], class_logits: Tensor, counts: Sequence[int]) -> Tensor:
+    """(layers, 2, M) rows of the (B * Q) queries and of the packed targets, copied at once.
+
+    Args:
+        matches: one per layer, all with the same number of pairs.
+        class_logits: (B, Q, K + 1) of any layer, whose device the result is on.
+        counts: targets of each image.
+    """
+    num_queries = class_logits.shape[1]
+    rows = np.stack([_flat_rows(match, num_queries, counts) for match in matches])
+    return torch.from_numpy(rows).to(class_logits.device)
 
 
 def _flat_rows(match: Match, num_queries: int, counts: Sequence[int]) -> np.ndarray:
@@ -168,7 +200,7 @@ def _flat_rows(match: Match, num_queries: int, counts: Sequence[int]) -> np.ndar
     )
 
 
-def _average_over_processes(num_targets: float, device: torch.device) -> float | Tensor:
+def average_over_processes(num_targets: float, device: torch.device) -> float | Tensor:
     """The divisor of the mask terms, at least 1."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return max(float(num_targets), 1.0)

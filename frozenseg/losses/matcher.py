@@ -1,4 +1,4 @@
-"""Which query answers for which target (DETR, sec. 3.1; Mask2Former, sec. 3.3)."""
+"""Bipartite matching of queries and targets (DETR, sec. 3.1; Mask2Former, sec. 3.3)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,18 +13,16 @@ from frozenseg.structures import Prediction, Target
 
 
 class PackedTargets(NamedTuple):
-    """A batch's targets in one block, images one after the other."""
+    """The targets of a batch, concatenated over images."""
 
     class_ids: Tensor  # (T,) int64, T targets in the whole batch
     masks: Tensor  # (T, H, W) bool
     counts: tuple[int, ...]  # targets of each image
-    padded_ids: (
-        Tensor  # (B, N) int64 rows of the block, N the largest count; 0 where an image has fewer
-    )
+    padded_ids: Tensor  # (B, N) int64 rows of the block, N the largest count; padded with 0
 
 
 class Match(NamedTuple):
-    """One prediction's pairs of a query and a target: element i of each array belongs together.
+    """Matched pairs of one prediction; element i of all arrays is one pair.
 
     Sorted by image, then by query. Host arrays; ids count within their image.
     """
@@ -35,19 +33,21 @@ class Match(NamedTuple):
 
 
 class HungarianMatcher:
-    """Assigns to every target of an image the one query that explains it at the least total cost.
+    """Assigns a distinct query to each target of an image, at the least total cost.
 
-    For each image a table of Q queries x N targets holds what it would cost to let a query
-    answer for a target:
+    A table of Q queries x N targets per image holds the cost of each pair:
 
         cost = - class_weight * probability of the target's class
                + mask_weight  * binary cross-entropy of the masks, mean over points
                + dice_weight  * (1 - dice overlap of the masks)
 
-    The masks are compared at ``num_points`` random points that all pairs of an image share. The
-    Hungarian method then picks min(Q, N) cells, no two in a row or a column, whose sum is smallest:
-    each target gets its own query, and the queries that are left over learn to say void. Nothing
-    here carries a gradient.
+    Masks are compared at ``num_points`` random points, shared by all pairs of an image. The
+    Hungarian method selects min(Q, N) cells with the smallest sum, at most one per row and column.
+    Unmatched queries are trained to predict void. Nothing here has a gradient.
+
+    Args:
+        class_weight, mask_weight, dice_weight: see the formula.
+        num_points: points per mask.
     """
 
     def __init__(
@@ -67,38 +67,54 @@ class HungarianMatcher:
     def __call__(
         self, predictions: Sequence[Prediction], targets: PackedTargets, points: Sequence[Tensor]
     ) -> list[Match]:
-        """One match per prediction; each prediction has its own (B, P, 2) points.
+        """Returns one match per prediction; all cost tables are copied to the host at once.
 
-        The cost tables of all predictions travel to the host in one copy.
+        Args:
+            predictions: of all layers.
+            targets: of the batch.
+            points: (B, P, 2) for each prediction.
 
         Raises:
             FloatingPointError: a cost is nan or infinite; the message names the prediction.
         """
         tables = [self.costs(*pair, targets) for pair in zip(predictions, points, strict=True)]
-        costs = torch.stack(tables).cpu().numpy()
-        finite = np.isfinite(costs).all(axis=(1, 2, 3))
-        if not finite.all():
-            raise FloatingPointError(_explain(int(finite.argmin()), len(predictions)))
-        return [_assign(table, targets.counts) for table in costs]
+        return assign(tables, targets.counts)
 
     @torch.no_grad()
     def costs(self, prediction: Prediction, points: Tensor, targets: PackedTargets) -> Tensor:
-        """(B, Q, N) float32; columns past an image's own targets mean nothing."""
+        """Returns (B, Q, N) float32 costs; columns beyond an image's own targets are undefined."""
         with torch.autocast(points.device.type, enabled=False):
             probs = prediction.class_logits.float().softmax(dim=-1)
-            class_ids = _take_rows(targets.class_ids, targets.padded_ids)
+            class_ids = take_rows(targets.class_ids, targets.padded_ids)
             wanted = class_ids.unsqueeze(1).expand(-1, probs.shape[1], -1)
             logits = sample_points(prediction.mask_logits.float(), points)
             labels = sample_masks(targets.masks, targets.padded_ids, points.unsqueeze(1))
             return (
                 self.mask_weight * _mask_cost(logits, labels)
-                + self.dice_weight * _dice_cost(logits.sigmoid(), labels)
+                + self.dice_weight * dice_cost(logits.sigmoid(), labels)
                 - self.class_weight * probs.gather(-1, wanted)
             )
 
 
+def assign(tables: Sequence[Tensor], counts: Sequence[int]) -> list[Match]:
+    """Solves the (B, Q, N) cost tables of all predictions; they travel to the host in one copy.
+
+    Args:
+        tables: one per prediction, the final one last.
+        counts: targets of each image; further columns of its table are ignored.
+
+    Raises:
+        FloatingPointError: a cost is nan or infinite; the message names the prediction.
+    """
+    costs = torch.stack(list(tables)).cpu().numpy()
+    finite = np.isfinite(costs).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise FloatingPointError(_divergence_message(int(finite.argmin()), len(tables)))
+    return [_assign(table, counts) for table in costs]
+
+
 def pack_targets(targets: Sequence[Target]) -> PackedTargets:
-    """Lays the targets of a batch end to end.
+    """Concatenates the targets of a batch.
 
     Raises:
         ValueError: an image has unequal numbers of masks and class ids, or masks differ in size.
@@ -125,22 +141,22 @@ def pack_targets(targets: Sequence[Target]) -> PackedTargets:
     )
 
 
-def _take_rows(values: Tensor, ids: Tensor) -> Tensor:
+def take_rows(values: Tensor, ids: Tensor) -> Tensor:
     return values[ids] if len(values) else values.new_zeros(ids.shape)
 
 
 def _mask_cost(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of all pairs of (B, Q, P) and (B, N, P) rows, mean over points: (B, Q, N).
+    """Returns the (B, Q, N) cross-entropy of (B, Q, P) and (B, N, P) rows, mean over points.
 
-    Since BCE(x, t) = softplus(x) - x t, one matrix product does all pairs.
+    Since BCE(x, t) = softplus(x) - x t, one matrix product computes all pairs.
     """
     num_points = logits.shape[-1]
-    # softplus, written so that it is several times faster than F.softplus on a CPU
+    # softplus; this form is several times faster than F.softplus on a CPU
     as_negative = (logits.relu() - logits.abs().sigmoid().log()).mean(dim=-1, keepdim=True)
     return as_negative - logits @ labels.mT / num_points
 
 
-def _dice_cost(probs: Tensor, labels: Tensor) -> Tensor:
+def dice_cost(probs: Tensor, labels: Tensor) -> Tensor:
     """1 - dice overlap, smoothed by one point, of all pairs: (B, Q, N)."""
     overlap = probs @ labels.mT
     total = probs.sum(-1).unsqueeze(-1) + labels.sum(-1).unsqueeze(-2)
@@ -159,9 +175,9 @@ def _assign(table: np.ndarray, counts: Sequence[int]) -> Match:
     )
 
 
-def _explain(index: int, num_predictions: int) -> str:
+def _divergence_message(index: int, num_predictions: int) -> str:
     name = "final prediction" if index == num_predictions - 1 else f"prediction {index}"
     return (
         f"training has diverged: the matching costs of the {name} (of {num_predictions}, "
-        "0 = learned queries) are nan or infinite"
+        "counted from 0) are nan or infinite"
     )

@@ -1,4 +1,4 @@
-"""Where masks are compared: at points, not at every pixel (PointRend; Mask2Former, sec. 3.3).
+"""Comparison of masks at points instead of all pixels (PointRend; Mask2Former, sec. 3.3).
 
 Points are ``(x, y)`` in [0, 1] of the padded image, so predictions at stride 4 and targets at full
 size share them.
@@ -11,27 +11,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Draw = Callable[[Sequence[int], torch.device], Tensor]
-"""Uniform numbers in [0, 1) of a shape, on a device. Handed in, so that they can be replayed."""
+"""Returns uniform numbers in [0, 1) of a shape, on a device; tests replace it."""
 
 
 def draw_uniform(shape: Sequence[int], device: torch.device) -> Tensor:
-    """The default ``Draw``: torch's own generator of the device."""
+    """The default ``Draw``: PyTorch's generator of the device."""
     return torch.rand(tuple(shape), device=device)
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Bilinear values of (B, C, h, w) maps at (B, P, 2) points: (B, C, P); outside is zero."""
+    """Returns (B, C, P) bilinear values of (B, C, h, w) maps at (B, P, 2) points; 0 outside."""
     grid = (2.0 * points - 1.0).unsqueeze(1)
     return F.grid_sample(maps, grid, align_corners=False).squeeze(2)
 
 
 def sample_masks(masks: Tensor, mask_ids: Tensor, points: Tensor) -> Tensor:
-    """``sample_points`` for (T, H, W) bool masks, read in place: no mask is copied to float.
+    """Like ``sample_points`` for (T, H, W) bool masks, without converting them to float.
 
     Args:
         masks: (T, H, W) bool.
-        mask_ids: (...,) int64, which mask each row of points looks at.
-        points: (..., P, 2), broadcast against ``mask_ids``: masks may share points and arithmetic.
+        mask_ids: (...,) int64, the mask of each row of points.
+        points: (..., P, 2), broadcast against ``mask_ids``: masks may share points.
 
     Returns:
         (..., P) float32 in [0, 1].
@@ -52,13 +52,13 @@ def sample_masks(masks: Tensor, mask_ids: Tensor, points: Tensor) -> Tensor:
 def uncertain_points(
     logits: Tensor, candidates: Tensor, others: Tensor, *, num_uncertain: int
 ) -> Tensor:
-    """The candidates whose logit is nearest to zero, then the others, without gradient.
+    """Returns the candidates whose logit is nearest to zero, then the others, without gradient.
 
     Args:
         logits: (M, h, w) mask logits.
-        candidates: (M, P', 2) random points, more than are wanted.
-        others: (M, R, 2) random points that are taken whatever lies there.
-        num_uncertain: how many candidates are kept.
+        candidates: (M, P', 2) random points, at least ``num_uncertain``.
+        others: (M, R, 2) random points that are always used.
+        num_uncertain: number of candidates that are used.
 
     Returns:
         (M, num_uncertain + R, 2).
@@ -73,7 +73,7 @@ def uncertain_points(
 def _neighbours(
     position: Tensor, length: int
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The two cells around a position in [0, 1] and their weights; outside weighs nothing."""
+    """Returns the two cells around a position in [0, 1] and their weights, 0 outside."""
     centre = position * length - 0.5
     low = centre.floor()
     fraction = centre - low

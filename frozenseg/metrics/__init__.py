@@ -1,10 +1,10 @@
-"""How good a segmentation is: arithmetic in functions, accumulation in thin classes."""
+"""Quality measures: pure functions for the arithmetic, thin classes that accumulate over images."""
 
 from frozenseg.metrics.cityscapes import (
     CityscapesInstanceEvaluator,
     CityscapesSemanticEvaluator,
 )
-from frozenseg.metrics.evaluator import Evaluator, Row, State
+from frozenseg.metrics.evaluator import Classes, Evaluator, Row, State
 from frozenseg.metrics.instance import InstanceAnnotation, InstanceEvaluator
 from frozenseg.metrics.lvis import LvisEvaluator
 from frozenseg.metrics.panoptic import PanopticEvaluator
@@ -15,6 +15,7 @@ from frozenseg.metrics.semantic import SemanticEvaluator
 __all__ = [
     "CityscapesInstanceEvaluator",
     "CityscapesSemanticEvaluator",
+    "Classes",
     "Evaluator",
     "InstanceAnnotation",
     "InstanceEvaluator",

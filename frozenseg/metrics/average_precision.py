@@ -1,4 +1,4 @@
-"""Average precision by COCO's rules, which LVIS shares: match in an image, a curve per class."""
+"""Average precision by the rules of COCO and LVIS: match per image, then one curve per class."""
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -9,12 +9,12 @@ from frozenseg.metrics.evaluator import State
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZE_BINS = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))  # all, small, medium, large; px
-HIT, FALSE_ALARM, IGNORED = 1, 0, -1  # what a detection can turn out to be
+TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1  # outcomes of a detection
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 
-def judge_detections(
+def match_detections(
     iou: np.ndarray,
     *,
     detected_areas: np.ndarray,
@@ -22,41 +22,44 @@ def judge_detections(
     is_crowd: np.ndarray,
     is_exempt: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the detections of one class in one image turn out to be, by size bin and IoU threshold.
+    """Classifies the detections of one class in one image, by size bin and IoU threshold.
 
-    In order of score, each detection takes the free object that it overlaps best. Crowd regions and
-    objects outside the size bin are set aside: taken only where nothing else fits, and then the
-    detection is ignored. A detection that matches nothing is a false alarm, or ignored if its own
-    size is outside the bin. Crowd regions stay free.
+    In order of score, each detection takes the unmatched object with the largest IoU. Crowd regions
+    and objects outside the size bin are optional: they are taken only if no other object fits, and
+    the detection is then ignored. A detection without a match is a false positive, or ignored if
+    its own size is outside the bin. Crowd regions can be matched repeatedly.
 
     Args:
         iou: (D, G) of D detections, best first, with G annotated objects.
         detected_areas: (D,) pixels.
         annotated_areas: (G,) pixels.
         is_crowd: (G,) bool.
-        is_exempt: the annotation of the class is incomplete here: nothing is a false alarm (LVIS).
+        is_exempt: the annotation of the class is incomplete in this image, so no detection is a
+            false positive (LVIS).
 
     Returns:
-        (D, bins, thresholds) int8 outcomes; (bins,) the number of objects to be found.
+        (D, bins, thresholds) int8 outcomes; (bins,) number of objects that count.
     """
-    set_aside = _outside_bins(annotated_areas) | is_crowd  # (bins, G)
-    unmatched = np.where(_outside_bins(detected_areas) | is_exempt, IGNORED, FALSE_ALARM)
+    is_optional = _outside_bins(annotated_areas) | is_crowd  # (bins, G)
+    unmatched = np.where(_outside_bins(detected_areas) | is_exempt, IGNORED, FALSE_POSITIVE)
     outcomes = np.repeat(unmatched.T[:, :, None], len(IOU_THRESHOLDS), axis=2).astype(np.int8)
     free = np.ones((*outcomes.shape[1:], len(annotated_areas)), dtype=bool)
     for detection in range(len(iou) if len(annotated_areas) else 0):
         fits = free & (iou[detection] >= IOU_THRESHOLDS[:, None])  # (bins, thresholds, G)
-        wanted = fits & ~set_aside[:, None]
+        wanted = fits & ~is_optional[:, None]
         fits = np.where(wanted.any(axis=-1, keepdims=True), wanted, fits)
         bins, thresholds = np.nonzero(fits.any(axis=-1))
         overlaps = np.where(fits[bins, thresholds], iou[detection], -1.0)
         best = overlaps.shape[1] - 1 - overlaps[:, ::-1].argmax(axis=1)  # of equals, the last
-        outcomes[detection, bins, thresholds] = np.where(set_aside[bins, best], IGNORED, HIT)
+        outcomes[detection, bins, thresholds] = np.where(
+            is_optional[bins, best], IGNORED, TRUE_POSITIVE
+        )
         free[bins, thresholds, best] = is_crowd[best]
-    return outcomes, (~set_aside).sum(axis=1)
+    return outcomes, (~is_optional).sum(axis=1)
 
 
 class DetectionLog:
-    """What the detections of many images turned out to be, and how many objects there were."""
+    """Outcomes of the detections of many images, and the number of annotated objects."""
 
     def __init__(self, num_classes: int, *, num_bins: int, num_thresholds: int) -> None:
         self.num_annotated = np.zeros((num_classes, num_bins), dtype=np.int64)
@@ -67,13 +70,19 @@ class DetectionLog:
         }
 
     def add(self, class_ids: np.ndarray, scores: np.ndarray, outcomes: np.ndarray) -> None:
-        """Takes (D,) detections of an image, best first within each class."""
+        """Adds the detections of one image.
+
+        Args:
+            class_ids: (D,), best first within each class.
+            scores: (D,).
+            outcomes: (D, bins, thresholds).
+        """
         image = {"class_ids": class_ids, "scores": scores, "outcomes": outcomes}
         for name, column in self._images.items():
             column.append(image[name])
 
     def by_class(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Of every class in turn its (D,) scores and (D, bins, thresholds) outcomes, best first."""
+        """Yields the (D,) scores and (D, bins, thresholds) outcomes of each class, best first."""
         state = self.state_dict()
         order = np.lexsort((-state["scores"], state["class_ids"]))
         class_ids, scores, outcomes = (
@@ -91,7 +100,7 @@ class DetectionLog:
         """Appends another log's ``state_dict``.
 
         Raises:
-            ValueError: it is of another evaluator or vocabulary.
+            ValueError: the log is of another evaluator or vocabulary.
         """
         own, theirs = self.num_annotated.shape, other["num_annotated"].shape
         if own != theirs:
@@ -104,7 +113,7 @@ class DetectionLog:
 
 
 def coco_measures(log: DetectionLog) -> dict[str, np.ndarray]:
-    """AP by COCO's names and average recall AR: (K,) fractions, nan for a class without object."""
+    """Returns AP as COCO names it and average recall AR: (K,) fractions, nan without an object."""
     curves = [
         average_precision(outcomes, num_annotated)
         for (_, outcomes), num_annotated in zip(log.by_class(), log.num_annotated, strict=True)
@@ -124,18 +133,18 @@ def coco_measures(log: DetectionLog) -> dict[str, np.ndarray]:
 def average_precision(
     outcomes: np.ndarray, num_annotated: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision, interpolated and averaged over 101 recalls, and the final recall of one class.
+    """Returns precision, interpolated and averaged over 101 recalls, and recall of one class.
 
     Args:
         outcomes: (D, bins, thresholds) of all images, best first.
-        num_annotated: (bins,) objects to be found.
+        num_annotated: (bins,) annotated objects.
 
     Returns:
-        Two (bins, thresholds) tables of fractions; nan where there was nothing to be found.
+        Two (bins, thresholds) tables of fractions; nan without an annotated object.
     """
-    hits = (outcomes == HIT).cumsum(axis=0)
-    alarms = (outcomes == FALSE_ALARM).cumsum(axis=0)
-    precision = hits / (hits + alarms + np.spacing(1))
+    hits = (outcomes == TRUE_POSITIVE).cumsum(axis=0)
+    false_positives = (outcomes == FALSE_POSITIVE).cumsum(axis=0)
+    precision = hits / (hits + false_positives + np.spacing(1))
     precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     table, final = np.zeros(outcomes.shape[1:]), np.zeros(outcomes.shape[1:])
     for place in np.ndindex(table.shape):
@@ -149,6 +158,6 @@ def average_precision(
 
 
 def _outside_bins(areas: np.ndarray) -> np.ndarray:
-    """(bins, N) whether an area lies outside each size bin; both ends belong to it."""
+    """Returns (bins, N), True if an area lies outside the size bin; both ends are inside."""
     low, high = np.array(SIZE_BINS).T[:, :, None]
     return (areas < low) | (areas > high)

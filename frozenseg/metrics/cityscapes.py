@@ -1,6 +1,6 @@
-"""The scores of Cityscapes' own scripts (cityscapesScripts): instance AP, IoU and its variants.
+"""The scores of the official cityscapesScripts: instance AP, IoU and its variants.
 
-Classes are train ids 0..18; class names play no part, so that any vocabulary can be evaluated.
+Class ids are the train ids 0..18. Class names do not matter, so any vocabulary can be evaluated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozenseg.metrics.average_precision import FALSE_ALARM, HIT, IGNORED, DetectionLog
+from frozenseg.metrics.average_precision import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, DetectionLog
 from frozenseg.metrics.evaluator import Classes, Row, State, add_counts, percent_mean, ratio
 from frozenseg.metrics.instance import check_things
 from frozenseg.metrics.overlap import count_pixels, pack_masks, pair_areas, shared_pixels
@@ -29,13 +29,13 @@ _THING_OF_LABEL = {
     32: 17,
     33: 18,
 }  # label: train id
-_VOID_LABELS = (*range(7), 9, 10, 14, 15, 16, 18, 29, 30)  # not evaluated
+_VOID_LABELS = (*range(7), 9, 10, 14, 15, 16, 18, 29, 30)  # ignored in evaluation
 _OVERLAPS = np.arange(0.5, 1.0, 0.05)
-_MIN_REGION = 100  # pixels of an object that must be found
+_MIN_REGION = 100  # pixels; smaller objects are ignored
 
 _CATEGORIES = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
 _CATEGORY = np.repeat(np.arange(7), (2, 3, 3, 2, 1, 2, 6))  # of each train id
-_MEAN_SIZE = {  # pixels of an object in the training set
+_MEAN_SIZE = {  # mean pixels per object in the training set
     11: 3462.4756337644,
     12: 3930.4788056518,
     13: 12794.0202738185,
@@ -48,7 +48,7 @@ _MEAN_SIZE = {  # pixels of an object in the training set
 
 
 class _Regions(NamedTuple):
-    """The annotated things of an image, and where nothing is evaluated."""
+    """The annotated things of an image, and its ignored pixels."""
 
     masks: Tensor  # (G, H, W) bool
     class_ids: np.ndarray  # (G,)
@@ -59,24 +59,22 @@ class _Regions(NamedTuple):
 class CityscapesInstanceEvaluator:
     """AP and AP50 of the eight thing classes.
 
-    Differs from COCO's: a match must exceed the overlap, predictions may be as many as they like,
-    groups and void absorb false alarms, and the curve is integrated step by step.
+    Differences from COCO: a match must exceed the IoU threshold, the number of predictions is
+    unlimited, predictions on groups and void are ignored, and the curve is integrated stepwise.
     """
 
-    def __init__(
-        self, *, seen: Sequence[bool] | None = None, names: Sequence[str] | None = None
-    ) -> None:
-        self.classes = Classes(NUM_CLASSES, seen=seen, names=names)
+    def __init__(self, classes: Classes | None = None) -> None:
+        self.classes = classes or Classes(NUM_CLASSES)
         self._log = DetectionLog(NUM_CLASSES, num_bins=1, num_thresholds=len(_OVERLAPS))
 
     def process(self, prediction: Instances, target: PanopticMap) -> None:
-        """Takes one image by its panoptic annotation, whose crowd segments are groups.
+        """Adds one image by its panoptic annotation, whose crowd segments are groups.
 
-        Caravans and trailers are void there, in the official files only their groups: use
-        ``process_instance_ids`` where numbers must agree to the last digit.
+        Caravans and trailers are void there, but only their groups are void in the official files:
+        use ``process_instance_ids`` where numbers must agree to the last digit.
         """
         things = [segment for segment in target.segments if segment.is_thing]
-        self._judge(
+        self._match(
             prediction,
             _Regions(
                 masks=_masks_of(target.ids, [segment.id for segment in things]),
@@ -87,7 +85,7 @@ class CityscapesInstanceEvaluator:
         )
 
     def process_instance_ids(self, prediction: Instances, instance_ids: Tensor) -> None:
-        """Takes one image by the (H, W) values of its ``gtFine_instanceIds.png``."""
+        """Adds one image by the (H, W) values of its ``gtFine_instanceIds.png``."""
         values = instance_ids.unique().tolist()
         labels = [value if value < 1000 else value // 1000 for value in values]
         things = [
@@ -95,7 +93,7 @@ class CityscapesInstanceEvaluator:
             for value, label in zip(values, labels, strict=True)
             if label in _THING_OF_LABEL
         ]
-        self._judge(
+        self._match(
             prediction,
             _Regions(
                 masks=_masks_of(instance_ids, [value for value, _ in things]),
@@ -108,7 +106,7 @@ class CityscapesInstanceEvaluator:
         )
 
     def evaluate(self) -> dict[str, float]:
-        """``cityscapes/AP`` and ``AP50``, in percent."""
+        """Returns ``cityscapes/AP`` and ``AP50``, in percent."""
         return self.classes.averages("cityscapes", self._quality())
 
     def per_class(self) -> list[Row]:
@@ -132,7 +130,7 @@ class CityscapesInstanceEvaluator:
         )
         return {"AP": table.mean(axis=1), "AP50": table[:, 0]}
 
-    def _judge(self, prediction: Instances, regions: _Regions) -> None:
+    def _match(self, prediction: Instances, regions: _Regions) -> None:
         check_things(prediction, (), _IS_THING)
         order = prediction.scores.argsort(descending=True, stable=True)
         class_ids, scores, masks = (field[order] for field in prediction[:3])
@@ -143,7 +141,7 @@ class CityscapesInstanceEvaluator:
         for class_id in np.flatnonzero(_IS_THING):
             own = np.flatnonzero(predicted_class == class_id)
             there = np.flatnonzero(regions.class_ids == class_id)
-            outcomes, num_annotated = judge_regions(
+            outcomes, num_annotated = match_regions(
                 shared_pixels(packed[own], region_masks[there]),
                 pixels=pixels[own],
                 on_void=on_void[own],
@@ -159,25 +157,28 @@ class CityscapesInstanceEvaluator:
 
 
 class CityscapesSemanticEvaluator:
-    """IoU of classes and of the seven categories, and iIoU, where each object weighs the same.
+    """IoU of classes and of the seven categories, and iIoU, in which all objects weigh the same.
 
     ``cityscapes/IoU`` averages over classes that were annotated or predicted.
     """
 
-    def __init__(
-        self, *, seen: Sequence[bool] | None = None, names: Sequence[str] | None = None
-    ) -> None:
-        self.classes = Classes(NUM_CLASSES, seen=seen, names=names)
-        self._pixels = SemanticEvaluator(num_classes=NUM_CLASSES, ignore_label=255)
+    def __init__(self, classes: Classes | None = None) -> None:
+        self.classes = classes or Classes(NUM_CLASSES)
+        self._pixels = SemanticEvaluator(Classes(NUM_CLASSES), ignore_label=255)
         self._weights = {name: np.zeros(NUM_CLASSES) for name in ("hits", "category_hits", "total")}
 
     def process(self, prediction: Tensor, target: Tensor, objects: PanopticMap) -> None:
-        """Takes one image: (H, W) predicted and annotated train ids, the panoptic annotation."""
+        """Adds one image.
+
+        Args:
+            prediction, target: (H, W) train ids.
+            objects: the panoptic annotation.
+        """
         self._pixels.process(prediction, target)
         add_counts(self._weights, count_objects(prediction, objects))
 
     def evaluate(self) -> dict[str, float]:
-        """``cityscapes/IoU``, ``iIoU``, ``category_IoU``, ``category_iIoU``, in percent."""
+        """Returns ``cityscapes/IoU``, ``iIoU``, ``category_IoU``, ``category_iIoU``, in percent."""
         quality = self._quality()
         categories = self._category_quality()
         return self.classes.averages("cityscapes", quality) | {
@@ -198,24 +199,24 @@ class CityscapesSemanticEvaluator:
 
     def _quality(self) -> dict[str, np.ndarray]:
         confusion = self._confusion
-        false_alarms = confusion.sum(axis=0) - confusion.diagonal()
+        false_positives = confusion.sum(axis=0) - confusion.diagonal()
         weights = self._weights
-        by_object = ratio(weights["hits"], weights["total"] + false_alarms)
+        by_object = ratio(weights["hits"], weights["total"] + false_positives)
         return {
             "IoU": semantic_quality(confusion)["IoU"],
             "iIoU": np.where(_IS_THING, by_object, np.nan),
         }
 
     def _category_quality(self) -> dict[str, np.ndarray]:
-        """(7,) fractions; only human and vehicle consist of objects."""
+        """Returns (7,) fractions; only the categories human and vehicle have objects."""
         members = np.eye(len(_CATEGORIES), dtype=np.int64)[_CATEGORY]  # (K, 7)
         confusion = members.T @ self._confusion @ members
-        false_alarms = confusion.sum(axis=0) - confusion.diagonal()
+        false_positives = confusion.sum(axis=0) - confusion.diagonal()
         hits, total = (self._weights[name] @ members for name in ("category_hits", "total"))
         countable = _IS_THING @ members > 0
         return {
             "category_IoU": semantic_quality(confusion)["IoU"],
-            "category_iIoU": np.where(countable, ratio(hits, total + false_alarms), np.nan),
+            "category_iIoU": np.where(countable, ratio(hits, total + false_positives), np.nan),
         }
 
     @property
@@ -223,7 +224,7 @@ class CityscapesSemanticEvaluator:
         return self._pixels.state_dict()["confusion"]
 
 
-def judge_regions(
+def match_regions(
     shared: np.ndarray,
     *,
     pixels: np.ndarray,
@@ -231,47 +232,50 @@ def judge_regions(
     region_pixels: np.ndarray,
     is_group: np.ndarray,
 ) -> tuple[np.ndarray, int]:
-    """What the predictions of one class in one image turn out to be, by overlap threshold.
+    """Classifies the predictions of one class in one image, by IoU threshold.
 
-    Of the predictions that overlap an object by more than the threshold, the first is a hit and the
-    others are false alarms. Groups and objects under 100 pixels need not be found: a prediction
-    that overlaps one so is ignored, and so is one that overlaps nothing so but lies, for a share
-    above the threshold, on void, groups and small objects (a small group counts twice).
+    Of the predictions whose IoU with an object exceeds the threshold, the first is a true positive
+    and the others are false positives. Groups and objects under 100 pixels are optional: a
+    prediction that overlaps one of them in this sense is ignored. An unmatched prediction is also
+    ignored if the share of it on void, groups and small objects (a small group counts twice)
+    exceeds the threshold.
 
     Args:
         shared: (D, G) pixels that D predictions, best first, share with G annotated regions.
-        pixels: (D,) of the predictions, none of them empty.
-        on_void: (D,) of these on void.
-        region_pixels: (G,) of the regions.
+        pixels: (D,) size of each prediction, at least 1.
+        on_void: (D,) pixels of each prediction on void.
+        region_pixels: (G,) size of each region.
         is_group: (G,) bool.
 
     Returns:
-        (D, thresholds) int8 outcomes; the number of objects to be found.
+        (D, thresholds) int8 outcomes; the number of annotated objects.
     """
     is_small = region_pixels < _MIN_REGION
-    to_be_found = ~is_group & ~is_small
+    is_required = ~is_group & ~is_small
     union = pixels[:, None] + region_pixels - shared
     overlaps = shared / union > _OVERLAPS[:, None, None]  # (thresholds, D, G)
     absorbed = on_void + shared @ is_group.astype(np.int64) + shared @ is_small.astype(np.int64)
     is_ignored = overlaps.any(axis=2) | (absorbed / pixels > _OVERLAPS[:, None])
-    finds = overlaps & to_be_found
+    finds = overlaps & is_required
     is_first = finds & (finds.cumsum(axis=1) == 1)
-    outcomes = np.where(finds.any(axis=2) | ~is_ignored, FALSE_ALARM, IGNORED)
-    return np.where(is_first.any(axis=2), HIT, outcomes).T.astype(np.int8), int(to_be_found.sum())
+    outcomes = np.where(finds.any(axis=2) | ~is_ignored, FALSE_POSITIVE, IGNORED)
+    return np.where(is_first.any(axis=2), TRUE_POSITIVE, outcomes).T.astype(np.int8), int(
+        is_required.sum()
+    )
 
 
 def step_average_precision(
     scores: np.ndarray, outcomes: np.ndarray, num_annotated: int
 ) -> np.ndarray:
-    """Area under the precision-recall curve of one class, step by step over its distinct scores.
+    """Returns the area under the precision-recall curve of one class, stepwise over its scores.
 
     Args:
         scores: (D,) of all images, descending.
         outcomes: (D, thresholds).
-        num_annotated: objects to be found.
+        num_annotated: the number of annotated objects.
 
     Returns:
-        (thresholds,) fractions; nan if there was nothing to be found.
+        (thresholds,) fractions; nan without an annotated object.
     """
     if num_annotated == 0:
         return np.full(outcomes.shape[1], np.nan)
@@ -279,9 +283,9 @@ def step_average_precision(
 
 
 def count_objects(prediction: Tensor, objects: PanopticMap) -> State:
-    """Object pixels with the right class, with the right category, and all, (K,) each.
+    """Counts object pixels with the right class, with the right category, and all, (K,) each.
 
-    Every object's pixels are weighted so that it counts as one of the mean size of its class.
+    The pixels of each object are weighted so that it counts like one of the mean size of its class.
     """
     counts = {name: np.zeros(NUM_CLASSES) for name in ("hits", "category_hits", "total")}
     ids, predicted, areas = pair_areas(objects.ids, prediction)
@@ -305,7 +309,7 @@ def _step_area(scores: np.ndarray, outcomes: np.ndarray, num_annotated: int) -> 
     counted = outcomes != IGNORED
     distinct, starts = np.unique(-scores[counted], return_index=True)  # descending scores
     ends = np.append(starts[1:], counted.sum())
-    hits = (outcomes[counted] == HIT).cumsum()[ends - 1] if len(distinct) else np.zeros(0)
+    hits = (outcomes[counted] == TRUE_POSITIVE).cumsum()[ends - 1] if len(distinct) else np.zeros(0)
     precision = np.append(1.0, hits / np.maximum(ends, 1))
     recall = np.append(0.0, hits / num_annotated)
     padded = np.concatenate([[0.0], recall, recall[-1:]])

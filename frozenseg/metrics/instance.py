@@ -11,7 +11,7 @@ from frozenseg.metrics.average_precision import (
     SIZE_BINS,
     DetectionLog,
     coco_measures,
-    judge_detections,
+    match_detections,
 )
 from frozenseg.metrics.evaluator import Classes, Row, State, ratio
 from frozenseg.metrics.overlap import count_pixels, pack_masks, shared_pixels
@@ -21,44 +21,37 @@ _MAX_DETECTIONS = 100  # per image and class
 
 
 class InstanceEvaluator:
-    """Mask AP over IoU 0.50:0.05:0.95 of a stream of images, as pycocotools computes it.
+    """Mask AP over IoU 0.50:0.05:0.95, as pycocotools computes it.
 
-    Masks are matched as they come and not kept; their areas decide the size bins.
+    Masks are matched image by image and not stored; their areas decide the size bins.
     """
 
-    def __init__(
-        self,
-        *,
-        is_thing: Sequence[bool],
-        seen: Sequence[bool] | None = None,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        self.classes = Classes(len(is_thing), seen=seen, names=names)
-        self.is_thing = np.asarray(is_thing, dtype=bool)
-        self._log = new_log(len(is_thing))
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
+        self._log = new_log(len(classes))
 
     def process(self, prediction: Instances, target: PanopticMap) -> None:
-        """Takes one image whose annotated objects are the things of a panoptic map."""
+        """Adds one image whose annotated objects are the things of a panoptic map."""
         self.process_annotations(prediction, things_of(target))
 
     def process_annotations(
         self, prediction: Instances, annotations: Sequence[InstanceAnnotation]
     ) -> None:
-        """Takes one image whose annotated objects may overlap.
+        """Adds one image whose annotated objects may overlap.
 
         Raises:
             ValueError: a stuff class is predicted or annotated, or masks differ in size.
         """
-        check_things(prediction, annotations, self.is_thing)
-        judge_image(self._log, prediction, annotations, max_per_class=_MAX_DETECTIONS)
+        check_things(prediction, annotations, self.classes.is_thing)
+        match_image(self._log, prediction, annotations, max_per_class=_MAX_DETECTIONS)
 
     def evaluate(self) -> dict[str, float]:
-        """``instance/AP``, ``AP50``, ``AP75``; ``APs``, ``APm``, ``APl`` by size; recall ``AR``."""
+        """Returns ``instance/AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl`` and ``AR``."""
         return self.classes.averages("instance", coco_measures(self._log))
 
     def per_class(self) -> list[Row]:
         rows = self.classes.rows(coco_measures(self._log))
-        return [row for row, is_thing in zip(rows, self.is_thing, strict=True) if is_thing]
+        return [row for row, is_thing in zip(rows, self.classes.is_thing, strict=True) if is_thing]
 
     def state_dict(self) -> State:
         return self._log.state_dict()
@@ -68,7 +61,7 @@ class InstanceEvaluator:
 
 
 def things_of(panoptic: PanopticMap) -> list[InstanceAnnotation]:
-    """The things of a panoptic map as objects."""
+    """Returns the things of a panoptic map as annotated objects."""
     return [
         InstanceAnnotation(segment.class_id, panoptic.ids == segment.id, segment.is_crowd)
         for segment in panoptic.segments
@@ -79,17 +72,17 @@ def things_of(panoptic: PanopticMap) -> list[InstanceAnnotation]:
 def check_things(
     prediction: Instances, annotations: Sequence[InstanceAnnotation], is_thing: np.ndarray
 ) -> None:
-    """Raises a ValueError if a class that has no instances is predicted or annotated."""
+    """Raises a ValueError if an instance of a stuff class is predicted or annotated."""
     for class_id in [*prediction.class_ids.tolist(), *(each.class_id for each in annotations)]:
         if not (0 <= class_id < len(is_thing) and is_thing[class_id]):
-            raise ValueError(f"class id {class_id} is no thing of this vocabulary: leave it out")
+            raise ValueError(f"class id {class_id} is not a thing of this vocabulary: leave it out")
 
 
 def new_log(num_classes: int) -> DetectionLog:
     return DetectionLog(num_classes, num_bins=len(SIZE_BINS), num_thresholds=len(IOU_THRESHOLDS))
 
 
-def judge_image(
+def match_image(
     log: DetectionLog,
     prediction: Instances,
     annotations: Sequence[InstanceAnnotation],
@@ -97,21 +90,21 @@ def judge_image(
     max_per_class: int | None,
     exempt_class_ids: Collection[int] = (),
 ) -> None:
-    """Matches one image's detections class by class and logs what they turn out to be.
+    """Matches one image's detections class by class and adds the outcomes to a log.
 
     Args:
-        log: what to add to.
-        prediction: in any order.
-        annotations: the objects to be found.
-        max_per_class: how many of a class's best detections count; None: all.
-        exempt_class_ids: classes whose annotation in this image is known to be incomplete.
+        log: is added to.
+        prediction: detections in any order.
+        annotations: annotated objects.
+        max_per_class: the number of best detections that count per class; None: all.
+        exempt_class_ids: classes whose annotation in this image is incomplete.
 
     Raises:
         ValueError: masks differ in size.
     """
     _check_sizes(prediction, annotations)
     detected, annotated = _detected(prediction), _annotated(annotations, prediction.masks.shape[1:])
-    run_evaluators = []
+    matched = []
     for class_id in np.union1d(detected.class_ids, annotated.class_ids).tolist():
         found = np.flatnonzero(detected.class_ids == class_id)[:max_per_class]
         wanted = np.flatnonzero(annotated.class_ids == class_id)
@@ -119,7 +112,7 @@ def judge_image(
         pixels = detected.pixels[found][:, None]
         shared = shared_pixels(detected.masks[found], annotated.masks[wanted])
         union = np.where(is_crowd, pixels, pixels + annotated.pixels[wanted] - shared)
-        outcomes, num_annotated = judge_detections(
+        outcomes, num_annotated = match_detections(
             np.nan_to_num(ratio(shared, union)),
             detected_areas=detected.areas[found],
             annotated_areas=annotated.areas[wanted],
@@ -127,9 +120,9 @@ def judge_image(
             is_exempt=class_id in exempt_class_ids,
         )
         log.num_annotated[class_id] += num_annotated
-        run_evaluators.append((np.full(len(found), class_id), detected.scores[found], outcomes))
-    if run_evaluators:
-        log.add(*(np.concatenate(column) for column in zip(*run_evaluators, strict=True)))
+        matched.append((np.full(len(found), class_id), detected.scores[found], outcomes))
+    if matched:
+        log.add(*(np.concatenate(column) for column in zip(*matched, strict=True)))
 
 
 class _Objects(NamedTuple):

@@ -1,4 +1,4 @@
-"""Mask average precision on LVIS (Gupta et al., LVIS, sec. 3): an image annotates some classes."""
+"""Mask average precision on LVIS (sec. 3), whose images are annotated with some classes only."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from frozenseg.metrics.average_precision import coco_measures
 from frozenseg.metrics.evaluator import Classes, Row, State, percent_mean
-from frozenseg.metrics.instance import InstanceAnnotation, check_things, judge_image, new_log
+from frozenseg.metrics.instance import InstanceAnnotation, check_things, match_image, new_log
 from frozenseg.structures import Instances
 
 _MAX_DETECTIONS = 300  # per image
@@ -16,22 +16,22 @@ _FREQUENCIES = ("r", "c", "f")  # rare, common, frequent: in 1-10, 11-100, more 
 class LvisEvaluator:
     """AP of all and of rare, common and frequent classes, as the ``lvis`` package computes it.
 
-    Masks are matched as they come and not kept.
+    Masks are matched image by image and not stored.
+
+    Args:
+        classes: the table of classes.
+        frequency: (K,) "r", "c" or "f" of each class.
     """
 
-    def __init__(
-        self,
-        *,
-        frequency: Sequence[str],
-        seen: Sequence[bool] | None = None,
-        names: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, classes: Classes, *, frequency: Sequence[str]) -> None:
         unknown = sorted(set(frequency) - set(_FREQUENCIES))
         if unknown:
-            raise ValueError(f"class frequency {unknown[0]!r} is none of {', '.join(_FREQUENCIES)}")
-        self.classes = Classes(len(frequency), seen=seen, names=names)
+            raise ValueError(
+                f"class frequency is {unknown[0]!r}, expected one of {', '.join(_FREQUENCIES)}"
+            )
+        self.classes = classes
         self.frequency = np.asarray(frequency)
-        self._log = new_log(len(frequency))
+        self._log = new_log(len(classes))
 
     def process(
         self,
@@ -41,20 +41,20 @@ class LvisEvaluator:
         negative_class_ids: Collection[int],
         not_exhaustive_class_ids: Collection[int],
     ) -> None:
-        """Takes one image.
+        """Adds one image.
 
         Args:
-            prediction: detections; the best 300 count, and of these only those of a class that the
-                image annotates or that is known to be absent.
-            annotations: the annotated objects.
+            prediction: detections; the best 300 count if the image annotates their class or lists
+                it as absent.
+            annotations: annotated objects.
             negative_class_ids: classes known to be absent.
-            not_exhaustive_class_ids: classes of which some objects may not be annotated: their
+            not_exhaustive_class_ids: classes with objects that may not be annotated; their
                 unmatched detections are ignored.
         """
         check_things(prediction, annotations, np.ones(len(self.classes), dtype=bool))
         annotations = [each for each in annotations if _has_area(each)]
         listed = {each.class_id for each in annotations} | set(negative_class_ids)
-        judge_image(
+        match_image(
             self._log,
             _countable(prediction, listed),
             annotations,
@@ -63,7 +63,7 @@ class LvisEvaluator:
         )
 
     def evaluate(self) -> dict[str, float]:
-        """``lvis/AP`` and so on by COCO's names; ``APr``, ``APc``, ``APf`` by frequency."""
+        """Returns COCO measures as ``lvis/AP``, ... and ``APr``, ``APc``, ``APf`` by frequency."""
         measures = coco_measures(self._log)
         by_frequency = {
             f"lvis/AP{each}": percent_mean(measures["AP"][self.frequency == each])

@@ -1,13 +1,16 @@
-"""Shared pixels of many pairs: of the ids of two maps, or of masks, eight pixels to a byte."""
+"""Overlap in pixels: between the segments of two id maps, or between bit-packed masks."""
 
 import numpy as np
 from torch import Tensor
 
 
 def pair_areas(first: Tensor, second: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of ids at one pixel of two (H, W) maps, and how many pixels it has.
+    """Counts the pixels of each pair of ids in two (H, W) maps of non-negative ids.
 
-    Ids are not negative. Runs of equal pairs are counted, not pixels, which is far faster.
+    Counting runs of equal pairs instead of pixels makes this fast.
+
+    Returns:
+        (N,) ids of the first map, (N,) ids of the second, (N,) pixels.
     """
     high, low = (ids.flatten().numpy(force=True) for ids in (first, second))
     changes = high[1:] != high[:-1]
@@ -23,18 +26,18 @@ def pair_areas(first: Tensor, second: Tensor) -> tuple[np.ndarray, np.ndarray, n
 
 
 def pack_masks(masks: Tensor) -> np.ndarray:
-    """(N, H, W) bool masks as (N, words) uint64, one bit per pixel."""
+    """Packs (N, H, W) bool masks to (N, words) uint64, one bit per pixel."""
     packed = np.packbits(masks.flatten(1).numpy(force=True), axis=1)
     return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
 
 
 def count_pixels(packed: np.ndarray) -> np.ndarray:
-    """(N,) int64 pixels of each packed mask."""
+    """Returns the (N,) int64 pixels of each packed mask."""
     return np.bitwise_count(packed).sum(axis=-1, dtype=np.int64)
 
 
 def shared_pixels(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(P, N) int64 pixels that each of P and each of N packed masks have in common."""
+    """Returns the (P, N) int64 pixels shared by each of P and each of N packed masks."""
     if len(first) < len(second):
         return shared_pixels(second, first).T
     columns = [count_pixels(first & mask) for mask in second]

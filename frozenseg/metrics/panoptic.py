@@ -10,29 +10,23 @@ from frozenseg.structures import PanopticMap, Segment
 
 
 class PanopticEvaluator:
-    """PQ, SQ and RQ of a stream of images, of all classes and of things, stuff, seen, unseen."""
+    """PQ, SQ and RQ over images, for all classes and for things, stuff, seen and unseen ones."""
 
-    def __init__(
-        self,
-        *,
-        is_thing: Sequence[bool],
-        seen: Sequence[bool] | None = None,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        self.classes = Classes(len(is_thing), is_thing=is_thing, seen=seen, names=names)
-        self._counts = _zero_counts(len(is_thing))
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
+        self._counts = _zero_counts(len(classes))
 
     def process(self, prediction: PanopticMap, target: PanopticMap) -> None:
-        """Counts one image; see ``count_matches``."""
+        """Adds one image; see ``count_matches``."""
         add_counts(self._counts, count_matches(prediction, target, len(self.classes)))
 
     def evaluate(self) -> dict[str, float]:
-        """``panoptic/PQ`` and so on, in percent."""
-        return self.classes.averages("panoptic", panoptic_quality(self._counts))
+        """Returns ``panoptic/PQ``, ``SQ`` and ``RQ`` in percent, for all classes and each group."""
+        return self.classes.averages("panoptic", panoptic_quality(self._counts), split_things=True)
 
     def per_class(self) -> list[Row]:
         counts = {name: array for name, array in self._counts.items() if name != "iou_sum"}
-        return self.classes.rows(panoptic_quality(self._counts) | counts)
+        return self.classes.rows(panoptic_quality(self._counts) | counts, split_things=True)
 
     def state_dict(self) -> State:
         return {name: array.copy() for name, array in self._counts.items()}
@@ -42,9 +36,9 @@ class PanopticEvaluator:
 
 
 def panoptic_quality(counts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """PQ = SQ x RQ per class, as fractions; nan for a class neither annotated nor predicted.
+    """Returns PQ = SQ x RQ per class, as fractions; nan for a class that never occurs.
 
-    SQ is the mean IoU of the matches, RQ the F1 score of having found a segment.
+    SQ is the mean IoU of the matches, RQ the F1 score of detecting segments.
     """
     matched = counts["true_positives"]
     attempts = matched + 0.5 * counts["false_positives"] + 0.5 * counts["false_negatives"]
@@ -60,13 +54,14 @@ def panoptic_quality(counts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def count_matches(prediction: PanopticMap, target: PanopticMap, num_classes: int) -> State:
-    """Matches, misses and false alarms of one image, per class.
+    """Counts matches, misses and false positives of one image, per class.
 
     A predicted and an annotated segment of the same class match when their IoU exceeds one half.
-    Pixels of the prediction on void leave the union, and the annotation's area is the one that it
-    states, which may exceed its visible pixels. Crowd regions neither match nor count as missed. A
-    prediction without a match is forgiven if more than half of it lies on void and on a crowd
-    region of its class. Pixels with an annotated id that no segment lists are nobody's, not void.
+    Predicted pixels on void are excluded from the union, and the annotation's area is its stated
+    one, which may exceed its visible pixels. Crowd regions neither match nor count as missed. An
+    unmatched prediction is ignored if more than half of it lies on void and on a crowd region of
+    its class. Pixels with an annotated id that no segment lists belong to no segment, but are not
+    void.
 
     Raises:
         ValueError: sizes differ, a segment is listed twice or without its area, a predicted id is
@@ -88,8 +83,8 @@ def count_matches(prediction: PanopticMap, target: PanopticMap, num_classes: int
     iou = np.where(comparable, shared / (predicted_area + stated_area - shared - on_void), 0.0)
     matches = iou > 0.5
     missed = ~matches.any(axis=1) & ~is_crowd
-    forgiven = on_void + _on_own_crowd(shared, target_class, predicted_class, is_crowd)
-    false_alarm = ~matches.any(axis=0) & ~(forgiven > 0.5 * predicted_area)
+    ignorable = on_void + _on_own_crowd(shared, target_class, predicted_class, is_crowd)
+    false_positive = ~matches.any(axis=0) & ~(ignorable > 0.5 * predicted_area)
 
     def per_class(class_ids: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(class_ids, weights=weights, minlength=num_classes)
@@ -98,7 +93,7 @@ def count_matches(prediction: PanopticMap, target: PanopticMap, num_classes: int
     return {
         "iou_sum": per_class(matched_class, iou[matches]),
         "true_positives": per_class(matched_class),
-        "false_positives": per_class(predicted_class[false_alarm]),
+        "false_positives": per_class(predicted_class[false_positive]),
         "false_negatives": per_class(target_class[missed]),
     }
 
@@ -111,15 +106,16 @@ def _zero_counts(num_classes: int) -> State:
 
 
 def _shared_areas(prediction: PanopticMap, target: PanopticMap) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels that every two segments share, and those that each predicted one has on void.
+    """Counts the pixels shared by each pair of segments, and those of each prediction on void.
 
     Returns:
-        (T + 1, P), the last row for annotated ids that no segment lists; (P,).
+        (T + 1, P) shared pixels, the last row for annotated ids without a segment; (P,) on void.
     """
     sizes = tuple(prediction.ids.shape), tuple(target.ids.shape)
     if sizes[0] != sizes[1]:
         raise ValueError(
-            f"prediction is {sizes[0]} but the annotation {sizes[1]}: predict at the latter's size"
+            f"prediction is {sizes[0]} but the annotation {sizes[1]}: "
+            "predict at the annotation's size"
         )
     target_ids, predicted_ids, areas = pair_areas(target.ids, prediction.ids)
     num_targets, num_predicted = len(target.segments), len(prediction.segments)
@@ -136,7 +132,7 @@ def _shared_areas(prediction: PanopticMap, target: PanopticMap) -> tuple[np.ndar
 
 
 def _positions(ids: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:
-    """Each id's place in the list of segments; their number for an id that is not there."""
+    """Returns the index of each id in the list of segments; the list's length if absent."""
     listed = _column(segments, "id")
     if len(listed) == 0:
         return np.zeros(len(ids), dtype=np.int64)
@@ -148,7 +144,7 @@ def _positions(ids: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:
 def _on_own_crowd(
     shared: np.ndarray, target_class: np.ndarray, predicted_class: np.ndarray, is_crowd: np.ndarray
 ) -> np.ndarray:
-    """(P,) pixels on the crowd region of the prediction's class."""
+    """Returns the (P,) pixels of each prediction on the crowd region of its class."""
     pixels = np.zeros(len(predicted_class), dtype=np.int64)
     for row in np.flatnonzero(is_crowd):  # of several, panopticapi knows only the last one listed
         pixels = np.where(predicted_class == target_class[row], shared[row], pixels)

@@ -1,6 +1,6 @@
-"""How many annotated regions some proposed mask covers, whatever its class (Table 8)."""
+"""Class-agnostic recall of mask proposals (Table 8)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from torch import Tensor
@@ -12,40 +12,36 @@ THRESHOLDS = (0.5, 0.75, 0.9)
 
 
 class RecallEvaluator:
-    """Class-agnostic recall of mask proposals, over all classes and over seen and unseen ones.
+    """Recall of mask proposals over the regions of all, seen and unseen classes.
 
-    Every class in an image's semantic annotation is one region, to be found by any proposal.
+    Each class in an image's semantic annotation is one region; any proposal may match it.
     """
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        ignore_label: int = 255,
-        seen: Sequence[bool] | None = None,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        self.classes = Classes(num_classes, seen=seen, names=names)
-        self.ignore_label = ignore_label
+    def __init__(self, classes: Classes, *, ignore_label: int = 255) -> None:
+        self.classes, self.ignore_label = classes, ignore_label
+        num_classes = len(classes)
         self._counts = {
             "found": np.zeros((len(THRESHOLDS), num_classes), dtype=np.int64),
             "regions": np.zeros(num_classes, dtype=np.int64),
         }
 
     def process(self, masks: Tensor, target: Tensor) -> None:
-        """Counts one image: (Q, H, W) bool proposals, the model's and where wanted also SAM's,
-        against (H, W) annotated class ids."""
+        """Adds one image.
+
+        Args:
+            masks: (Q, H, W) bool proposals of the model and, if wanted, of SAM.
+            target: (H, W) annotated class ids.
+        """
         class_ids, best_iou = best_overlaps(masks, target, ignore_label=self.ignore_label)
         self._counts["regions"][class_ids] += 1
         for row, threshold in enumerate(THRESHOLDS):
             self._counts["found"][row, class_ids] += best_iou > threshold
 
     def evaluate(self) -> dict[str, float]:
-        """``recall/R50``, ``recall/seen/R50`` and so on: found regions / regions, in percent."""
-        groups = {"": np.ones(len(self.classes), dtype=bool)} | self.classes.groups
+        """Returns ``recall/R50``, ``recall/seen/R50``, ... in percent of the regions."""
         return {
             "/".join(filter(None, ("recall", group, name))): self._recall(row, members)
-            for group, members in groups.items()
+            for group, members in self.classes.groups().items()
             for row, name in enumerate(_names())
         }
 
@@ -68,9 +64,17 @@ class RecallEvaluator:
 def best_overlaps(
     masks: Tensor, target: Tensor, *, ignore_label: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For every class present in ``target``, its id and the best IoU of any mask with its region.
+    """Returns the classes present in ``target`` and the best IoU of any mask with each region.
 
-    A mask's pixels on the ignore label count in the union. Without masks the best IoU is 0.
+    Pixels of a mask on the ignore label count in the union. Without masks the best IoU is 0.
+
+    Args:
+        masks: (Q, H, W) bool.
+        target: (H, W) class ids.
+        ignore_label: pixels with this label belong to no region.
+
+    Returns:
+        (R,) class ids, (R,) IoU.
     """
     if masks.shape[1:] != target.shape:
         sizes = f"{tuple(masks.shape[1:])} but the annotation {tuple(target.shape)}"

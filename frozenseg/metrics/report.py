@@ -1,20 +1,20 @@
-"""Results where people look: a table on the screen, ``metrics.json``, one CSV per task."""
+"""Results for people: a table on the screen, ``metrics.json``, one CSV file per task."""
 
 import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from frozenseg.io.writing import write_text
 from frozenseg.metrics.evaluator import Row
 
 
 def metrics_table(metrics: Mapping[str, float], *, title: str | None = None) -> Table:
-    """One row per measure, one column per group of classes; a dash where a measure is undefined."""
+    """Returns one row per measure and one column per group of classes; undefined values are "-"."""
     cells: dict[tuple[str, str], dict[str, float]] = {}
     for name, value in metrics.items():
         task, *group, measure = name.split("/")
@@ -37,15 +37,20 @@ def metrics_table(metrics: Mapping[str, float], *, title: str | None = None) -> 
 def write_report(
     folder: Path, metrics: Mapping[str, float], per_class: Mapping[str, Sequence[Row]]
 ) -> None:
-    """Writes ``metrics.json`` and ``per_class_<task>.csv``; no file is ever seen half-written.
+    """Writes ``metrics.json`` and ``per_class_<task>.csv``, each atomically.
 
-    In ``metrics.json`` keys are sorted, numbers are percent, and an undefined one is null.
+    Args:
+        folder: is created if missing.
+        metrics: percentages by name; keys are sorted in the file, and nan becomes null.
+        per_class: rows of classes by task.
+
+    Raises:
+        UserError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     defined = {name: None if math.isnan(value) else value for name, value in metrics.items()}
-    _write(folder / "metrics.json", json.dumps(defined, indent=2, sort_keys=True) + "\n")
+    write_text(folder / "metrics.json", json.dumps(defined, indent=2, sort_keys=True) + "\n")
     for task, rows in per_class.items():
-        _write(folder / f"per_class_{task}.csv", _csv(rows))
+        write_text(folder / f"per_class_{task}.csv", _csv(rows))
 
 
 def _shown(value: float) -> str:
@@ -64,9 +69,3 @@ def _csv(rows: Sequence[Row]) -> str:
         for row in rows
     )
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

@@ -1,6 +1,6 @@
-"""Mean intersection over union and its relatives, from one confusion matrix over all images."""
+"""Mean IoU and related measures from one confusion matrix over all images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from torch import Tensor
@@ -9,25 +9,18 @@ from frozenseg.metrics.evaluator import Classes, Row, State, add_counts, ratio
 
 
 class SemanticEvaluator:
-    """mIoU in both conventions, frequency-weighted IoU and accuracies of a stream of images.
+    """mIoU in both conventions, frequency-weighted IoU and accuracies over images.
 
-    Only the (K, K) confusion matrix is kept: 847 classes take 6 MB.
+    Stores only the (K, K) confusion matrix: 6 MB for 847 classes.
     """
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        ignore_label: int = 255,
-        seen: Sequence[bool] | None = None,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        self.classes = Classes(num_classes, seen=seen, names=names)
-        self.ignore_label = ignore_label
+    def __init__(self, classes: Classes, *, ignore_label: int = 255) -> None:
+        self.classes, self.ignore_label = classes, ignore_label
+        num_classes = len(classes)
         self._counts = {"confusion": np.zeros((num_classes, num_classes), dtype=np.int64)}
 
     def process(self, prediction: Tensor, target: Tensor) -> None:
-        """Counts one image: (H, W) predicted class ids against (H, W) annotated ones."""
+        """Adds one image: (H, W) predicted and (H, W) annotated class ids."""
         confusion = count_pixels(
             prediction.numpy(force=True),
             target.numpy(force=True),
@@ -37,12 +30,12 @@ class SemanticEvaluator:
         self._counts["confusion"] += confusion
 
     def evaluate(self) -> dict[str, float]:
-        """mIoU, FWIoU and accuracies of all classes, of the seen and of the unseen ones.
+        """Returns mIoU, FWIoU and accuracies of all, seen and unseen classes, in percent.
 
         ``semantic/mIoU`` averages over annotated classes; ``semantic/mIoU_predicted_too`` also over
-        those that were only predicted, with IoU 0. ``FWIoU`` weighs each class's IoU by its share
-        of the annotated pixels, and ``pixel_accuracy`` is the share of these that are predicted
-        right; of a group, both count the pixels annotated with its classes alone.
+        classes that were only predicted, with IoU 0. ``FWIoU`` weights each class's IoU by its
+        share of the annotated pixels, and ``pixel_accuracy`` is the share of annotated pixels that
+        are predicted correctly. For a group, both use only pixels annotated with its classes.
         """
         measures = semantic_quality(self._counts["confusion"])
         annotated = self._counts["confusion"].sum(axis=1)
@@ -71,7 +64,15 @@ class SemanticEvaluator:
 def count_pixels(
     prediction: np.ndarray, target: np.ndarray, *, num_classes: int, ignore_label: int
 ) -> np.ndarray:
-    """(K, K) pixels by annotated (row) and predicted (column) class; the ignore label is left out.
+    """Counts pixels by annotated (row) and predicted (column) class.
+
+    Args:
+        prediction, target: (H, W) class ids.
+        num_classes: K.
+        ignore_label: annotated pixels with this label are left out.
+
+    Returns:
+        (K, K) int64.
 
     Raises:
         ValueError: sizes differ, or a class id is neither in 0..K-1 nor the ignore label.
@@ -96,7 +97,7 @@ def count_pixels(
 
 
 def semantic_quality(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """IoU and accuracy per class, as fractions; nan where undefined.
+    """Returns IoU and accuracy per class, as fractions; nan where undefined.
 
     IoU = correct / (annotated + predicted - correct); accuracy = correct / annotated.
     """

@@ -48,20 +48,6 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def lay_out_for(self, num_levels: int) -> None:
-        """The same for one layer's attention."""
-        fresh = DeformableAttention(
-            dim=self.sampling_offsets.in_features,
-            num_heads=self.num_heads,
-            num_levels=num_levels,
-            num_points=self.num_points,
-        ).to(self.sampling_offsets.weight)
-        for name in ("sampling_offsets", "attention_weights"):
-            own, other = getattr(self, name), getattr(fresh, name)
-            own.out_features = other.out_features
-            own.weight.data, own.bias.data = other.weight.data, other.bias.data
-        self.num_levels = num_levels
-
     def forward(
         self, query: Tensor, reference_points: Tensor, values: Tensor, sizes: Tensor
     ) -> Tensor:
@@ -143,17 +129,6 @@ class DeformableEncoder(nn.Module):
     def num_levels(self) -> int:
         """How many maps the parameters are laid out for."""
         return len(self.level_embedding)
-
-    def lay_out_for(self, num_levels: int) -> None:
-        """Lays the parameters out for another number of maps; those that depend on it start afresh.
-
-        They stay the same objects, so that an optimizer which knows them goes on knowing them.
-        """
-        levels = torch.randn(num_levels, self.level_embedding.shape[1])
-        self.level_embedding.data = levels.to(self.level_embedding)
-        for layer in self.layers:
-            assert isinstance(layer, DeformableEncoderLayer)
-            layer.attention.lay_out_for(num_levels)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """(B, C, h, w) maps, coarse to fine, to maps of the same shapes."""

@@ -114,15 +114,11 @@ class FrozenSeg(nn.Module):
         }
 
     def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """Takes over trained weights read from ``source``.
-
-        The SAM branch is laid out as in there: published weights have theirs laid out for three
-            levels.
+        """Loads trained weights read from ``source``.
 
         Raises:
             UserError: weights are missing, unknown or of another shape; each is named.
         """
-        self._lay_out_sam_branch(state)
         own = self.trainable_state()
         differences = describe_differences(own, state)
         if differences:
@@ -133,14 +129,6 @@ class FrozenSeg(nn.Module):
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(state[name])
-
-    def _lay_out_sam_branch(self, state: Mapping[str, Tensor]) -> None:
-        branch = self.pixel_decoder.sam_branch
-        embedding = state.get("pixel_decoder.sam_branch.encoder.level_embedding")
-        if branch is None or embedding is None:
-            return
-        if len(embedding) != branch.encoder.num_levels:
-            branch.encoder.lay_out_for(len(embedding))
 
 
 def _in_tower(name: str) -> bool:

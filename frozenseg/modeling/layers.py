@@ -10,12 +10,13 @@ from torch import Tensor, nn
 class Attention(nn.Module):
     """Multi-head attention with a mask that says which keys are blocked.
 
-    One ``in_proj`` matrix holds the query, key and value projections, in this order.
+    One ``in_proj`` matrix holds the query, key and value projections, in this order. ``dropout`` is
+    the probability of dropping an attention weight in training.
     """
 
-    def __init__(self, *, dim: int, num_heads: int) -> None:
+    def __init__(self, *, dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.dropout = num_heads, dropout
         self.in_proj = nn.Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
 
@@ -29,21 +30,26 @@ class Attention(nn.Module):
             for tokens, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
         keep = None if blocked is None else ~blocked[:, None]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=keep)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=keep, dropout_p=dropout
+        )
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):
     """Two linear layers with a residual and a norm after it (post-norm)."""
 
-    def __init__(self, *, dim: int, hidden_dim: int) -> None:
+    def __init__(self, *, dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.linear1 = nn.Linear(dim, hidden_dim)
         self.linear2 = nn.Linear(hidden_dim, dim)
         self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)  # of hidden units and of the result
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.norm(tokens + self.linear2(F.relu(self.linear1(tokens))))
+        hidden = self.dropout(F.relu(self.linear1(tokens)))
+        return self.norm(tokens + self.dropout(self.linear2(hidden)))
 
 
 class Mlp(nn.Sequential):

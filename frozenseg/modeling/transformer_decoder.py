@@ -1,16 +1,15 @@
-"""The loop of nine layers: masked attention, both injectors, a prediction after each."""
+"""The decoder: nine layers of masked attention, both injectors, a prediction after each."""
 
 from collections.abc import Callable, Collection
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frozenseg.modeling.injectors import FeatureInjector, QueryInjector
 from frozenseg.modeling.layers import Attention, FeedForward, Mlp, tokens_of, xavier_matrices_
 from frozenseg.modeling.pixel_decoder import PixelFeatures
 from frozenseg.modeling.position_encoding import sine_positions
-from frozenseg.ops.maps import size_of
+from frozenseg.ops.maps import resize_maps, size_of
 from frozenseg.ops.mask_pooling import mask_pool
 from frozenseg.structures import Prediction
 
@@ -51,9 +50,18 @@ class DecoderBlock(nn.Module):
 class TransformerDecoder(nn.Module):
     """Turns learned queries into masks and class embeddings (sec. 3.2; Mask2Former, sec. 3.2).
 
-    Layers count from 1. ``feature_layers`` name the layers before which the Feature Injector
-    refines the memory, ``query_layers`` those after which the Query Injector refines the queries;
-    empty is off.
+    Args:
+        dim: width of queries and memory.
+        mask_dim: channels of the mask features.
+        embed_dim: width of the text space.
+        num_queries: learned queries.
+        num_heads: of every attention.
+        hidden_dim: of the feed-forward blocks.
+        num_layers: decoder layers, counted from 1.
+        num_levels: maps of memory, used in turn.
+        sam_dim: channels of SAM's embedding; None without SAM.
+        query_layers: layers after which the Query Injector refines the queries (eq. 1).
+        feature_layers: layers before which the Feature Injector refines the memory (eq. 2).
     """
 
     def __init__(
@@ -98,7 +106,14 @@ class TransformerDecoder(nn.Module):
     def forward(
         self, pixels: PixelFeatures, sam: Tensor | None, classify: Classify, *, every_layer: bool
     ) -> list[Prediction]:
-        """Predictions of the learned queries and each layer, or of the last layer alone."""
+        """Returns the predictions of the learned queries and of each layer, or of the last layer.
+
+        Args:
+            pixels: mask features and memory of the pixel decoder.
+            sam: (B, C, h, w) SAM embedding for the Query Injector; None without SAM.
+            classify: (B, Q, D) embeddings to (B, Q, K + 1) logits.
+            every_layer: return all predictions, first to last (deep supervision).
+        """
         batch = pixels.mask_features.shape[0]
         queries = self.query_features.weight.expand(batch, -1, -1)
         query_positions = self.query_positions.weight.expand(batch, -1, -1)
@@ -107,19 +122,20 @@ class TransformerDecoder(nn.Module):
             for level, embedding in zip(pixels.levels, self.level_embedding.weight, strict=True)
         ]
         positions = [tokens_of(sine_positions(level)) for level in pixels.levels]
+        sizes = [size_of(level) for level in pixels.levels]
         sam = None if sam is None else self.adapt_sam(sam)
 
         mask_logits = self.predict_masks(queries, pixels.mask_features)
         predictions = [self.predict(queries, mask_logits, pixels, classify)] if every_layer else []
         for layer, block in enumerate(self.blocks, start=1):  # counted from 1, as in the paper
             index = (layer - 1) % len(memories)
-            memory, size = memories[index], size_of(pixels.levels[index])
+            memory, size = memories[index], sizes[index]
             keys = memory + positions[index]
             if layer in self.feature_layers:  # eq. 2; these tokens carry no position afterwards
                 assert pixels.sam is not None, "a model with Feature Injectors has a SAM branch"
                 inject = self.feature_injectors[str(layer)]
                 sam_tokens = (
-                    tokens_of(resized(pixels.sam, size)) + self.level_embedding.weight[index]
+                    tokens_of(resize_maps(pixels.sam, size)) + self.level_embedding.weight[index]
                 )
                 keys = memory = inject(memory, sam_tokens, positions[index])
             blocked = blocked_cells(mask_logits, size)
@@ -129,7 +145,7 @@ class TransformerDecoder(nn.Module):
                 predictions.append(self.predict(queries, mask_logits, pixels, classify))
             if layer in self.query_layers and layer < len(
                 self.blocks
-            ):  # eq. 1; the last has no reader
+            ):  # eq. 1; the last injection would be unused
                 queries = self.query_injector(queries, mask_logits, sam)
         return predictions
 
@@ -142,21 +158,14 @@ class TransformerDecoder(nn.Module):
     def predict(
         self, queries: Tensor, mask_logits: Tensor, pixels: PixelFeatures, classify: Classify
     ) -> Prediction:
-        """Classifies each query by itself and by what its mask covers."""
+        """Classifies each query from its own features and those under its mask."""
         pooled = self.adapt_pooled(mask_pool(pixels.mask_features, mask_logits))
         embeddings = self.class_embedding(self.norm(queries) + self.pool_projection(pooled))
         return Prediction(classify(embeddings), mask_logits)
 
 
-def resized(feature_map: Tensor, size: tuple[int, int]) -> Tensor:
-    """A (B, C, h, w) map at another size, bilinearly."""
-    if feature_map.shape[-2:] == size:
-        return feature_map
-    return F.interpolate(feature_map, size=size, mode="bilinear", align_corners=False)
-
-
 @torch.no_grad()
 def blocked_cells(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, Q, h w) bool: cells outside each query's mask; a row of nothing else is opened."""
-    blocked = (resized(mask_logits, size) < 0).flatten(2)  # sigmoid below one half
+    """Returns (B, Q, h w) bool: cells outside each mask; a row that blocks all cells is opened."""
+    blocked = (resize_maps(mask_logits, size) < 0).flatten(2)  # sigmoid below one half
     return blocked & ~blocked.all(dim=-1, keepdim=True)

@@ -1,12 +1,13 @@
-"""What several processes say to each other; a process alone answers itself."""
+"""Communication between the processes of a run; a single process gets its own values."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-VOTE_PERIOD = 5  # iterations between questions to all processes whether to stop
+VOTE_PERIOD = 5  # iterations between votes of all processes on stopping
 
 
 def is_distributed() -> bool:
@@ -22,30 +23,29 @@ def num_processes() -> int:
 
 
 def is_main_process() -> bool:
-    """The process that writes files and shows progress."""
+    """Returns True in the process that writes files and shows progress."""
     return process_rank() == 0
 
 
 def wait_for_all() -> None:
-    """Returns once every process has come here."""
+    """Returns once every process has called this. Collective."""
     if is_distributed():
         dist.barrier()
 
 
 def share_weights(tensors: Iterable[Tensor]) -> None:
-    """Every process takes over the main process's values."""
+    """Copies the main process's values to every process. Collective."""
     if is_distributed():
         for tensor in tensors:
             dist.broadcast(tensor.detach(), src=0)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replaces each gradient by its mean over processes, in one exchange after the backward pass.
+    """Replaces each gradient by its mean over processes, after the backward pass. Collective.
 
-    A parameter without gradient (an injector that nothing reads) has none in any process and is
-    passed over. One exchange of the trained part's 100 MB takes milliseconds between GPUs, so
-    nothing is overlapped with the backward pass; in return accumulation and unused parameters need
-    no special care.
+    A parameter without gradient (the last injection is never used) has none in any process and is
+    skipped. One exchange of 100 MB takes milliseconds between GPUs, so nothing overlaps with the
+    backward pass, and accumulation and unused parameters need no special handling.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if is_distributed() and gradients:
@@ -54,7 +54,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def average(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The mean over processes of tensors of one type, in one exchange."""
+    """Returns the means over processes of tensors of one type, in one exchange. Collective."""
     if not is_distributed():
         return list(tensors)
     flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -65,7 +65,7 @@ def average(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether ``flag`` holds in at least one process."""
+    """Returns True if ``flag`` is True in at least one process. Collective."""
     if not is_distributed():
         return flag
     votes = torch.tensor(float(flag), device=device)
@@ -74,10 +74,13 @@ def any_process(flag: bool, device: torch.device) -> bool:
 
 
 def agreed_to_stop(requested: bool, *, iteration: int, due: bool, device: torch.device) -> bool:
-    """Whether any process was asked to stop; all get the same answer at the same iteration.
+    """Returns True if any process was asked to stop; all agree at the same iteration. Collective.
 
-    They ask each other now and then, and always where a checkpoint is ``due``: after it, nothing
-    may be left of the run.
+    Args:
+        requested: this process was asked to stop.
+        iteration: processes vote every ``VOTE_PERIOD`` iterations.
+        due: a checkpoint is due, so they vote in any case: the run may end after it.
+        device: for the exchange.
     """
     if is_distributed() and iteration % VOTE_PERIOD and not due:
         return False
@@ -85,15 +88,28 @@ def agreed_to_stop(requested: bool, *, iteration: int, due: bool, device: torch.
 
 
 def share_text(text: str | None) -> str | None:
-    """Every process learns the main process's text."""
+    """Returns the main process's text in every process. Collective."""
     message = [text]
     if is_distributed():
         dist.broadcast_object_list(message, src=0)
     return message[0]
 
 
+def gather_objects(value: Any) -> list[Any]:
+    """Returns the picklable values of all processes, by rank. Collective."""
+    values = [value] * num_processes()
+    if is_distributed():
+        dist.all_gather_object(values, value)
+    return values
+
+
 def gather(tensor: Tensor, device: torch.device) -> list[Tensor]:
-    """Every process's tensor, by rank, on the CPU; lengths along the first axis may differ."""
+    """Returns the tensors of all processes, by rank, on the CPU. Collective.
+
+    Args:
+        tensor: lengths along the first axis may differ between processes.
+        device: for the exchange.
+    """
     if not is_distributed():
         return [tensor.cpu()]
     length = torch.tensor([len(tensor)], device=device)

@@ -1,4 +1,4 @@
-"""One process per device: started here, by ``torchrun``, or just this one."""
+"""One process per device: this one alone, or several started here or by ``torchrun``."""
 
 import logging
 import os
@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from multiprocessing import resource_tracker
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, NamedTuple
 
@@ -25,33 +24,43 @@ from frozenseg.runtime.signals import (
     REQUEUE_EXIT_CODE,
     exit_on_signal,
     handled_by,
-    stop_signals_blocked,
 )
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT = timedelta(minutes=30)  # after which a process that waits for a hung one gives up
-AGREED = (0, REQUEUE_EXIT_CODE)  # statuses that all processes reach together
+TIMEOUT = timedelta(minutes=30)  # after which waiting for a hung process fails
+AGREED = (0, REQUEUE_EXIT_CODE)  # exit statuses that all processes reach together
 
 
 class Group(NamedTuple):
-    """Which processes make up the run, as the command line says it."""
+    """The processes of a run.
 
-    num_gpus: int = 1  # processes on each machine
+    Args:
+        num_gpus: processes on each machine.
+        num_machines: number of machines.
+        machine_rank: of this machine, from 0.
+        dist_url: where the processes connect; auto: a free port of this machine.
+        timeout: after which waiting for a hung process fails.
+    """
+
+    num_gpus: int = 1
     num_machines: int = 1
     machine_rank: int = 0
-    dist_url: str = "auto"  # where the processes meet; auto: a free port of this machine
+    dist_url: str = "auto"
     timeout: timedelta = TIMEOUT
 
 
 def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, device: str) -> int:
-    """Runs ``main(*args)`` in every process of the group; the exit status.
+    """Runs ``main(*args)`` in every process of the group and returns the exit status.
 
-    Signals that ask this process to stop are passed on to those that it starts. When one of them
-    fails, the others are ended.
+    Stop signals are forwarded to the processes started here. If one of them fails, the others are
+    terminated.
 
     Args:
-        device: "cuda" or "cpu", as ``MODEL.DEVICE`` says; processes exchange through NCCL or gloo.
+        main: returns the exit status of its process; must be importable.
+        args: picklable arguments of ``main``.
+        group: the processes.
+        device: "cuda" or "cpu": processes communicate through NCCL or gloo.
 
     Raises:
         UserError: the group does not fit this machine.
@@ -64,20 +73,18 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
         return main(*args)
     if group.dist_url == "auto":
         group = group._replace(dist_url=f"tcp://127.0.0.1:{free_port()}")
-    _start_resource_tracker()
-    status = mp.get_context("spawn").Value("i", 1)  # until they agree on another
+    status = mp.get_context("spawn").Value("i", REQUEUE_EXIT_CODE)  # if interrupted at the start
     pids: list[int] = []
     with _forwarded_signals(pids) as sent:
-        with stop_signals_blocked():
-            children = start_processes(
-                _child,
-                (status, mp.get_start_method(), main, args, group, device),
-                nprocs=group.num_gpus,
-                join=False,
-                start_method="spawn",
-            )
-            assert children is not None, "start_processes without join returns its processes"
-            pids += children.pids()
+        children = start_processes(
+            _child,
+            (status, mp.get_start_method(), main, args, group, device),
+            nprocs=group.num_gpus,
+            join=False,
+            start_method="spawn",
+        )
+        assert children is not None, "start_processes without join returns its processes"
+        pids += children.pids()
         try:
             while not children.join():
                 pass
@@ -87,13 +94,13 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
 
 
 def _status_of_failure(error: ProcessExitedException, sent: Sequence[int]) -> int:
-    """The run's status once a process has ended by itself; the others have been ended."""
+    """Returns the run's exit status after a process has failed; the others are terminated."""
     if error.exit_code >= 0:
         return error.exit_code
     number = -error.exit_code
     if number not in sent:
-        logger.error("%s: the run has ended, --resume goes on", error)
-        return 128 + number  # as a shell has it
+        logger.error("%s: the run has ended; --resume continues it", error)
+        return 128 + number  # the convention of shells
     if number == signal.SIGKILL:
         logger.error(INTERRUPTED)
         return INTERRUPTED_EXIT_CODE
@@ -101,7 +108,7 @@ def _status_of_failure(error: ProcessExitedException, sent: Sequence[int]) -> in
 
 
 def share_cores(processes: int) -> None:
-    """Computes with this process's share of the cores, unless ``OMP_NUM_THREADS`` says how many."""
+    """Limits this process to its share of the cores, unless ``OMP_NUM_THREADS`` is set."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
 
@@ -115,8 +122,8 @@ def _child(
     group: Group,
     device: str,
 ) -> None:
-    # a spawned process would spawn its data-loading workers too: an import of PyTorch and a copy of
-    # the data set for each; they are started as where one process is alone
+    # start data-loading workers as in a single process: spawning each would import PyTorch and copy
+    # the data set again
     mp.set_start_method(start_method, force=True)
     rank = group.machine_rank * group.num_gpus + local_rank
     os.environ |= {
@@ -128,8 +135,8 @@ def _child(
     if device == "cpu":
         share_cores(group.num_gpus)
     with exit_on_signal():
-        # Ctrl-C stays blocked: it reaches the parent, too, which passes it on as a request to stop
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGUSR1))
+        # a terminal sends Ctrl-C to the parent, too, which forwards it as a request to stop
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         code = _join_and_run(main, args, device=device, timeout=group.timeout, url=group.dist_url)
     if code not in AGREED:
         sys.exit(code)
@@ -152,7 +159,7 @@ def _join_and_run(
         timeout=timeout,
     )
     status = main(*args)
-    if status in AGREED:  # otherwise others may still be exchanging, and taking leave would wait
+    if status in AGREED:  # otherwise other processes may still communicate, and this would block
         dist.destroy_process_group()
     return status
 
@@ -170,10 +177,10 @@ def _check(group: Group, device: str) -> None:
         )
     if group.num_machines > 1 and group.dist_url == "auto":
         raise UserError(
-            "several machines need to know where they meet: pass --dist-url tcp://FIRST_MACHINE:PORT"
+            "several machines need an address to connect to: pass --dist-url tcp://FIRST_MACHINE:PORT"
         )
     if group.dist_url != "auto" and "://" not in group.dist_url:
-        raise UserError(f"--dist-url must be as in tcp://FIRST_MACHINE:29500, got {group.dist_url}")
+        raise UserError(f"--dist-url must be like tcp://FIRST_MACHINE:29500, got {group.dist_url}")
     available = torch.cuda.device_count()
     if device == "cuda" and not available:
         raise UserError(NO_CUDA)
@@ -185,7 +192,7 @@ def _check(group: Group, device: str) -> None:
 
 
 def _check_torchrun(group: Group) -> None:
-    """What the command line says beside torchrun, it says for nothing: it must at least be true."""
+    """Refuses options that contradict torchrun, which decides the number of processes."""
     gpus, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     if group.num_gpus not in (1, gpus) or group.num_machines not in (1, world // gpus):
         raise UserError(
@@ -195,27 +202,17 @@ def _check_torchrun(group: Group) -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Returns an unused port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def _start_resource_tracker() -> None:
-    """Python's helper of spawned processes must outlast a signal to the whole job, as they do.
-
-    It ignores SIGTERM by itself, and SIGUSR1 if that is ignored where it is started.
-    """
-    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    resource_tracker.ensure_running()
-    signal.signal(signal.SIGUSR1, before)
-
-
 @contextmanager
 def _forwarded_signals(pids: Sequence[int]) -> Iterator[list[int]]:
-    """Passes requests to stop on to ``pids``, and lists what was sent.
+    """Forwards stop signals to ``pids`` and lists the signals that were sent.
 
-    Ctrl-C asks them to stop, a second one kills them.
+    Ctrl-C is forwarded as SIGTERM, a second one as SIGKILL.
     """
     sent: list[int] = []
     interrupts: list[int] = []
@@ -226,7 +223,7 @@ def _forwarded_signals(pids: Sequence[int]) -> Iterator[list[int]]:
             interrupts.append(number)
         sent.append(number)
         for pid in pids:
-            with suppress(ProcessLookupError):  # it may have ended by itself
+            with suppress(ProcessLookupError):  # the process may have ended
                 os.kill(pid, number)
 
     with handled_by(forward):

@@ -1,4 +1,4 @@
-"""How far, how fast, how long still: a live bar on a terminal, plain log lines elsewhere."""
+"""Progress and speed: a live bar on a terminal, plain log lines elsewhere."""
 
 import resource
 import sys
@@ -11,11 +11,11 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(stderr=True)  # one for the bar and the log, so that they do not overwrite
+console = Console(stderr=True)  # shared by bar and log, which would overwrite each other
 
 
 class StepClock:
-    """Measures how long updates take, and which share of that they waited for data."""
+    """Measures the time per update and the share of it spent waiting for data."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -24,17 +24,17 @@ class StepClock:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around the wait for the next batch."""
+        """Encloses the wait for the next batch."""
         began = time.perf_counter()
         yield
         self._waited += time.perf_counter() - began
 
     def tick(self) -> None:
-        """After each update."""
+        """Counts an update."""
         self._updates += 1
 
     def read(self, *, images_per_update: int, updates_left: int) -> dict[str, float]:
-        """Since the last read; the estimate assumes that it goes on like this."""
+        """Returns the measurements since the last read, with the time left at this speed."""
         elapsed = time.perf_counter() - self._started
         seconds = elapsed / max(self._updates, 1)
         values = {
@@ -48,7 +48,14 @@ class StepClock:
 
 
 class ProgressBar:
-    """A bar over iterations; silent unless the console is a terminal."""
+    """A bar over iterations, shown only on a terminal.
+
+    Args:
+        total: iterations of the whole run.
+        start: iterations done before.
+        shown: False hides the bar.
+        what: label.
+    """
 
     def __init__(
         self, *, total: int, start: int = 0, shown: bool = True, what: str = "training"
@@ -79,7 +86,7 @@ class ProgressBar:
 
 
 def summary_line(iteration: int, total: int, values: Mapping[str, float]) -> str:
-    """One log line of the numbers that tell whether a run is well."""
+    """Returns a log line with loss, speed, memory and remaining time."""
     left = timedelta(seconds=round(values["eta_seconds"]))
     return (
         f"iteration {iteration}/{total}  loss {values['total_loss']:.3f}  "
@@ -91,7 +98,7 @@ def summary_line(iteration: int, total: int, values: Mapping[str, float]) -> str
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """The most memory used so far: the device's, or on the CPU this process's."""
+    """Returns the peak memory of the CUDA device, or on the CPU of this process, in GiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere

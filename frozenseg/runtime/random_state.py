@@ -1,4 +1,4 @@
-"""Seeds, and every random generator's state: a resumed run draws as the uninterrupted one would."""
+"""Seeds and states of all random generators, so that a resumed run continues exactly."""
 
 import random
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 def seed_everything(seed: int) -> None:
-    """Python, NumPy and torch on all devices."""
+    """Seeds Python, NumPy and PyTorch on all devices."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """States of Python's, NumPy's, torch's and the ``device``'s generators, as rows of numbers."""
+    """Returns the generator states of Python, NumPy, PyTorch and the ``device`` as tensors."""
     _, words, gaussian = random.getstate()
     _, keys, position, has_gaussian, cached = np.random.get_state()
     state = {
@@ -35,7 +35,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Sets what ``random_state`` gave; a GPU's generator only if the state has one."""
+    """Restores the states of ``random_state``; the GPU's only if it was saved."""
     gaussian = state["python_gaussian"].tolist()
     random.setstate((3, tuple(state["python"].tolist()), gaussian[0] if gaussian else None))
     position, has_gaussian = state["numpy_position"].tolist()

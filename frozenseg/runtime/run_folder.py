@@ -1,6 +1,5 @@
-"""What a run leaves about itself: its configuration, the machine, the code; its log."""
+"""Records of a run in its folder: configuration, machine, code and log."""
 
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -13,11 +12,13 @@ from pathlib import Path
 
 import torch
 import yaml
-from fvcore.common.config import CfgNode
 from rich.logging import RichHandler
 
 from frozenseg.errors import UserError
-from frozenseg.io.files import atomic_write, make_folder
+from frozenseg.io.documents import read_yaml_mapping
+from frozenseg.io.files import make_folder
+from frozenseg.io.gates import reason_of
+from frozenseg.io.writing import optional_file, write_text
 from frozenseg.runtime.progress import console
 
 logger = logging.getLogger(__name__)
@@ -29,35 +30,44 @@ DIFF = "code.diff"
 CODE = Path(__file__).resolve().parents[2]
 
 
-def describe_run(folder: Path, cfg: CfgNode, *, engine: str, resumed: bool = False) -> None:
+def describe_run(folder: Path, config: str, *, engine: str, resumed: bool = False) -> None:
     """Writes ``config.yaml``, ``environment.json`` and, for a changed checkout, ``code.diff``.
 
-    Of a run that is resumed, the log says which keys have changed.
+    A file that cannot be written is a warning.
+
+    Args:
+        folder: of the run.
+        config: the complete configuration as YAML.
+        engine: "native" or "detectron2".
+        resumed: log the keys that have changed since the run began.
     """
     if resumed:
-        _log_changes(folder / CONFIG, cfg)
+        _log_changes(folder / CONFIG, config)
     commit, diff, new_files = git_state(CODE)
-    with atomic_write(folder / CONFIG) as part:
-        part.write_text(cfg.dump(), encoding="utf8")
     about = {"engine": engine, **environment(), "commit": commit, "files_not_in_git": new_files}
-    with atomic_write(folder / "environment.json") as part:
-        part.write_text(json.dumps(about, indent=2) + "\n")
-    if diff:
-        with atomic_write(folder / DIFF) as part:
-            part.write_text(diff, encoding="utf8")
-    else:
-        (folder / DIFF).unlink(missing_ok=True)  # of an earlier part of the run
+    with optional_file("the description of the run"):
+        write_text(folder / CONFIG, config)
+        write_text(folder / "environment.json", json.dumps(about, indent=2) + "\n")
+        if diff:
+            write_text(folder / DIFF, diff)
+        else:
+            (folder / DIFF).unlink(missing_ok=True)  # of an earlier part of the run
 
 
-def _log_changes(path: Path, cfg: CfgNode) -> None:
-    if path.exists():
-        before = yaml.safe_load(path.read_text(encoding="utf8"))
-        for key, old, new in differences(before, cfg):
-            logger.info("changed since the run began: %s was %s, is %s", key, old, new)
+def _log_changes(path: Path, config: str) -> None:
+    if not path.exists():
+        return
+    try:
+        before = read_yaml_mapping(path)
+    except UserError as error:
+        logger.warning("changes since the run began are not known: %s", error)
+        return
+    for key, old, new in differences(before, yaml.safe_load(config)):
+        logger.info("changed since the run began: %s was %s, is %s", key, old, new)
 
 
 def environment() -> dict[str, object]:
-    """The command, the machine and the versions that a result may depend on."""
+    """Returns the command, the machine and the versions that a result may depend on."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "command": sys.argv,
@@ -74,9 +84,9 @@ def environment() -> dict[str, object]:
 
 
 def git_state(folder: Path) -> tuple[str | None, str, list[str]]:
-    """The commit of a checkout, what was changed since, and files of Python that git has not got.
+    """Returns the commit of a checkout, the changes since then, and untracked Python files.
 
-    Nothing where there is no checkout.
+    Without a checkout there is neither commit nor change.
     """
     if not (folder / ".git").exists():
         return None, "", []
@@ -85,14 +95,8 @@ def git_state(folder: Path) -> tuple[str | None, str, list[str]]:
     return commit, _git(folder, "diff", "HEAD"), unknown
 
 
-def config_digest(cfg: CfgNode) -> str:
-    """A short name of everything that a configuration says, but for where results go."""
-    values = {key: value for key, value in flat(cfg).items() if key != "OUTPUT_DIR"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def flat(values: Mapping, prefix: str = "") -> dict[str, object]:
-    """Nested mappings as one with dotted keys; tuples become lists, as in a file."""
+    """Returns nested mappings as one with dotted keys; tuples become lists, as in a file."""
     found: dict[str, object] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -103,7 +107,7 @@ def flat(values: Mapping, prefix: str = "") -> dict[str, object]:
 
 
 def differences(before: Mapping, after: Mapping) -> Iterator[tuple[str, object, object]]:
-    """Keys whose values differ, with both; None where a key is missing."""
+    """Yields keys whose values differ, with both values; None for a missing key."""
     old, new = flat(before), flat(after)
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
@@ -111,17 +115,22 @@ def differences(before: Mapping, after: Mapping) -> Iterator[tuple[str, object, 
 
 
 def set_up_logging(folder: Path, *, rank: int = 0) -> None:
-    """Logs to the console and to ``log.txt``; further processes to ``log.txt.rank1`` and so on.
+    """Logs to the console and to ``log.txt``; other processes to ``log.txt.rank1`` and so on.
 
-    On the console, further processes say no more than warnings.
+    Args:
+        folder: of the run.
+        rank: of the process; others than 0 show only warnings on the console.
+
+    Raises:
+        UserError: the folder or the file cannot be written.
     """
     make_folder(folder)
     path = folder / ("log.txt" if rank == 0 else f"log.txt.rank{rank}")
     try:
-        file = logging.FileHandler(path)
+        file = _LogFile(path)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror}): mend that, or choose another OUTPUT_DIR"
+            f"{path} cannot be written ({reason_of(error)}): fix this or choose another OUTPUT_DIR"
         ) from error
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     shown: logging.Handler
@@ -141,6 +150,15 @@ def set_up_logging(folder: Path, *, rank: int = 0) -> None:
     logger.propagate = False
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk does not turn into a traceback per line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Stops writing the file and says so on the console."""
+        logging.getLogger("frozenseg").removeHandler(self)
+        logger.warning("%s cannot be written: the run continues without it", self.baseFilename)
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -153,5 +171,5 @@ def _git(folder: Path, *arguments: str) -> str:
         return subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
         ).stdout
-    except (OSError, subprocess.CalledProcessError):  # no git, or a checkout of someone else's
+    except (OSError, subprocess.CalledProcessError):  # no git, or a checkout of another user
         return ""

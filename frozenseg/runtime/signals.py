@@ -1,4 +1,4 @@
-"""Ending a run in good order when a scheduler or a person asks for it."""
+"""Stopping a run cleanly when a scheduler or a user asks for it."""
 
 import logging
 import signal
@@ -10,20 +10,20 @@ from typing import NoReturn, Self
 logger = logging.getLogger(__name__)
 
 REQUEUE_EXIT_CODE = 75
-"""Exit status of a run that was asked to stop and has saved itself (``EX_TEMPFAIL``).
+"""Exit status of a run that was asked to stop and has saved a checkpoint (``EX_TEMPFAIL``).
 
-The same command with ``--resume`` goes on; a batch script requeues its job on it.
+The same command with ``--resume`` continues it; a batch script requeues its job on this status.
 """
 
-INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as a shell has it
-INTERRUPTED = "interrupted twice: ended without saving, --resume goes on from the last checkpoint"
+INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, the convention of shells
+INTERRUPTED = "interrupted twice: stopped without saving; --resume continues the last checkpoint"
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @contextmanager
 def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Signals to stop go to ``handler`` in the block, and where they went before after it."""
+    """Installs ``handler`` for all stop signals inside the block."""
     before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
@@ -33,7 +33,7 @@ def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
 
 
 class StopRequest:
-    """Remembers SIGTERM, SIGUSR1 or Ctrl-C in its block; a second Ctrl-C interrupts at once."""
+    """Records a stop signal received inside its block; a second Ctrl-C interrupts immediately."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -48,36 +48,22 @@ class StopRequest:
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         self.requested = True
-        logger.warning(
-            "%s: saving after this iteration, then stopping", signal.Signals(number).name
-        )
+        logger.warning("%s: stopping after this iteration", signal.Signals(number).name)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
 def exit_on_signal() -> Iterator[None]:
-    """Outside a ``StopRequest``, signals to stop end the process with ``REQUEUE_EXIT_CODE``.
+    """Ends the process with ``REQUEUE_EXIT_CODE`` on a stop signal inside the block.
 
-    While a run starts up or evaluates, all that can be saved is on the disk.
+    For phases without unsaved work: the start of a run, and evaluations. A ``StopRequest`` inside
+    the block takes precedence.
     """
     with handled_by(_leave):
         yield
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    logger.warning("%s: stopping, --resume goes on", signal.Signals(number).name)
+    logger.warning("%s: stopping; --resume continues the run", signal.Signals(number).name)
     raise SystemExit(REQUEUE_EXIT_CODE)
-
-
-@contextmanager
-def stop_signals_blocked() -> Iterator[None]:
-    """Signals to stop wait until the block's end; in processes that start in it, until they ask.
-
-    So that there is no moment at which one has started but is not ready for them.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

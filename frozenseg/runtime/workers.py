@@ -1,4 +1,4 @@
-"""Data-loading worker processes: their signals, time limit and end."""
+"""Data-loading worker processes: protection from stop signals, time limit, termination at exit."""
 
 import os
 import signal
@@ -10,47 +10,42 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from frozenseg.runtime.signals import SIGNALS, stop_signals_blocked
+from frozenseg.runtime.signals import SIGNALS
 
 WORKER_TIMEOUT = 600  # seconds without a batch after which a worker counts as hung
 
 
 def start_workers(loader: DataLoader) -> Iterator[Any]:
-    """The loader's batches; its workers neither follow a signal to the whole job nor outlast us.
+    """Starts a loader's workers and returns its batches.
 
-    One that hangs is an error after ``WORKER_TIMEOUT``, one that dies at once.
+    Stop signals are blocked in the workers: a signal to all processes of a job must not end them
+    before their parent has saved.
+
+    Raises:
+        RuntimeError: while iterating, if a worker dies or sends nothing for ``WORKER_TIMEOUT``.
     """
-    if loader.num_workers:
-        loader.timeout, loader.worker_init_fn = WORKER_TIMEOUT, ignore_stop_signals
-        end_workers_at_exit()
-    with stop_signals_blocked():
+    if not loader.num_workers:
         return iter(loader)
-
-
-def ignore_stop_signals(_worker_id: int = 0) -> None:
-    """For processes that fetch data: a signal to the whole job must not take them from its end.
-
-    Whoever starts such a process calls ``end_workers_at_exit``.
-    """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def end_workers_at_exit() -> None:
-    """Lets this process end whatever its daemonic children do.
-
-    At exit Python asks them by SIGTERM and then waits: for ever, if they ignore it or hang.
-    """
-    _end_workers_at_exit_of(os.getpid())
+    loader.timeout = WORKER_TIMEOUT
+    _kill_workers_at_exit(os.getpid())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # child processes inherit the mask
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @cache
-def _end_workers_at_exit_of(_pid: int) -> None:  # a forked process inherits the cache but no exit
+def _kill_workers_at_exit(_pid: int) -> None:
+    """Registers the termination of workers once per process.
+
+    Python's own exit sends SIGTERM, which the workers block, and then waits for them forever.
+    """
     Finalize(None, _kill_workers, exitpriority=0)  # after pools and managers, before SIGTERM
 
 
 def _kill_workers() -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would call each an error
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would report each as an error
     for child in active_children():
         if child.daemon:
             child.kill()

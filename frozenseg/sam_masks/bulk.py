@@ -1,29 +1,31 @@
-"""SAM's masks of many images: spread over processes, kept one by one, so that it can go on."""
+"""SAM masks of many images: spread over processes, one file per image, so that it can resume."""
 
 import queue
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
 import torch.multiprocessing as mp
-from fvcore.common.config import CfgNode
 from torch import Tensor
 
-from frozenseg.builders.sam_masks import build_mask_cache, build_mask_source
 from frozenseg.data.catalog import dataset_samples
 from frozenseg.data.images import read_image
 from frozenseg.data.readers.samples import DatasetSamples
 from frozenseg.errors import UserError
 from frozenseg.runtime.launch import share_cores
+from frozenseg.sam_masks.cache import CachedMasks
 
-POLL_SECONDS = 2.0  # between looks at whether the processes still live
+POLL_SECONDS = 2.0  # between checks that the processes are alive
+
+BuildMasks = Callable[[str], CachedMasks]
+"""Builds the masks' cache and source for a device name; can be pickled."""
 
 
 class Images(Protocol):
-    """(3, H, W) uint8 images by index, with names for messages; can be sent to a process."""
+    """(3, H, W) uint8 images by index, with names for messages; can be pickled."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Tensor: ...
@@ -31,7 +33,7 @@ class Images(Protocol):
 
 
 class ImageFiles:
-    """Images that are files."""
+    """Images in files."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
@@ -47,7 +49,12 @@ class ImageFiles:
 
 
 class DatasetImages:
-    """The images of a data set; its annotations are read only for the list of images."""
+    """The images of a registered data set; annotations are read only for the list of images.
+
+    Args:
+        dataset: registered name.
+        root: folder of all data sets; None: the default.
+    """
 
     def __init__(self, dataset: str, *, root: Path | None = None) -> None:
         self.dataset = dataset
@@ -66,34 +73,45 @@ class DatasetImages:
 
 
 class Outcome(NamedTuple):
-    """What became of one image."""
+    """The outcome of one image."""
 
     index: int
-    made: bool  # False: its masks were there already, or it could not be read
+    made: bool  # False: the masks existed, or the image could not be read
     problem: str | None = None  # one sentence
 
 
 def make_masks(
-    cfg: CfgNode, images: Images, indices: Sequence[int], *, processes: int = 1
+    build: BuildMasks,
+    images: Images,
+    indices: Sequence[int],
+    *,
+    device: str = "auto",
+    processes: int = 1,
 ) -> Iterator[Outcome]:
-    """Makes the masks that the configured cache does not hold; an outcome for each image.
+    """Creates the masks that the cache does not hold, and yields an outcome per image.
 
-    With several processes outcomes come as they are ready. On CUDA each takes the next device, on
-    the CPU they share its cores.
+    Args:
+        build: called in each process with the name of its device.
+        images: the images.
+        indices: of the images to process.
+        device: "auto" and "cuda" give each of several processes the next CUDA device; on the CPU
+            they share its cores.
+        processes: number of processes; the outcomes of several come in any order.
 
     Raises:
-        UserError: SAM cannot be loaded, or the cache holds masks made otherwise.
+        UserError: SAM cannot be loaded, the cache holds masks with other settings, or masks cannot
+            be written.
         RuntimeError: a process died.
     """
     if processes == 1:
-        yield from _made(cfg, images, indices)
+        yield from _outcomes(build(device), images, indices)
         return
     context = mp.get_context("spawn")
     outcomes = context.Queue()
     workers = [
         context.Process(
             target=_work,
-            args=(cfg, images, indices[rank::processes], rank, processes, outcomes),
+            args=(build, images, indices[rank::processes], device, rank, processes, outcomes),
             daemon=True,
         )
         for rank in range(processes)
@@ -108,34 +126,35 @@ def make_masks(
             worker.join()
 
 
-def _made(cfg: CfgNode, images: Images, indices: Sequence[int]) -> Iterator[Outcome]:
-    cache, source = build_mask_cache(cfg), build_mask_source(cfg)
+def _outcomes(masks: CachedMasks, images: Images, indices: Sequence[int]) -> Iterator[Outcome]:
     for index in indices:
         try:
             image = images[index]
-        except UserError as error:  # the other images have nothing to do with it
+        except UserError as error:  # must not stop the other images
             yield Outcome(index, made=False, problem=str(error))
-            continue
-        known = cache.has(image)
-        source(image)  # one that is there is read, so that a stale one is refused now
-        yield Outcome(index, made=not known)
+        else:
+            yield Outcome(index, made=masks.complete(image))
 
 
 def _work(
-    cfg: CfgNode, images: Images, indices: Sequence[int], rank: int, processes: int, outcomes
+    build: BuildMasks,
+    images: Images,
+    indices: Sequence[int],
+    device: str,
+    rank: int,
+    processes: int,
+    outcomes,
 ) -> None:
-    """One process: an outcome, or the sentence of a mistake, for each image."""
+    """Runs one process, which sends an outcome for each image, or an error."""
     share_cores(processes)
-    cfg = cfg.clone()
-    cfg.defrost()
-    if cfg.MODEL.DEVICE in ("auto", "cuda") and torch.cuda.is_available():
-        cfg.MODEL.DEVICE = f"cuda:{rank % torch.cuda.device_count()}"
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        device = f"cuda:{rank % torch.cuda.device_count()}"
     try:
-        for outcome in _made(cfg, images, indices):
+        for outcome in _outcomes(build(device), images, indices):
             outcomes.put(outcome)
     except UserError as error:
         outcomes.put(error)
-    except Exception:  # crosses a process boundary as text
+    except Exception:  # crosses the process boundary as text
         outcomes.put(RuntimeError(traceback.format_exc()))
 
 
@@ -148,8 +167,8 @@ def _gathered(outcomes, workers: Sequence[BaseProcess], expected: int) -> Iterat
             dead = [worker for worker in workers if worker.exitcode]
             if dead:
                 raise RuntimeError(
-                    f"a process ended with status {dead[0].exitcode}: its memory may not suffice; "
-                    "start again with fewer --processes, what is made is kept"
+                    f"a process ended with status {dead[0].exitcode}, perhaps for lack of memory: "
+                    "run the command again with fewer --processes; finished masks are kept"
                 ) from None
             continue
         if isinstance(outcome, Exception):

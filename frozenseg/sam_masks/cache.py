@@ -1,44 +1,48 @@
-"""SAM's masks on the disk: one safetensors file per image, named by the image's pixels.
+"""SAM masks on disk: one safetensors file per image, named by a hash of the image's pixels.
 
-A file holds the low-resolution logits in fixed point, as differences along rows, deflated; beside
-them each mask's predicted IoU, stability, box and area, and what they were made of: image, SAM,
-settings. Fifty masks of a 500 x 375 image take about one megabyte instead of 37.
+A file holds the low-resolution logits in fixed point, as compressed differences along rows, with
+the predicted IoU, stability, box and area of each mask, the origin of the masks (image, SAM,
+settings) and a digest. Fifty masks of a 500 x 375 image take about 1 MB instead of 37 MB.
 """
 
 import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from frozenseg.errors import UserError
-from frozenseg.io.files import atomic_write
+from frozenseg.io.gates import parser_gate
+from frozenseg.io.safetensors_files import read_safetensors, write_safetensors
+from frozenseg.io.text import cut, shown
+from frozenseg.io.writing import optional_file
 from frozenseg.sam_masks.generator import MaskSettings, MaskSource, SamMasks
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "frozenseg-sam-masks-1"
-STEP = 1 / 128  # of stored logits: a mask's probability is off by less than 0.001
-LIMIT = 10.0  # beyond it a pixel is as good as certain: sigmoid(-10) is 0.00005
+FORMAT = "frozenseg-sam-masks-2"
+STEP = 1 / 128  # of stored logits: the error of a mask's probability is below 0.001
+LIMIT = 10.0  # of stored logits: sigmoid(-10) is 0.00005
+MAX_SQUARE = 8192  # pixels; SAM's input has 1024
 MEASURES = ("predicted_iou", "stability", "boxes", "areas")
 
 
 class MaskCache:
-    """A folder of SAM's masks, all made by one SAM with the same settings.
+    """A folder of SAM masks, all created by one SAM with the same settings.
 
     Args:
-        sam_name: whose masks; a file that another one made is refused.
-        sam_fingerprint: of its weights, where they are at hand. Without it all files must agree
-            with the first one that is read.
+        folder: is created when the first masks are written.
+        sam_name: name of the SAM; masks of another one are refused.
+        settings: of the generator; masks with other settings are refused.
+        sam_fingerprint: of SAM's weights, if known. None: all files must agree with the first one
+            that is read.
     """
 
     def __init__(
@@ -53,34 +57,41 @@ class MaskCache:
         self.sam_fingerprint = sam_fingerprint
 
     def has(self, image: Tensor) -> bool:
-        """Whether there is a file for a (3, H, W) uint8 image."""
+        """Returns True if there is a file for a (3, H, W) uint8 image."""
         return self._path(image_hash(image)).is_file()
 
     def read(self, image: Tensor) -> SamMasks | None:
-        """The masks of an image; None if there are none of it.
+        """Returns the masks of a (3, H, W) uint8 image; None if their file is missing or damaged.
 
         Raises:
-            UserError: the file is damaged, or of another image, SAM or settings.
+            UserError: the file is of another image, SAM or settings.
         """
         digest = image_hash(image)
         path = self._path(digest)
         if not path.is_file():
             return None
         try:
-            with safe_open(path, "pt") as file:
-                about = json.loads((file.metadata() or {})["about"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            self._check(about, {**self._expected(image), "image": digest}, path)
-            return _unpacked(tensors, about)
-        except (SafetensorError, KeyError, ValueError, zlib.error) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(
-                f"{path} is damaged ({error}): delete it and run `frozenseg sam-masks` again"
-            ) from error
+            tensors, about = _read(path)
+        except UserError as error:
+            return _warn_of_damage(error)
+        self._check(about, {**self._expected(image), "image": digest}, path)
+        try:
+            with parser_gate(path, expected="a file of SAM masks", advice="delete it"):
+                return _decoded(tensors, about, max_masks=self.settings.max_masks)
+        except UserError as error:
+            return _warn_of_damage(error)
 
     def write(self, image: Tensor, masks: SamMasks, *, sam_fingerprint: str) -> None:
-        """Keeps the masks of an image."""
+        """Stores the masks of an image.
+
+        Args:
+            image: (3, H, W) uint8.
+            masks: its masks.
+            sam_fingerprint: of the weights of the SAM that created them.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         about = {
             **self._expected(image),
             "image": image_hash(image),
@@ -89,10 +100,9 @@ class MaskCache:
             "square": masks.square,
             "stride": masks.stride,
         }
-        tensors = {name: getattr(masks, name).cpu().contiguous() for name in MEASURES}
+        tensors = {name: getattr(masks, name) for name in MEASURES}
         tensors["logits"] = packed_logits(masks.low_res_logits)
-        with atomic_write(self._path(about["image"])) as part:
-            save_file(tensors, part, {"about": json.dumps(about)})
+        write_safetensors(tensors, self._path(about["image"]), {"about": json.dumps(about)})
 
     def _expected(self, image: Tensor) -> dict[str, Any]:
         size = list(image.shape[-2:])
@@ -100,27 +110,30 @@ class MaskCache:
         return {**expected, **asdict(self.settings)}
 
     def _check(self, about: dict[str, Any], expected: dict[str, Any], path: Path) -> None:
-        expected = {**expected, "sam_fingerprint": self.sam_fingerprint or about["sam_fingerprint"]}
-        for name, value in expected.items():
-            if about[name] != value:
+        fingerprint = self.sam_fingerprint or about.get("sam_fingerprint")
+        for name, value in {**expected, "sam_fingerprint": fingerprint}.items():
+            found = about.get(name)
+            if found != value:
                 raise UserError(
-                    f"{path} does not fit: its {name} is {about[name]}, not {value}; choose "
-                    "another MODEL.MASK_ENSEMBLE.CACHE, or delete it and run `frozenseg sam-masks`"
+                    f"{path} does not match: its {name} is {cut(shown(found))}, not {value}; "
+                    "choose another MODEL.MASK_ENSEMBLE.CACHE, or delete it and run "
+                    "`frozenseg sam-masks`"
                 )
-        self.sam_fingerprint = about["sam_fingerprint"]
+        self.sam_fingerprint = fingerprint
 
     def _path(self, digest: str) -> Path:
         return self.folder / f"{digest}.safetensors"
 
 
 class CachedMasks:
-    """Masks from the cache; those that are not there are made, and kept for the next time.
+    """SAM masks from the cache; missing ones are created and stored.
 
-    What is made is given as it would be read, so that a result does not depend on which it was.
+    New masks are returned with the precision of a file, so results do not depend on the cache.
 
     Args:
-        build: loads SAM, the first time that an image is not in the cache: its masks' source, and
-            the fingerprint of its weights.
+        cache: the folder of masks.
+        build: loads SAM when the first image is not in the cache; returns the source of its masks
+            and the fingerprint of its weights.
     """
 
     def __init__(self, cache: MaskCache, build: Callable[[], tuple[MaskSource, str]]) -> None:
@@ -128,52 +141,129 @@ class CachedMasks:
         self._generate: MaskSource | None = None
 
     def __call__(self, image: Tensor) -> SamMasks:
-        found = self.cache.read(image)
-        return self._make(image) if found is None else found
+        """Returns the masks of a (3, H, W) uint8 image; a full disk is only a warning.
 
-    def _make(self, image: Tensor) -> SamMasks:
+        Raises:
+            UserError: the stored masks are of another SAM or settings, or SAM cannot be loaded.
+        """
+        found = self.cache.read(image)
+        if found is not None:
+            return found
+        masks = self._create(image)
+        with optional_file("the cache of SAM masks"):
+            self.cache.write(image, masks, sam_fingerprint=self._fingerprint)
+        return as_stored(masks)
+
+    def complete(self, image: Tensor) -> bool:
+        """Makes sure that the masks of an image are stored; returns True if they were created.
+
+        Raises:
+            UserError: as for a call, and if the masks cannot be written.
+        """
+        if self.cache.read(image) is not None:
+            return False
+        masks = self._create(image)
+        self.cache.write(image, masks, sam_fingerprint=self._fingerprint)
+        return True
+
+    def _create(self, image: Tensor) -> SamMasks:
         if self._generate is None:
             logger.info("%s does not hold all masks: loading SAM", self.cache.folder)
             self._generate, self._fingerprint = self.build()
-        masks = self._generate(image)
-        self.cache.write(image, masks, sam_fingerprint=self._fingerprint)
-        kept = self.cache.read(image)
-        assert kept is not None, "the file was just written"
-        return kept
+        return self._generate(image)
 
 
 def image_hash(image: Tensor) -> str:
-    """A name for a (3, H, W) uint8 image: the same for the same pixels, wherever they lie."""
+    """Returns a hash of size and pixels of a (3, H, W) uint8 image."""
     if image.dtype != torch.uint8:
-        raise ValueError(f"masks are kept for uint8 images, not {image.dtype}")
+        raise ValueError(f"masks are stored for uint8 images, not {image.dtype}")
     digest = hashlib.blake2b(repr(tuple(image.shape)).encode(), digest_size=16)
     digest.update(image.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 
+def as_stored(masks: SamMasks) -> SamMasks:
+    """Returns the masks as a file would give them: on the CPU, logits in steps of ``STEP``."""
+    measures = {name: getattr(masks, name).cpu() for name in MEASURES}
+    logits = _from_fixed_point(_fixed_point(masks.low_res_logits))
+    return replace(masks, low_res_logits=logits, **measures)
+
+
 def packed_logits(logits: Tensor) -> Tensor:
-    """(P, h, w) logits as a row of bytes; each keeps its sign."""
-    clipped = logits.float().cpu().numpy().clip(-LIMIT, LIMIT)
-    fixed = np.floor(clipped / STEP).astype(np.int16)
-    steps = np.diff(fixed, axis=-1, prepend=np.int16(0))
-    planes = steps.astype("<i2").reshape(-1, 1).view(np.uint8).T  # low bytes, then high ones
+    """Compresses (P, h, w) logits to a row of bytes; the sign of each logit is preserved."""
+    steps = np.diff(_fixed_point(logits), axis=-1, prepend=np.int16(0))
+    planes = steps.astype("<i2").reshape(-1, 1).view(np.uint8).T  # low bytes, then high bytes
     return torch.frombuffer(bytearray(zlib.compress(planes.tobytes())), dtype=torch.uint8)
 
 
-def unpacked_logits(packed: Tensor, size: tuple[int, int]) -> Tensor:
-    """What ``packed_logits`` made of (P, h, w) logits of this ``size``, in float32."""
-    planes = np.frombuffer(zlib.decompress(packed.numpy().tobytes()), dtype=np.uint8)
-    steps = np.ascontiguousarray(planes.reshape(2, -1).T).view("<i2").reshape(-1, *size)
-    fixed = np.cumsum(steps, axis=-1, dtype=np.int16)
-    return torch.from_numpy((fixed.astype(np.float32) + 0.5) * STEP)  # the middle of its step
+def unpacked_logits(packed: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Decompresses the logits of ``packed_logits`` to float32.
+
+    Args:
+        packed: bytes.
+        shape: (P, h, w) of the logits.
+
+    Raises:
+        ValueError, zlib.error: the bytes do not hold exactly this many logits.
+    """
+    expected = 2 * shape[0] * shape[1] * shape[2]
+    inflater = zlib.decompressobj()
+    content = inflater.decompress(packed.numpy().tobytes(), expected + 1)
+    if len(content) != expected or not inflater.eof:
+        raise ValueError(f"the logits do not have the size {shape}")
+    planes = np.frombuffer(content, dtype=np.uint8)
+    steps = np.ascontiguousarray(planes.reshape(2, -1).T).view("<i2").reshape(shape)
+    return _from_fixed_point(np.cumsum(steps, axis=-1, dtype=np.int16))
 
 
-def _unpacked(tensors: dict[str, Tensor], about: dict[str, Any]) -> SamMasks:
-    height, width = about["low_res_size"]
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns the tensors of a file and the origin of the masks.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    tensors, notes = read_safetensors(path)
+    with parser_gate(path, expected="a file of SAM masks", advice="delete it"):
+        about = dict(json.loads(notes["about"]))
+        return {name: tensors[name] for name in (*MEASURES, "logits")}, about
+
+
+def _warn_of_damage(error: UserError) -> None:
+    logger.warning("these masks are created again: %s", error)
+
+
+def _decoded(
+    tensors: Mapping[str, Tensor], about: Mapping[str, Any], *, max_masks: int
+) -> SamMasks:
+    """Checks the sizes of a file's content and decompresses it.
+
+    Raises:
+        ValueError: a size is out of range or does not match the others.
+    """
+    square, stride = int(about["square"]), int(about["stride"])
+    height, width = map(int, about["low_res_size"])
+    count = len(tensors["areas"])
+    if not (0 < stride <= square <= MAX_SQUARE and count <= max_masks):
+        raise ValueError(f"it has {count} masks of a square of {square} with stride {stride}")
+    if not 0 < min(height, width) <= max(height, width) <= square // stride + 1:
+        raise ValueError(f"its logits have the size {height} x {width}")
+    for name in MEASURES:
+        shape = (count, 4) if name == "boxes" else (count,)
+        if tuple(tensors[name].shape) != shape:
+            raise ValueError(f"its {name} have the shape {tuple(tensors[name].shape)}, not {shape}")
     return SamMasks(
-        unpacked_logits(tensors["logits"], (height, width)),
+        unpacked_logits(tensors["logits"], (count, height, width)),
         *(tensors[name] for name in MEASURES),
         image_size=tuple(about["image_size"]),
-        square=about["square"],
-        stride=about["stride"],
+        square=square,
+        stride=stride,
     )
+
+
+def _fixed_point(logits: Tensor) -> np.ndarray:
+    clipped = logits.float().cpu().numpy().clip(-LIMIT, LIMIT)
+    return np.floor(clipped / STEP).astype(np.int16)
+
+
+def _from_fixed_point(fixed: np.ndarray) -> Tensor:
+    return torch.from_numpy((fixed.astype(np.float32) + 0.5) * STEP)  # the middle of the step

@@ -20,8 +20,8 @@ from torchvision.ops import nms
 
 from frozenseg.towers.sam import SamTower
 
-STABILITY_OFFSET = 1.0  # the cut at which a mask is compared with itself, both ways from 0
-FULL_SIZE_AT_ONCE = 32  # masks that are as large as the image, in memory at one time
+STABILITY_OFFSET = 1.0  # masks cut at plus and minus this logit are compared
+FULL_SIZE_AT_ONCE = 32  # masks in memory at the size of the image
 WITH_DIAGONALS = np.ones((3, 3), dtype=bool)
 
 Size = tuple[int, int]
@@ -29,15 +29,16 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class MaskSettings:
-    """Which masks SAM is asked for, and which of them are kept; the defaults are the paper's.
+    """Prompts and filters of SAM's masks; the defaults are the paper's.
 
     Args:
-        points_per_side: of the square grid of prompts; three masks are proposed for each.
-        iou_threshold: SAM's own estimate of a mask's IoU must be above it.
-        stability_threshold: IoU of the mask cut at logits 1 and -1 must be at least this.
-        nms_threshold: of masks whose boxes overlap by more, the one with the better estimate stays.
-        min_region_px: holes and islands smaller than this are no part of a mask's shape.
-        max_masks: the largest ones stay.
+        points_per_side: of the square grid of prompts; each proposes three masks.
+        iou_threshold: SAM's own estimate of a mask's IoU must be larger.
+        stability_threshold: minimum IoU of the masks cut at logits 1 and -1.
+        nms_threshold: of masks whose boxes overlap by more, the one with the better estimate is
+            kept.
+        min_region_px: smaller holes and islands are removed.
+        max_masks: maximum number of masks; the largest are kept.
     """
 
     points_per_side: int = 32
@@ -52,9 +53,9 @@ class MaskSettings:
 class SamMasks:
     """SAM's masks of one image, the largest first.
 
-    The logits are SAM's own, before any enlargement, where its square shows the image (one row and
-    column more where there are some, so that enlarging gives the same numbers). Area and box are
-    those of the full-size mask without its small holes and islands.
+    The logits are SAM's low-resolution output, cropped to the image (with one more row and column
+    if there are some, so that enlarging gives the same values). Area and box are those of the
+    full-size mask without small holes and islands.
     """
 
     low_res_logits: Tensor  # (P, h, w)
@@ -63,33 +64,34 @@ class SamMasks:
     boxes: Tensor  # (P, 4) int64
     areas: Tensor  # (P,) int64, pixels
     image_size: Size
-    square: int  # side of what SAM sees, pixels; the image's long side is brought to it
-    stride: int  # pixels of the square to a side of a logit's cell
+    square: int  # side of SAM's input, pixels; the image's long side is resized to it
+    stride: int  # pixels of the square per logit
 
     def __len__(self) -> int:
         return len(self.low_res_logits)
 
     def logits(self) -> Tensor:
-        """(P, H, W) mask logits at the size of the image, as SAM itself would give them."""
+        """Returns (P, H, W) mask logits at the size of the image, as SAM does."""
         return enlarged(self.low_res_logits, self.image_size, self.square, self.stride)
 
     def at(self, index: Tensor | slice) -> "SamMasks":
-        """Some of the masks."""
+        """Returns a selection of the masks."""
         return replace(self, **{name: getattr(self, name)[index] for name in PER_MASK})
 
 
 PER_MASK = ("low_res_logits", "predicted_iou", "stability", "boxes", "areas")
-MaskSource = Callable[[Tensor], SamMasks]  # of a (3, H, W) uint8 RGB image
+MaskSource = Callable[[Tensor], SamMasks]  # maps a (3, H, W) uint8 RGB image to its masks
 
 
 class SamMaskGenerator:
-    """Prompts SAM with a grid of points and keeps what passes the filters.
+    """Prompts SAM with a grid of points and filters the masks.
 
-    The image is RGB. (The official code hands SAM its red and blue exchanged.)
+    The image is RGB. (The official code passes BGR to SAM.)
 
     Args:
-        tower: its whole SAM is used, prompts and masks included.
-        points_per_batch: prompts at once; more is faster on a GPU and takes more memory.
+        tower: its complete SAM is used, with prompt encoder and mask decoder.
+        settings: grid and filters.
+        points_per_batch: prompts per batch; larger is faster on a GPU and needs more memory.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class SamMaskGenerator:
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> SamMasks:
-        """The masks of a (3, H, W) uint8 RGB image; there may be none."""
+        """Returns the masks of a (3, H, W) uint8 RGB image, possibly none."""
         size: Size = (image.shape[-2], image.shape[-1])
         embedding = self._embed(image)
         grid = torch.from_numpy(build_point_grid(self.settings.points_per_side)).float()
@@ -110,7 +112,7 @@ class SamMaskGenerator:
         return _largest(self._cleaned(found.at(kept)), self.settings.max_masks)
 
     def _embed(self, image: Tensor) -> Tensor:
-        """SAM's embedding of the image, aspect ratio kept, padded to its square."""
+        """Returns SAM's embedding of the image, resized with its aspect ratio and padded."""
         sam = self.sam
         pixels = image.permute(1, 2, 0).cpu().numpy()
         pixels = ResizeLongestSide(self.image_size).apply_image(pixels)
@@ -118,7 +120,7 @@ class SamMaskGenerator:
         return sam.image_encoder(sam.preprocess(batch))
 
     def _prompt(self, embedding: Tensor, points: Tensor, size: Size) -> SamMasks:
-        """Three masks for each of (N, 2) points in [0, 1], those that are good enough."""
+        """Returns the masks of (N, 2) points in [0, 1], three per point, that pass the filters."""
         sam, settings = self.sam, self.settings
         scaled = scaled_size(size, self.image_size)
         coords = points[:, None] * points.new_tensor(scaled[::-1])
@@ -150,9 +152,9 @@ class SamMaskGenerator:
         return masks.at(masks.stability >= settings.stability_threshold)
 
     def _cleaned(self, masks: SamMasks) -> SamMasks:
-        """Boxes and areas without small holes and islands; what then overlaps goes as before.
+        """Measures boxes and areas without small holes and islands, and repeats the suppression.
 
-        Of two that overlap, one that needed no cleaning stays.
+        Of two overlapping masks, one without such regions is preferred.
         """
         boxes, areas, untouched = [], [], []
         for start in range(0, len(masks), FULL_SIZE_AT_ONCE):
@@ -172,12 +174,19 @@ class SamMaskGenerator:
 
 
 def scaled_size(size: Size, square: int) -> Size:
-    """(height, width) of an image brought to SAM's square: its long side fills it."""
+    """Returns the (height, width) of an image resized to SAM's square by its long side."""
     return ResizeLongestSide.get_preprocess_shape(*size, square)
 
 
 def enlarged(low_res_logits: Tensor, size: Size, square: int, stride: int) -> Tensor:
-    """(P, h, w) logits at the size of the image, in SAM's own two steps: to its square, then on."""
+    """Enlarges (P, h, w) logits to the size of the image in SAM's two steps.
+
+    Args:
+        low_res_logits: (P, h, w).
+        size: (height, width) of the image, pixels.
+        square: side of SAM's input, pixels.
+        stride: pixels of the square per logit.
+    """
     height, width = scaled_size(size, square)
     if not len(low_res_logits):
         return low_res_logits.new_zeros((0, *size))
@@ -188,13 +197,13 @@ def enlarged(low_res_logits: Tensor, size: Size, square: int, stride: int) -> Te
 
 
 def without_small_regions(mask: np.ndarray, min_region_px: int) -> np.ndarray:
-    """An (H, W) mask with its small holes filled and its small islands gone; at least one stays.
+    """Fills small holes and removes small islands of an (H, W) mask; the largest island is kept.
 
-    The mask itself comes back where there is nothing to do.
+    Returns the mask itself if nothing changes.
     """
     left, top, right, bottom = _inclusive_box(mask)
     window = slice(max(top - 1, 0), bottom + 2), slice(max(left - 1, 0), right + 2)
-    inside = mask[window]  # around its box: labelling takes longest
+    inside = mask[window]  # labelling only around the mask saves most of the time
     cleaned = _without_islands(
         _without_holes(inside, mask.shape, window, min_region_px), min_region_px
     )
@@ -208,7 +217,7 @@ def without_small_regions(mask: np.ndarray, min_region_px: int) -> np.ndarray:
 def _without_holes(
     mask: np.ndarray, size: Size, window: tuple[slice, slice], min_region_px: int
 ) -> np.ndarray:
-    """The part of a mask in a ``window`` of an image; what reaches beyond it is no hole."""
+    """Fills holes in a ``window`` of a mask; regions that reach beyond the window are not holes."""
     labels, sizes = _regions(~mask)
     small = sizes < min_region_px
     small[0] = False
@@ -236,7 +245,7 @@ def _without_islands(mask: np.ndarray, min_region_px: int) -> np.ndarray:
 
 
 def _regions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The region of each pixel, 0 for none, and the regions' pixels."""
+    """Returns the region of each pixel (0: none) and the size of each region in pixels."""
     labels = np.empty(mask.shape, dtype=np.int32)
     count = cast(int, ndimage.label(mask, WITH_DIAGONALS, output=labels))
     return labels, np.bincount(labels.ravel(), minlength=count + 1)
@@ -245,7 +254,7 @@ def _regions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _measured(
     logits: Tensor, size: Size, square: int, stride: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Stability, box and area of masks at the size of the image."""
+    """Returns stability, box and area of masks at the size of the image."""
     whole = {"dtype": torch.int64, "device": logits.device}
     stability = [logits.new_zeros(0)]
     boxes, areas = [torch.zeros((0, 4), **whole)], [torch.zeros(0, **whole)]
@@ -258,7 +267,7 @@ def _measured(
 
 
 def _inclusive_box(mask: np.ndarray) -> list[int]:
-    """With the last row and column, as SAM measures boxes when it compares them."""
+    """Returns a box that includes its last row and column, as SAM compares boxes."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return [columns[0], rows[0], columns[-1], rows[-1]] if len(rows) else [0, 0, 0, 0]
 
@@ -269,7 +278,7 @@ def _joined(parts: list[SamMasks]) -> SamMasks:
 
 
 def _largest(masks: SamMasks, count: int) -> SamMasks:
-    """The largest masks, their boxes with right and bottom exclusive."""
+    """Returns the largest masks, with right and bottom of the boxes exclusive."""
     order = masks.areas.sort(descending=True, stable=True).indices[:count]
     kept = masks.at(order)
     return replace(kept, boxes=kept.boxes + kept.boxes.new_tensor([0, 0, 1, 1]))

@@ -15,7 +15,7 @@ PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
 PIXEL_STD = (68.5005327, 66.6321579, 70.32316305)
 TEXT_BATCH = 256  # prompts encoded at once
 
-Tokenize = Callable[[list[str]], Tensor]
+Tokenize = Callable[[list[str]], Tensor]  # a tokenizer of open_clip
 
 
 class ClipTower(FrozenTower):
@@ -52,6 +52,12 @@ class ClipTower(FrozenTower):
         device = self.pixel_mean.device
         batches = self.tokenize(prompts).to(device).split(TEXT_BATCH)
         return torch.cat([self.model.encode_text(tokens) for tokens in batches])
+
+    def count_tokens(self, prompt: str) -> tuple[int, int]:
+        """Returns a prompt's number of tokens, and how many of them the text encoder reads."""
+        tokenizer: Any = self.tokenize
+        total = len(tokenizer.encode(prompt)) + 2  # start and end
+        return total, min(total, tokenizer.context_length)
 
     def forward(self, images: Tensor) -> ClipFeatures:
         """Features of a (B, 3, H, W) normalised batch whose sides are multiples of 32."""

@@ -5,7 +5,6 @@ the sizes of the ConvNeXt, which timm does not know by name), ``open_clip_model.
 ``bpe.txt.gz``, a prefix of the merge list of CLIP's own tokenizer.
 """
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,18 @@ from typing import Any
 import timm.models.convnext
 from open_clip import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from safetensors.torch import load_file
 from timm.models import register_model
 from torch import nn
 
 from frozenseg.errors import UserError
+from frozenseg.io.documents import read_json
+from frozenseg.io.gates import parser_gate
+from frozenseg.io.text import one_line
+from frozenseg.io.weight_files import load_fitting
 
 CONFIG_NAME = "open_clip_config.json"
+MAX_CONFIG_BYTES = 1 << 20
+ADVICE = "get the folder again, or write it with tools/pretrain_shapes_clip.py"
 WEIGHTS_NAME = "open_clip_model.safetensors"
 MERGES_NAME = "bpe.txt.gz"
 
@@ -27,28 +31,28 @@ MERGES_NAME = "bpe.txt.gz"
 def register_convnext(
     name: str, depths: tuple[int, ...], dims: tuple[int, ...], **options: Any
 ) -> None:
-    """Makes timm build a ConvNeXt of these sizes for ``name``; ``options`` are timm's own."""
+    """Registers a ConvNeXt of these sizes with timm; ``options`` are timm's own."""
     sizes = {"depths": tuple(depths), "dims": tuple(dims), **options}
 
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        kwargs["pretrained_cfg"] = timm.models.convnext._cfg()  # no download belongs to it
+        kwargs["pretrained_cfg"] = timm.models.convnext._cfg()  # there is no file to download
         return timm.models.convnext._create_convnext(name, pretrained=pretrained, **sizes, **kwargs)
 
     build.__name__ = name
-    with warnings.catch_warnings():  # the same name again, perhaps with other sizes, is meant
+    with warnings.catch_warnings():  # registering a name again, with other sizes, is intended
         warnings.simplefilter("ignore", UserWarning)
         register_model(build)
 
 
 def build_clip(config: dict[str, Any]) -> CLIP:
-    """The open_clip model that a folder's config describes, with random weights."""
+    """Returns the open_clip model that a folder's config describes, with random weights."""
     name = config["model_cfg"]["vision_cfg"]["timm_model_name"]
     register_convnext(name, **config["timm_convnext"])
     return CLIP(**config["model_cfg"])
 
 
 def load_tokenizer(folder: Path, config: dict[str, Any]) -> SimpleTokenizer:
-    """The folder's tokenizer; any word has tokens, longer texts are cut off."""
+    """Returns the folder's tokenizer; it encodes any text, and cuts long ones off."""
     context_length = config["model_cfg"]["text_cfg"]["context_length"]
     return SimpleTokenizer(bpe_path=str(folder / MERGES_NAME), context_length=context_length)
 
@@ -56,20 +60,23 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> SimpleTokenizer:
 def load_clip_folder(
     path: str | Path, *, with_weights: bool = True
 ) -> tuple[CLIP, SimpleTokenizer]:
-    """The folder's model, in float32 and eval mode, and its tokenizer.
+    """Returns the folder's model, in float32 and eval mode, and its tokenizer.
 
     Raises:
-        UserError: A file of the folder is missing.
+        UserError: a file of the folder is missing, damaged, or does not fit the others.
     """
     folder = Path(path)
     for name in (CONFIG_NAME, WEIGHTS_NAME, MERGES_NAME):
         if not (folder / name).is_file():
             raise UserError(
-                f"{folder} is no CLIP folder: {name} is missing; "
+                f"{one_line(folder)} is no CLIP folder: {name} is missing; "
                 "tools/pretrain_shapes_clip.py writes such a folder"
             )
-    config = json.loads((folder / CONFIG_NAME).read_text())
-    model = build_clip(config)
+    config = read_json(folder / CONFIG_NAME, max_bytes=MAX_CONFIG_BYTES)
+    with parser_gate(folder / CONFIG_NAME, expected="a CLIP config", advice=ADVICE):
+        model = build_clip(config)
+    with parser_gate(folder / MERGES_NAME, expected="a merge list", advice=ADVICE):
+        tokenizer = load_tokenizer(folder, config)
     if with_weights:
-        model.load_state_dict(load_file(folder / WEIGHTS_NAME))
-    return model.float().eval(), load_tokenizer(folder, config)
+        load_fitting(model, folder / WEIGHTS_NAME, owner=CONFIG_NAME)
+    return model.float().eval(), tokenizer

@@ -1,4 +1,4 @@
-"""What the two towers have in common: they never train."""
+"""The common base of the two towers: they are never trained."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 
 class FrozenTower(nn.Module):
-    """Parameters without gradient, eval mode always, one normalisation of its own.
+    """A model without gradients, always in eval mode, with its own normalisation.
 
-    ``name`` is what messages and checkpoints call it; who builds it says so.
+    ``name`` identifies it in messages and checkpoints; its builder sets it.
 
     Args:
-        pixel_mean, pixel_std: of RGB values in 0..255.
+        model: an open_clip or segment_anything model.
+        pixel_mean: of RGB values in 0..255.
+        pixel_std: of RGB values in 0..255.
     """
 
     model: Any  # an open_clip or segment_anything model
@@ -34,11 +36,11 @@ class FrozenTower(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(pixel_std)[:, None, None], persistent=False)
 
     def train(self, mode: bool = True) -> "FrozenTower":
-        """Stays in eval mode, whatever the model around it does."""
+        """Keeps the tower in eval mode, also when the model around it trains."""
         return super().train(False)
 
     def normalize(self, images: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Images (3, H, W) in 0..255 as one normalised batch, padded with 0 to ``size``."""
+        """Returns (3, H, W) images in 0..255 as one normalised batch, zero-padded to ``size``."""
         batch = self.pixel_mean.new_zeros((len(images), 3, *size))
         for row, image in zip(batch, images, strict=True):
             image = image.to(batch.device, torch.float32)
@@ -46,7 +48,7 @@ class FrozenTower(nn.Module):
         return batch
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Takes other weights for the same architecture."""
+        """Loads other weights of the same architecture."""
         self.model.load_state_dict(state)
         self.__dict__.pop("_fingerprint", None)
 
@@ -61,7 +63,7 @@ class FrozenTower(nn.Module):
 
 
 def fingerprint_of(state: Mapping[str, Tensor]) -> str:
-    """The same for a tower's weights alone."""
+    """Returns the fingerprint of a tower's weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())

@@ -1,7 +1,7 @@
-"""Frozen towers by name, file or folder: CLIP as open_clip knows it, SAM as its publishers do."""
+"""Frozen towers by name, file or folder: CLIP from open_clip, SAM from its publishers."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,24 @@ from torch import Tensor, nn
 
 from frozenseg.errors import UserError
 from frozenseg.io.downloads import Published, is_offline, obtain
-from frozenseg.io.files import cache_folder
+from frozenseg.io.files import cache_folder, user_path
+from frozenseg.io.gates import reason_of
+from frozenseg.io.text import quoted
 from frozenseg.io.weight_files import describe_differences, read_weights
 from frozenseg.towers import clip_folder, sam_folder
-from frozenseg.towers.clip import ClipTower, ConvNeXtClip, ResNetClip, Tokenize
+from frozenseg.towers.clip import (
+    PIXEL_MEAN,
+    PIXEL_STD,
+    ClipTower,
+    ConvNeXtClip,
+    ResNetClip,
+    Tokenize,
+)
 from frozenseg.towers.sam import SamTower
 from frozenseg.towers.tiny_vit import build_sam_vit_t
 
 SHAPES = Path(__file__).resolve().parent.parent / "weights" / "shapes"
-RANDOM = "random"  # instead of weights: a tower as it is built, for sizes and speed
+RANDOM = "random"  # in place of weights: a tower as it is initialized, for sizes and speed
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 META = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -61,33 +70,51 @@ SAM_BUILDERS: dict[str, Callable[[], Sam]] = {
 UNUSED = ("image_encoder.norm_head.", "image_encoder.head.")
 
 
-def load_clip(name: str, pretrained: str) -> ClipTower:
-    """A CLIP tower with its weights.
+def load_clip(
+    name: str,
+    pretrained: str,
+    *,
+    pixel_mean: Sequence[float] = PIXEL_MEAN,
+    pixel_std: Sequence[float] = PIXEL_STD,
+) -> ClipTower:
+    """Returns a CLIP tower with its weights.
 
     Args:
         name: a ConvNeXt or ResNet CLIP of open_clip (``convnext_large_d_320``, ``RN50x64``);
-            ``shapes``, the miniature that ships with the package; or a folder such as its.
+            ``shapes``, the miniature that ships with the package; or a folder of the same kind.
         pretrained: open_clip's tag of published weights, a local file, or ``random``. A folder has
-            its own, unless ``random`` is asked for.
+            its own weights, unless ``random`` is requested.
+        pixel_mean: of RGB in 0..255, as the tower was trained.
+        pixel_std: of RGB in 0..255, as the tower was trained.
 
     Raises:
-        UserError: an unknown name or tag, a tower of another kind, a file that is not there or
-            does not fit.
+        UserError: an unknown name or tag, an unsupported image encoder, a file that is missing,
+            damaged or of another model.
     """
-    folder = SHAPES / "clip" if name == "shapes" else Path(name).expanduser()
+    normalization = {"pixel_mean": tuple(pixel_mean), "pixel_std": tuple(pixel_std)}
+    folder = SHAPES / "clip" if name == "shapes" else user_path(name)
     if name == "shapes" or folder.is_dir():
         model, tokenize = clip_folder.load_clip_folder(folder, with_weights=pretrained != RANDOM)
-        return clip_tower(model, tokenize=tokenize, name=name)
+        return clip_tower(model, tokenize=tokenize, name=name, **normalization)
     config = _open_clip_config(name)
     path = None if pretrained == RANDOM else _clip_file(name, pretrained)
     model = open_clip.CLIP(**config)
     if path:
         _load(model, path, owner=f"CLIP_MODEL_NAME {name}")
-    return clip_tower(model, tokenize=open_clip.get_tokenizer(name), name=f"{name}/{pretrained}")
+    tokenize = open_clip.get_tokenizer(name)
+    return clip_tower(model, tokenize=tokenize, name=f"{name}/{pretrained}", **normalization)
 
 
-def clip_tower(model: nn.Module, *, tokenize: Tokenize, name: str) -> ClipTower:
-    """The tower class that knows this open_clip model's image encoder.
+def clip_tower(
+    model: nn.Module, *, tokenize: Tokenize, name: str, **normalization: tuple[float, ...]
+) -> ClipTower:
+    """Returns the tower class that supports this open_clip model's image encoder.
+
+    Args:
+        model: an open_clip model.
+        tokenize: prompts to token ids.
+        name: what messages and checkpoints call the tower.
+        normalization: ``pixel_mean`` and ``pixel_std``, if they are not CLIP's.
 
     Raises:
         UserError: it is neither a ConvNeXt nor a ResNet.
@@ -102,34 +129,34 @@ def clip_tower(model: nn.Module, *, tokenize: Tokenize, name: str) -> ClipTower:
             f"CLIP_MODEL_NAME {name} has a {type(visual).__name__} image encoder: choose a "
             "ConvNeXt or ResNet CLIP, whose maps have strides 4 to 32"
         )
-    tower = kind(model, tokenize=tokenize)
+    tower = kind(model, tokenize=tokenize, **normalization)
     tower.name = name
     return tower
 
 
 def load_sam(name: str, weights: str = "") -> SamTower:
-    """A SAM tower with its weights.
+    """Returns a SAM tower with its weights.
 
     Args:
         name: ``vit_t`` (MobileSAM), ``vit_b``, ``vit_l`` or ``vit_h``; ``shapes``, the miniature
-            that ships with the package; or a folder such as its.
+            that ships with the package; or a folder of the same kind.
         weights: a local file, or ``random``; empty takes the published file, from the cache folder
             if it is there.
 
     Raises:
-        UserError: an unknown name, a download that fails or has a wrong hash, a file that does not
-            fit.
+        UserError: an unknown name, a failed download or one with a wrong hash, a file that is
+            damaged or of another model.
     """
-    folder = SHAPES if name == "shapes" else Path(name).expanduser()
+    folder = SHAPES if name == "shapes" else user_path(name)
     if name == "shapes" or folder.is_dir():
         model = sam_folder.load_sam_folder(folder, with_weights=weights != RANDOM)
         return _sam_tower(model, name)
     if name not in SAM_BUILDERS:
         choices = ", ".join([*SAM_BUILDERS, "shapes"])
         raise UserError(
-            f"no SAM named '{name}': set MODEL.SAM_NAME to one of {choices}, or to a folder"
+            f"no SAM named {quoted(name)}: set MODEL.SAM_NAME to one of {choices}, or to a folder"
         )
-    path = None if weights == RANDOM else Path(weights) if weights else _published_sam(name)
+    path = None if weights == RANDOM else user_path(weights) if weights else _published_sam(name)
     model = SAM_BUILDERS[name]()
     if path:
         _load(model, path, owner=f"MODEL.SAM_NAME '{name}'")
@@ -147,15 +174,15 @@ def _published_sam(name: str) -> Path:
 
 
 def _open_clip_config(name: str) -> dict[str, Any]:
-    config = open_clip.get_model_config(name)
+    config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if config is None:
-        near = difflib.get_close_matches(name, open_clip.list_models(), n=1)
+        near = difflib.get_close_matches(name[:200], open_clip.list_models(), n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise UserError(
-            f"no CLIP named '{name}': {hint}Give an open_clip name, 'shapes' or a folder"
+            f"no CLIP named {quoted(name)}: {hint}Give an open_clip name, 'shapes' or a folder"
         )
-    # OpenAI's weights and their relatives were trained with a cheaper GELU that open_clip's plain
-    # names leave out
+    # OpenAI's weights and their relatives were trained with QuickGELU, which open_clip's plain
+    # names do not imply
     tags = list_pretrained_tags_by_model(name)
     if any(get_pretrained_cfg(name, tag).get("quick_gelu") for tag in tags):
         config["quick_gelu"] = True
@@ -165,23 +192,25 @@ def _open_clip_config(name: str) -> dict[str, Any]:
 
 
 def _clip_file(name: str, pretrained: str) -> Path:
-    """The weights that a tag or a path names."""
+    """Returns the file of weights that a tag or a path names."""
     published = get_pretrained_cfg(name, pretrained) if pretrained else {}
     if not published:
-        path = Path(pretrained).expanduser()
+        path = user_path(pretrained)
         if pretrained and (path.is_file() or path.suffix or len(path.parts) > 1):
             return path
         tags = ", ".join(list_pretrained_tags_by_model(name))
         raise UserError(
-            f"CLIP_PRETRAINED_WEIGHTS '{pretrained}' is neither a tag of {name} ({tags}) nor a file"
+            f"CLIP_PRETRAINED_WEIGHTS {quoted(pretrained)} is neither a tag of {name} ({tags}) nor "
+            "a file: give one of them"
         )
     own = cache_folder() / "clip" / f"{name}-{pretrained}.safetensors"
     return own if own.is_file() else _from_hub(published["hf_hub"].rstrip("/"), own)
 
 
 def _from_hub(repository: str, own: Path) -> Path:
-    """From the hub client's cache, else through it; it resumes and checks what it fetches."""
+    """Returns the file in the hub client's cache, downloaded and checked by the client."""
     problem: Exception = FileNotFoundError(repository)
+    reason = "downloads are switched off" if is_offline() else ""
     for local_only in (True, False):
         for file_name in HUB_FILES:
             try:
@@ -189,19 +218,19 @@ def _from_hub(repository: str, own: Path) -> Path:
             except LocalEntryNotFoundError as error:
                 problem = error
                 if not local_only:
-                    break  # no network: the next name would only wait as long again
+                    break  # no network: the next name would time out too
             except EntryNotFoundError as error:  # the repository has the other file
                 problem = error
-            except OSError as error:  # whatever else the hub answers
+            except Exception as error:  # other answers of the hub, a cache that is not writable
                 problem = error
                 break
         if is_offline():
             break
-    reason = "downloads are switched off" if is_offline() else str(problem).splitlines()[0]
+    reason = reason or reason_of(problem)
     raise UserError(
         f"cannot get {HUB_FILES[0]} of {repository} ({reason}): download "
-        f"https://huggingface.co/{repository}/resolve/main/{HUB_FILES[0]} where there is a "
-        f"network and put it at {own}, or set CLIP_PRETRAINED_WEIGHTS to where it is"
+        f"https://huggingface.co/{repository}/resolve/main/{HUB_FILES[0]} on a machine with a "
+        f"network and put it at {own}, or set CLIP_PRETRAINED_WEIGHTS to its path"
     ) from problem
 
 
@@ -221,7 +250,7 @@ def _load(model: nn.Module, path: Path, *, owner: str) -> None:
 
 
 def _sam_variant(state: dict[str, Tensor]) -> str | None:
-    """Which SAM these weights are of, by the width of their position embedding."""
+    """Returns the SAM that these weights are of, by the width of their position embedding."""
     if "image_encoder.patch_embed.seq.0.c.weight" in state:
         return "vit_t"
     positions = state.get("image_encoder.pos_embed")

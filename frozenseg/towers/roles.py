@@ -53,6 +53,10 @@ class TextEncoder(Protocol):
         """Returns (N, D) embeddings of any length."""
         ...
 
+    def count_tokens(self, prompt: str) -> tuple[int, int]:
+        """Returns a prompt's number of tokens, and how many of them are read."""
+        ...
+
 
 class RegionEmbedder(Protocol):
     """Embeds what CLIP sees under masks, from its own feature map. Members are ``nn.Module``."""

@@ -11,7 +11,7 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 class SamTower(FrozenTower):
-    """SAM's image encoder; the whole of SAM stays at hand for mask proposals.
+    """SAM's image encoder, with the rest of SAM for mask proposals.
 
     Args:
         model: a ``segment_anything.modeling.Sam``.
@@ -24,10 +24,10 @@ class SamTower(FrozenTower):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """The (B, C, h, w) embedding of a normalised, padded batch.
+        """Returns the (B, C, h, w) embedding of a normalised, padded batch.
 
-        The batch is stretched to SAM's square as the published model does: the aspect ratio is not
-        kept, so that SAM's map and CLIP's maps cover the same view.
+        The batch is stretched to SAM's square, as in the published model: the aspect ratio is not
+        kept, so that SAM's map and CLIP's maps cover the same area.
         """
         square = (self.image_size, self.image_size)
         if images.shape[-2:] != square:

@@ -1,11 +1,9 @@
 """A ``segment_anything`` Sam of any size, as ``sam.json`` (its sizes) and ``sam.safetensors``."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
@@ -16,13 +14,19 @@ from segment_anything.modeling import (
 from torch import nn
 
 from frozenseg.errors import UserError
+from frozenseg.io.documents import read_json
+from frozenseg.io.gates import parser_gate
+from frozenseg.io.text import one_line
+from frozenseg.io.weight_files import load_fitting
 
 CONFIG_NAME = "sam.json"
+MAX_CONFIG_BYTES = 1 << 20
+ADVICE = "get the folder again, or write it with tools/pretrain_shapes_sam.py"
 WEIGHTS_NAME = "sam.safetensors"
 
 
 def sam_from_config(config: dict[str, Any]) -> Sam:
-    """The Sam of these sizes, with random weights.
+    """Returns a Sam of these sizes, with random weights.
 
     ``config`` has ``image_size``, ``patch_size`` and ``out_channels``, and under ``encoder``,
     ``transformer`` and ``decoder`` what segment_anything's own constructors take.
@@ -52,18 +56,21 @@ def sam_from_config(config: dict[str, Any]) -> Sam:
 
 
 def load_sam_folder(path: str | Path, *, with_weights: bool = True) -> Sam:
-    """The folder's Sam, in float32 and eval mode.
+    """Returns the folder's Sam, in float32 and eval mode.
 
     Raises:
-        UserError: A file of the folder is missing.
+        UserError: a file of the folder is missing, damaged, or does not fit the other.
     """
     folder = Path(path)
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise UserError(
-                f"{folder} holds no SAM: {name} is missing; tools/pretrain_shapes_sam.py writes it"
+                f"{one_line(folder)} holds no SAM: {name} is missing; "
+                "tools/pretrain_shapes_sam.py writes it"
             )
-    sam = sam_from_config(json.loads((folder / CONFIG_NAME).read_text()))
+    config = read_json(folder / CONFIG_NAME, max_bytes=MAX_CONFIG_BYTES)
+    with parser_gate(folder / CONFIG_NAME, expected="a SAM config", advice=ADVICE):
+        sam = sam_from_config(config)
     if with_weights:
-        sam.load_state_dict(load_file(folder / WEIGHTS_NAME))
+        load_fitting(sam, folder / WEIGHTS_NAME, owner=CONFIG_NAME)
     return sam.float().eval()

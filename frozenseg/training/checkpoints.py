@@ -1,4 +1,4 @@
-"""Checkpoints: trained weights, and all that a run needs to go on as if it had never stopped."""
+"""Checkpoints: the trained weights, and the state that a run needs to resume exactly."""
 
 import json
 import logging
@@ -10,29 +10,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from frozenseg.errors import UserError
-from frozenseg.io.files import atomic_write
+from frozenseg.io.files import TEMPORARY_PREFIX, atomic_write
+from frozenseg.io.gates import parser_gate, reason_of
+from frozenseg.io.safetensors_files import read_safetensors, write_safetensors
+from frozenseg.io.text import quoted
+from frozenseg.io.writing import disk_gate, optional_file, write_text
 
 logger = logging.getLogger(__name__)
 
 FINAL_WEIGHTS = "model_final.safetensors"
-FORMAT = "frozenseg-checkpoint-1"
+FORMAT = "frozenseg-checkpoint-2"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.safetensors"
-POINTER = "last_checkpoint"  # beside the checkpoints' folder, as Detectron2 names it
+POINTER = "last_checkpoint"  # beside the folder of checkpoints, as Detectron2 names it
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after ``iteration`` updates.
+    """The state of a run after ``iteration`` updates.
 
-    ``weights`` is the model's trainable state and ``about`` says what it belongs to (towers,
-    configuration); ``training`` are the optimizer's and the random generators' tensors, ``numbers``
-    whatever JSON can hold.
+    Args:
+        iteration: number of updates.
+        weights: the model's trainable state.
+        about: what the weights belong to: towers, configuration, seed.
+        training: tensors of the optimizer and the random generators.
+        numbers: other state that JSON can hold.
     """
 
     iteration: int
@@ -45,8 +50,12 @@ class Checkpoint:
 class CheckpointFolder:
     """The last ``keep`` checkpoints of a run, each a folder of two safetensors files.
 
-    A checkpoint appears under its name only when all of it is on the disk, and older ones go after
-    that.
+    A checkpoint appears under its name only when it is completely on disk; older ones are deleted
+    after that.
+
+    Args:
+        folder: for the checkpoints.
+        keep: number of checkpoints, at least 1.
     """
 
     def __init__(self, folder: Path, *, keep: int = 3) -> None:
@@ -55,89 +64,89 @@ class CheckpointFolder:
         self.folder, self.keep = folder, keep
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Writes, points to it, and deletes the oldest beyond ``keep``.
+        """Writes a checkpoint, updates the pointer and deletes the oldest beyond ``keep``.
 
         Raises:
-            UserError: it cannot be written; those before it are as they were.
+            UserError: the checkpoint cannot be written; earlier ones are unchanged.
         """
         path = self.path(checkpoint.iteration)
         try:
-            with _written_whole_folder(path) as part:
+            with _atomic_folder(path) as part:
                 _write(checkpoint, part)
-            with atomic_write(self.folder.parent / POINTER) as part:
-                part.write_text(f"{self.folder.name}/{path.name}\n")
-        except (OSError, SafetensorError) as error:
+            write_text(self.folder.parent / POINTER, f"{self.folder.name}/{path.name}\n")
+        except (OSError, UserError) as error:
             raise UserError(
-                f"checkpoint {path} cannot be written ({error}): make room, then --resume"
+                f"checkpoint {path} cannot be written ({reason_of(error)}): free some space, then "
+                "--resume"
             ) from error
         before = [each for each in self.paths() if int(each.name) < checkpoint.iteration]
-        for old in before[self.keep - 1 :]:
-            shutil.rmtree(old)
+        with optional_file("deleting an old checkpoint"):
+            for old in before[self.keep - 1 :]:
+                shutil.rmtree(old)
         return path
 
     def path(self, iteration: int) -> Path:
         return self.folder / f"{iteration:07d}"
 
     def paths(self) -> list[Path]:
-        """Checkpoints, newest first."""
+        """Returns the checkpoints, newest first; renamed copies do not count."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
-        # not a copy that someone made
         own = (path for path in found if path.name.isdecimal() and path.is_dir())
         return sorted(own, key=lambda path: int(path.name), reverse=True)
 
     def newest_path(self) -> Path | None:
-        """Where the newest is that can be read whole."""
-        return next((path for path, _ in self._sound()), None)
+        """Returns the path of the newest undamaged checkpoint."""
+        return next((path for path, _ in self._undamaged()), None)
 
     def newest(self) -> Checkpoint | None:
-        """The newest that can be read whole; the log names damaged ones, which are passed over."""
-        return next((checkpoint for _, checkpoint in self._sound()), None)
+        """Returns the newest undamaged checkpoint; damaged ones are logged."""
+        return next((checkpoint for _, checkpoint in self._undamaged()), None)
 
-    def _sound(self) -> Iterator[tuple[Path, Checkpoint]]:
+    def _undamaged(self) -> Iterator[tuple[Path, Checkpoint]]:
         for path in self.paths():
             try:
                 checkpoint = read_checkpoint(path)
-            except (OSError, SafetensorError, ValueError, KeyError) as error:
-                logger.warning("%s cannot be read (%s): trying the one before", path, error)
+            except UserError as error:
+                logger.warning("%s cannot be read (%s): trying the previous one", path, error)
             else:
                 yield path, checkpoint
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads both files of one checkpoint.
+    """Reads both files of one checkpoint and checks their digests.
 
     Raises:
-        OSError, SafetensorError, ValueError, KeyError: something is missing, cut short or of
-            another format.
+        UserError: a file is missing, damaged or of another format.
     """
     weights, about = read_safetensors(path / WEIGHTS)
     training, notes = read_safetensors(path / TRAINING)
     if notes.get("format") != FORMAT:
-        raise ValueError(f"its format is {notes.get('format')!r}, expected {FORMAT!r}")
-    return Checkpoint(
-        iteration=int(notes["iteration"]),
-        weights=weights,
-        about=about,
-        training=training,
-        numbers=json.loads(notes["numbers"]),
-    )
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a file, on the CPU, and its notes."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        return tensors, file.metadata() or {}
+        raise UserError(
+            f"{path} has the format {quoted(notes.get('format'))}, expected {FORMAT}: start a new "
+            "run"
+        )
+    with parser_gate(path, expected="a checkpoint", advice="use another one"):
+        iteration, numbers = int(notes["iteration"]), dict(json.loads(notes["numbers"]))
+    return Checkpoint(iteration, weights, about, training, numbers)
 
 
 def publish_weights(checkpoint: Path, path: Path) -> None:
-    """Gives a checkpoint's weights a name of their own that outlives rotation."""
-    with atomic_write(path) as part:
+    """Copies a checkpoint's weights to a file that rotation does not delete.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with disk_gate(path), atomic_write(path) as part:
         shutil.copyfile(checkpoint / WEIGHTS, part)
 
 
 def check_same_towers(saved: Mapping[str, str], present: Mapping[str, str], *, source: str) -> None:
-    """Weights serve only the frozen towers that they were trained with.
+    """Checks that weights were trained with the configured frozen towers.
+
+    Args:
+        saved: notes of the weights.
+        present: fingerprints of the configured towers.
+        source: of the weights, for the message.
 
     Raises:
         UserError: a tower differs; both are named.
@@ -158,29 +167,25 @@ def _write(checkpoint: Checkpoint, folder: Path) -> None:
         "iteration": str(checkpoint.iteration),
         "numbers": json.dumps(checkpoint.numbers),
     }
-    _save(checkpoint.weights, folder / WEIGHTS, {**notes, **checkpoint.about})
-    _save(checkpoint.training, folder / TRAINING, notes)
-
-
-def _save(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, str]) -> None:
-    save_file({name: value.contiguous() for name, value in tensors.items()}, path, dict(notes))
+    write_safetensors(checkpoint.weights, folder / WEIGHTS, {**notes, **checkpoint.about})
+    write_safetensors(checkpoint.training, folder / TRAINING, notes)
 
 
 @contextmanager
-def _written_whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that is named ``path`` once all its files are on the disk, else goes.
+def _atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder that is renamed to ``path`` once its files are on the disk.
 
-    What a killed process left of earlier ones goes too.
+    Leftovers of killed processes are removed.
     """
-    for leftover in path.parent.glob(".partial-*"):
+    for leftover in path.parent.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(leftover)
-    part = path.with_name(f".partial-{path.name}")
+    part = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
     part.mkdir(parents=True)
     try:
         yield part
         for file in (*part.iterdir(), part):
             _flush(file)
-        if path.exists():  # a folder cannot be renamed onto another
+        if path.exists():  # a folder cannot replace another by renaming
             shutil.rmtree(path)
         part.rename(path)
         _flush(path.parent)
@@ -189,7 +194,7 @@ def _written_whole_folder(path: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Waits until a file's or a folder's content is on the disk."""
+    """Waits until the content of a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Why training stopped by itself, in words that point at a place."""
+"""Diagnoses divergence: which loss, layer and images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,17 @@ from torch import nn
 
 from frozenseg.training.optimizer import ClippedAdamW
 
-MAX_LOSS = 1e5  # training starts near 100; beyond this it has exploded
+MAX_LOSS = 1e5  # training starts near 100; a larger loss has exploded
 DIVERGED_EXIT_CODE = 1
-MIN_LOSS_SCALE = 1.0  # float16: a search for a scale that falls below this does not end
+MIN_LOSS_SCALE = 1.0  # float16: below this the search for a scale does not end
 ADVICE = (
-    "lower SOLVER.BASE_LR or set SOLVER.AMP.ENABLED False, and go on from the last checkpoint, if "
-    "there is one, with --resume"
+    "lower SOLVER.BASE_LR or set SOLVER.AMP.ENABLED False, and continue from the last checkpoint, "
+    "if there is one, with --resume"
 )
 
 
 class Diverged(RuntimeError):
-    """Training left the finite numbers; what is on the disk is sound."""
+    """A loss or gradient is not finite; the checkpoints on disk are not affected."""
 
 
 def confirm_update(
@@ -27,32 +27,35 @@ def confirm_update(
     scaler: torch.amp.GradScaler,
     images: Sequence[str],
 ) -> None:
-    """Makes sure that the last update had a finite gradient and was therefore applied.
+    """Checks that the last update had a finite gradient and was therefore applied.
 
-    The host waits for it.
+    The host waits for the update.
 
     Args:
-        images: names of those that the update saw.
+        model: the trained model.
+        optimizer: its last gradient norm is checked.
+        scaler: the loss scale of float16, which may skip an update.
+        images: names of the images of the update.
 
     Raises:
-        Diverged: it had not; the weights are those before it.
+        Diverged: the gradient is not finite; the weights are those before the update.
     """
     norm = optimizer.grad_norm
     if norm is None or math.isfinite(norm):
         return
     if scaler.is_enabled() and scaler.get_scale() >= MIN_LOSS_SCALE:
-        return  # expected now and then: the loss scale was too large, the update was left out
-    raise Diverged(explain_gradients(model, images))
+        return  # expected occasionally: the loss scale was too large, so the update was skipped
+    raise Diverged(gradient_message(model, images))
 
 
-def explain_error(error: FloatingPointError, images: Sequence[str]) -> str:
-    """What could not be computed from which images."""
+def cost_message(error: FloatingPointError, images: Sequence[str]) -> str:
+    """Returns the report of matching costs that are not finite."""
     reason = " ".join(str(error).split())
     return f"{reason}. Images: {', '.join(images)}. Next: {ADVICE}"
 
 
-def explain_losses(losses: Mapping[str, float], images: Sequence[str]) -> str:
-    """Which loss broke, and on which images."""
+def loss_message(losses: Mapping[str, float], images: Sequence[str]) -> str:
+    """Returns the report of losses that exploded or are not finite, with the images."""
     worst = sorted(losses.items(), key=lambda item: -_size(item[1]))[:3]
     values = ", ".join(f"{name} = {loss:.6g}" for name, loss in worst)
     return (
@@ -60,11 +63,10 @@ def explain_losses(losses: Mapping[str, float], images: Sequence[str]) -> str:
     )
 
 
-def explain_gradients(model: nn.Module, images: Sequence[str]) -> str:
-    """Which parameter's gradient broke, and on which images.
+def gradient_message(model: nn.Module, images: Sequence[str]) -> str:
+    """Returns the report of gradients that are not finite, and the images.
 
-    Gradients flow from the end of the model to its start, so that the last broken one is named
-    first.
+    Gradients flow from the output to the input, so the last such parameter is named first.
     """
     graded = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
     broken = [name for name, gradient in graded if not gradient.isfinite().all()]

@@ -1,4 +1,4 @@
-"""The endless stream of training batches."""
+"""The infinite stream of training batches."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ class _Item(NamedTuple):
 
 
 class AugmentedSamples:
-    """Samples as training sees them; random choices follow from ``seed`` and a visit's place."""
+    """Augmented samples; all random choices are determined by the seed and the visit's position."""
 
     def __init__(self, samples: Samples, *, augment: Augment, seed: int) -> None:
         self.samples, self.augment, self.seed = samples, augment, seed
@@ -50,11 +50,25 @@ def training_batches(
     pin_memory: bool = False,
     skip_bad: bool = False,
 ) -> Iterator[Batch]:
-    """One process's batches, from position ``start`` of the stream that all processes share.
+    """Yields one process's batches of the stream that all processes share.
 
-    Content and order depend on ``seed`` and ``start``, not on the number of workers or processes. A
-    worker that dies or hangs raises a RuntimeError. A sample that cannot be read raises a UserError
-    that names the file, or is left out of its batch and logged if ``skip_bad``.
+    Content and order depend on ``seed`` and ``start``, not on the number of workers or processes.
+
+    Args:
+        samples: the data set.
+        augment: maps a sample and a random generator to an image (3, H, W) and its target.
+        batch_size: images per batch of this process.
+        seed: of order and augmentation.
+        rank: of this process.
+        world_size: number of processes.
+        start: position in the shared stream to begin at.
+        num_workers: processes that read samples; 0: this one.
+        pin_memory: copy batches to page-locked memory.
+        skip_bad: leave out samples that cannot be read, and log them.
+
+    Raises:
+        UserError: a sample cannot be read and ``skip_bad`` is off; the file is named.
+        RuntimeError: a worker died or hangs.
     """
     loader = DataLoader(
         Attempts(AugmentedSamples(samples, augment=augment, seed=seed)),
@@ -65,9 +79,7 @@ def training_batches(
         num_workers=num_workers,
         collate_fn=as_list,
         pin_memory=pin_memory,
-        generator=torch.Generator().manual_seed(
-            seed
-        ),  # its own, so that the training's is not moved
+        generator=torch.Generator().manual_seed(seed),  # leaves the training's generator unchanged
     )
     return _good_batches(loader, skip_bad=skip_bad)
 
@@ -80,11 +92,12 @@ def _good_batches(loader: DataLoader, *, skip_bad: bool) -> Iterator[Batch]:
             if good := without_bad(items, skip_bad=skip_bad):
                 yield collate(good, visits=visits)
                 visits = 0
-    except (EOFError, ConnectionError) as error:  # a worker died while it handed a batch over
-        time.sleep(1)  # PyTorch's SIGCHLD handler raises here, with more to say, rather than later
+    except (EOFError, ConnectionError) as error:  # a worker died while sending a batch
+        time.sleep(1)  # lets PyTorch's SIGCHLD handler raise its more detailed error here
         raise RuntimeError("a DataLoader worker has died") from error
 
 
 def collate(items: Sequence[_Item], *, visits: int) -> Batch:
+    """Joins items to a batch; ``visits`` counts the bad samples that were left out, too."""
     images, targets, names = zip(*items, strict=True)
     return Batch(list(images), list(targets), list(names), visits)

@@ -1,25 +1,30 @@
-"""What is measured while training, for people (TensorBoard) and for programs (JSON lines)."""
+"""Metrics of a training: JSON lines for programs, TensorBoard and Weights & Biases for people."""
 
 import json
 import logging
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from frozenseg.errors import UserError
-from frozenseg.io.files import atomic_write, make_folder
+from frozenseg.io.files import make_folder
+from frozenseg.io.gates import reason_of
+from frozenseg.io.text import shown
+from frozenseg.io.writing import write_text
 from frozenseg.runtime.distributed import average
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 
 class Writer(Protocol):
-    """Where numbers go."""
+    """A destination of metrics."""
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None: ...
 
@@ -27,10 +32,10 @@ class Writer(Protocol):
 
 
 class DeviceMean:
-    """Averages named scalars where they are computed: nothing waits until they are read.
+    """Averages named scalars on their device, so that the host does not wait before ``read``.
 
     Args:
-        state: of another one, to go on from.
+        state: of another instance, to continue from.
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
@@ -52,7 +57,7 @@ class DeviceMean:
         self._count += 1
 
     def read(self) -> dict[str, float]:
-        """Means since the last read, over all processes; every process must come here."""
+        """Returns the means over processes since the last read. Collective."""
         if self._sum is None:
             return {}
         (means,) = average([self._sum / self._count])
@@ -60,17 +65,57 @@ class DeviceMean:
         return dict(zip(self._names, means.tolist(), strict=True))
 
     def state(self) -> dict[str, Any]:
-        """What has not been read yet, for JSON; every process must come here."""
+        """Returns the values that were not read yet, for JSON. Collective."""
         if self._sum is None:
             return {"count": 0, "sums": {}}
         (sums,) = average([self._sum])
         return {"count": self._count, "sums": dict(zip(self._names, sums.tolist(), strict=True))}
 
 
-class JsonLines:
-    """One JSON object a line, null where a number is undefined.
+class OptionalWriter:
+    """A writer that a run can do without: if it fails, a warning is logged and it is turned off.
 
-    A resumed run drops the lines that it is about to write again.
+    Args:
+        name: of the destination, for the warning.
+        make: opens the destination.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Writer]) -> None:
+        self.name = name
+        self._writer: Writer | None = None
+        self._writer = self._attempt(make)
+
+    def write(self, iteration: int, values: Mapping[str, float]) -> None:
+        writer = self._writer
+        if writer is not None:
+            self._attempt(lambda: writer.write(iteration, values))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._attempt(self._writer.close)
+
+    def _attempt(self, action: Callable[[], Result]) -> Result | None:
+        try:
+            return action()
+        except Exception as error:  # libraries raise their own errors on a full disk
+            logger.warning(
+                "%s cannot be written (%s): the run continues without it",
+                self.name,
+                reason_of(error),
+            )
+            self._writer = None
+            return None
+
+
+class JsonLines:
+    """Writes one JSON object per line, null for an undefined number.
+
+    Args:
+        path: the file.
+        resume_at: iteration that the run continues from; later lines are dropped.
+
+    Raises:
+        UserError, OSError: the file cannot be read or written.
     """
 
     def __init__(self, path: Path, *, resume_at: int = 0) -> None:
@@ -85,11 +130,11 @@ class JsonLines:
             file.write(json.dumps({"iteration": iteration, **known}) + "\n")
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """The file is not kept open."""
 
 
 class TensorBoard:
-    """Curves for ``tensorboard --logdir``; a resumed run hides the points that it writes again."""
+    """Curves for ``tensorboard --logdir``; a resumed run hides the points that it repeats."""
 
     def __init__(self, folder: Path, *, resume_at: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
@@ -105,9 +150,16 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """The same curves on wandb.ai, for those who have it installed and ask for it.
+    """Curves on wandb.ai, under the name of the run's folder, which keeps the run's id.
 
-    The run's name there is that of its folder, where its id is kept for when it goes on.
+    Args:
+        folder: of the run.
+        project: on wandb.ai.
+        config: shown with the run.
+        resume_at: iteration that the run continues from; 0 starts a new run there.
+
+    Raises:
+        UserError: wandb is not installed, or the id cannot be written.
     """
 
     def __init__(
@@ -117,12 +169,11 @@ class WeightsAndBiases:
             import wandb  # pyright: ignore[reportMissingImports] (optional)
         except ImportError as error:
             raise UserError(
-                "Weights & Biases was asked for but is not installed: pip install wandb"
+                "--wandb needs the package wandb, which is not installed: pip install wandb"
             ) from error
         note = folder / "wandb_id.txt"
         if not (resume_at and note.exists()):
-            with atomic_write(note) as part:
-                part.write_text(secrets.token_hex(4))
+            write_text(note, secrets.token_hex(4))
         self._run = wandb.init(
             project=project,
             dir=str(folder),
@@ -140,28 +191,35 @@ class WeightsAndBiases:
 
 
 def write_all(writers: Sequence[Writer], iteration: int, values: Mapping[str, float]) -> None:
+    """Sends the metrics of one iteration to every writer."""
     for writer in writers:
         writer.write(iteration, values)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics file; a last line that was cut short by a kill is left out."""
+    """Returns the records of a metrics file; damaged lines are logged and left out.
+
+    A killed process may leave an incomplete last line.
+    """
     records = []
-    for line in path.read_text(encoding="utf8").splitlines():
+    for line in path.read_text(encoding="utf8", errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            logger.warning("%s: a line was cut short and is left out: %.40s", path, line)
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict) and isinstance(record.get("iteration"), int):
+            records.append(record)
+        else:
+            logger.warning("%s: a damaged line is left out: %s", path, shown(line[:40]))
     return records
 
 
 def _keep_lines_up_to(path: Path, iteration: int) -> None:
-    """The evaluation of this iteration goes too: it comes again."""
+    """Drops later lines; the evaluation of this iteration is dropped too and will be rerun."""
     kept = [
         record
         for record in read_json_lines(path)
         if record["iteration"] < iteration
         or (record["iteration"] == iteration and any("loss" in name for name in record))
     ]
-    with atomic_write(path) as part:
-        part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf8")
+    write_text(path, "".join(json.dumps(record) + "\n" for record in kept))

@@ -1,4 +1,4 @@
-"""AdamW with the recipe's parameter groups; clips the whole model's gradient inside the step."""
+"""AdamW with the recipe's parameter groups; each step clips the gradient of the whole model."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from frozenseg.errors import UserError
+from frozenseg.io.text import quoted
 
 NORM_LAYERS = (
     nn.modules.batchnorm._BatchNorm,
@@ -17,19 +20,20 @@ NORM_LAYERS = (
     nn.RMSNorm,
     nn.LocalResponseNorm,
 )
-POSITION_TABLES = ("relative_position_bias_table", "absolute_pos_embed")  # never decay
+POSITION_TABLES = ("relative_position_bias_table", "absolute_pos_embed")  # no weight decay
 
 
 class ClippedAdamW(torch.optim.AdamW):
-    """AdamW that first clips the gradient of all parameters together.
+    """AdamW that first clips the gradient norm over all parameters.
 
-    A gradient that is not finite changes nothing, neither weights nor moments; this is decided on
-    the device, so that the host need not wait. ``grad_norm`` (scalar tensor) is the last step's
-    norm before clipping.
+    A gradient that is not finite changes neither weights nor moments; the device decides this, so
+    the host does not wait. ``grad_norm`` (scalar tensor) is the norm before clipping in the last
+    step.
 
     Args:
-        clip_norm: the largest norm of the whole gradient; ``None`` leaves it as it is.
-        norm_type: of the norm, 2 for Euclidean.
+        groups: parameter groups of ``torch.optim.AdamW``.
+        clip_norm: maximum norm of the whole gradient; None: no clipping.
+        norm_type: 2 for the Euclidean norm.
     """
 
     grad_norm: Tensor | None = None
@@ -50,10 +54,10 @@ class ClippedAdamW(torch.optim.AdamW):
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         self.grad_norm = get_total_norm(gradients, self.norm_type)
         if self.clip_norm is not None:
-            # one that is not finite is left as it is, so that a report can say where it broke
+            # a gradient that is not finite stays unchanged, so that the report can locate it
             known = self.grad_norm.nan_to_num(nan=0.0, posinf=0.0)
             clip_grads_with_norm_(parameters, self.clip_norm, known)
-        # the fused kernel reads this and leaves weights and moments as they are where it holds 1
+        # the fused kernel reads this flag and skips the update if it is 1
         self.grad_scale, self.found_inf = None, (~self.grad_norm.isfinite()).float()
         return super().step(closure)
 
@@ -69,12 +73,19 @@ def build_optimizer(
     clip_norm: float | None = 0.01,
     norm_type: float = 2.0,
 ) -> ClippedAdamW:
-    """The recipe's optimizer over all trainable parameters, in as few groups as they need.
+    """Returns the recipe's optimizer over all trainable parameters, in as few groups as possible.
 
-    Norm layers take ``weight_decay_norm``, embedding modules ``weight_decay_embed``, position
-    tables no decay; modules with "backbone" in their name learn ``backbone_multiplier`` times as
-    fast. Everything else decays, biases and plain parameters too. Every group remembers its
-    undecayed rate as ``initial_lr``.
+    Everything decays by ``weight_decay``, biases included, except norm layers, embeddings and
+    position tables (no decay). Each group stores its initial rate as ``initial_lr``.
+
+    Args:
+        model: its trainable parameters are optimized.
+        base_lr: learning rate before the schedule.
+        weight_decay: of all other parameters.
+        weight_decay_norm: of norm layers.
+        weight_decay_embed: of embedding modules.
+        backbone_multiplier: factor of the rate of modules with "backbone" in their name.
+        clip_norm, norm_type: see ``ClippedAdamW``.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for owner in _owned_parameters(model):
@@ -94,13 +105,13 @@ def build_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Every group learns at ``factor`` times its initial rate."""
+    """Sets the rate of every group to ``factor`` times its initial rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
 
 
 def moments_by_name(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """The optimizer's memory by ``<kind>/<parameter name>``: independent of the groups."""
+    """Returns the optimizer's moments by ``<kind>/<parameter name>``, independent of the groups."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{kind}/{names[parameter]}": value
@@ -112,12 +123,22 @@ def moments_by_name(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[
 def load_moments(
     optimizer: torch.optim.Optimizer, model: nn.Module, moments: Mapping[str, Tensor]
 ) -> None:
-    """Takes over what ``moments_by_name`` gave; parameters that it does not name start afresh."""
+    """Restores the moments of ``moments_by_name``; parameters without an entry start at zero.
+
+    Raises:
+        UserError: a parameter is unknown, or its moment has another shape.
+    """
     parameters = dict(model.named_parameters())
     optimizer.state.clear()
     for key, value in moments.items():
         kind, _, name = key.partition("/")
-        parameter = parameters[name]
+        parameter = parameters.get(name)
+        if parameter is None or value.shape not in ((), parameter.shape):
+            raise UserError(
+                f"the checkpoint has an optimizer state {quoted(key)} of shape "
+                f"{tuple(value.shape)} that fits no parameter: resume with the configuration of "
+                "the run"
+            )
         optimizer.state[parameter][kind] = value.to(parameter.device, copy=True)
 
 
@@ -129,7 +150,7 @@ class _Owned(NamedTuple):
 
 
 def _owned_parameters(model: nn.Module) -> Iterator[_Owned]:
-    """Trainable parameters with the module that holds them; a shared one once."""
+    """Yields trainable parameters with their module; a shared parameter only once."""
     seen: set[nn.Parameter] = set()
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):

@@ -1,4 +1,4 @@
-"""Which sample is seen when: one endless stream, the same however many processes share it."""
+"""The order of training samples: one infinite stream, independent of the number of processes."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -10,23 +10,27 @@ from torch.utils.data import Sampler
 
 
 class Visit(NamedTuple):
-    """One sample's turn in the stream."""
+    """One element of the stream."""
 
     index: int  # in the data set
-    position: int  # in the stream, from 0: never seen twice, so random choices are seeded by it
+    position: int  # in the stream, from 0; unique, so it seeds the augmentation
 
 
 class InfiniteSampler(Sampler[Visit]):
-    """Passes over the data set without end, each shuffled anew.
+    """Infinite passes over the data set, each in a new random order.
 
-    The order follows from ``seed`` alone. Process ``rank`` of ``world_size`` takes every
-    ``world_size``-th visit, so that the processes together see what one process would see, in the
-    same order, none twice.
+    The seed alone determines the order. Process ``rank`` takes every ``world_size``-th visit, so
+    the processes together see each visit of the single-process stream exactly once.
 
     Args:
         size: of the data set.
-        start: position in the shared stream to begin at; a multiple of ``world_size`` keeps
-            processes in step.
+        seed: of the order.
+        rank: of this process.
+        world_size: number of processes.
+        start: position in the shared stream to begin at, a multiple of ``world_size``.
+
+    Raises:
+        ValueError: the data set is empty.
     """
 
     def __init__(
@@ -34,7 +38,7 @@ class InfiniteSampler(Sampler[Visit]):
     ) -> None:
         if size < 1:
             raise ValueError(
-                f"an endless stream needs at least one sample, the data set has {size}"
+                f"an infinite stream needs at least one sample, the data set has {size}"
             )
         self.size, self.seed = size, seed
         self.rank, self.world_size, self.start = rank, world_size, start
@@ -53,5 +57,5 @@ class InfiniteSampler(Sampler[Visit]):
 
 
 def mixed_seed(*numbers: int) -> int:
-    """One 63-bit seed from several numbers, none negative; near inputs give unrelated seeds."""
+    """Returns a 63-bit seed from non-negative numbers; similar numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

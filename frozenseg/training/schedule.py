@@ -1,26 +1,31 @@
-"""How fast to learn at which iteration: pure functions, so that resuming needs only the number."""
+"""Learning rate schedules as pure functions of the iteration, so they need no saved state."""
 
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 Schedule = Callable[[int], float]
-"""From the iteration, counted from 0, to the factor of the base learning rate."""
+"""Maps an iteration, counted from 0, to the factor of the base learning rate."""
 
 
 def multi_step(*, steps: Sequence[int], gamma: float = 0.1) -> Schedule:
-    """1 at first, then ``gamma`` times as much from each of ``steps`` on."""
+    """Starts at 1 and multiplies by ``gamma`` at each of ``steps``."""
     ordered = sorted(steps)
     return lambda iteration: gamma ** bisect_right(ordered, iteration)
 
 
 def cosine(*, num_iterations: int) -> Schedule:
-    """Half a cosine wave from 1 down to 0."""
+    """Falls from 1 to 0 along half a cosine wave."""
     return lambda iteration: 0.5 * (1.0 + math.cos(math.pi * iteration / num_iterations))
 
 
+def polynomial(*, num_iterations: int, power: float = 0.9) -> Schedule:
+    """Falls from 1 to 0 as a power of the remaining share of iterations ("poly")."""
+    return lambda iteration: (1.0 - iteration / num_iterations) ** power
+
+
 def warmed_up(schedule: Schedule, *, num_iterations: int, start_factor: float) -> Schedule:
-    """Climbs from ``start_factor`` of the schedule's start to its value at ``num_iterations``."""
+    """Rises linearly from ``start_factor`` times the first value to that at ``num_iterations``."""
 
     def factor(iteration: int) -> float:
         if iteration >= num_iterations:

@@ -1,4 +1,4 @@
-"""One update of the trained weights: forward, backward, average over processes, clip, apply."""
+"""One update of the trained weights: forward, backward, average over processes, clip, step."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,8 +14,8 @@ from frozenseg.training.divergence import (
     MAX_LOSS,
     Diverged,
     confirm_update,
-    explain_error,
-    explain_losses,
+    cost_message,
+    loss_message,
 )
 from frozenseg.training.optimizer import ClippedAdamW
 from frozenseg.vocabulary.text_classifier import TextClassifier
@@ -24,12 +24,12 @@ Losses = dict[str, Tensor]
 
 
 class Batch(NamedTuple):
-    """Training images with what they hold."""
+    """Training images and their targets."""
 
     images: list[Tensor]  # (3, H, W) uint8 RGB
     targets: list[Target]
-    names: list[str]  # for reports
-    visits: int  # of the sampler: more than images where bad ones were left out
+    names: list[str]  # file names, for error messages
+    visits: int  # of the sampler; more than images if bad samples were left out
 
     def to(self, device: torch.device) -> "Batch":
         images = [image.to(device, non_blocking=True) for image in self.images]
@@ -41,11 +41,15 @@ class Batch(NamedTuple):
 
 
 class TrainStep:
-    """Makes one update from the batches that this process sees of it.
+    """Makes one update from this process's batches.
 
     Args:
-        model: called with images and the classifier; its ``predictions`` go to the criterion.
-        autocast: the type of mixed precision, or ``None``; float16 scales its loss.
+        model: called with images and the classifier; the criterion takes its ``predictions``.
+        classifier: text embeddings of the training classes.
+        criterion: the losses.
+        optimizer: over the model's trainable parameters.
+        device: of model and batches.
+        autocast: type of mixed precision; None: off. float16 also scales the loss.
     """
 
     def __init__(
@@ -61,22 +65,21 @@ class TrainStep:
         self.model, self.classifier, self.criterion = model, classifier, criterion
         self.optimizer, self.device, self.autocast = optimizer, device, autocast
         self.scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
-        self._names: list[str] = []  # of the images that the last update saw
+        self._names: list[str] = []  # of the images of the last update
 
     def __call__(self, batches: Sequence[Batch]) -> Losses:
-        """The mean losses of the batches, after whose mean gradient the weights were updated.
+        """Updates the weights by the mean gradient of the batches and returns their mean losses.
 
         Raises:
-            Diverged: a loss is not finite, or the gradient of the update before was not. No weight
-                has changed since the last sound update; the message names losses or layers, and
-                images.
+            Diverged: a loss is not finite, or the gradient of the previous update was not. Weights
+                are those of the last finite update; the message names losses or layers, and images.
         """
         parts = []
         mean_targets = sum(_count_targets(batch) for batch in batches) / len(batches)
         for turn, batch in enumerate(batches):
             losses, total = self._forward(batch, mean_targets)
             if turn == 0:
-                # the matcher has just made the host wait, so that this look costs nothing
+                # the matcher has just synchronised with the host, so this check is free
                 self.confirm()
                 self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(total / len(batches)).backward()
@@ -87,10 +90,10 @@ class TrainStep:
         return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
 
     def confirm(self) -> None:
-        """Makes sure that the last update had a finite gradient and was therefore applied.
+        """Checks that the last update was applied; see ``confirm_update``.
 
         Raises:
-            Diverged: it had not; the weights are those before it.
+            Diverged: its gradient is not finite.
         """
         confirm_update(self.model, self.optimizer, self.scaler, self._names)
 
@@ -101,11 +104,11 @@ class TrainStep:
         try:
             losses = self.criterion(predictions, moved.targets, num_targets=num_targets)
         except FloatingPointError as error:
-            raise Diverged(explain_error(error, batch.names)) from error
+            raise Diverged(cost_message(error, batch.names)) from error
         total = torch.stack(list(losses.values())).sum()
-        if not abs(total.item()) <= MAX_LOSS:  # also where it is nan
+        if not abs(total.item()) <= MAX_LOSS:  # also true for nan
             values = {name: loss.item() for name, loss in losses.items()}
-            raise Diverged(explain_losses(values, batch.names))
+            raise Diverged(loss_message(values, batch.names))
         return losses, total
 
     def _update(self) -> None:

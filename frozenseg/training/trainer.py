@@ -1,4 +1,4 @@
-"""The training loop: fetch, step, look, save."""
+"""The training loop: fetch a batch, update, log, save, evaluate."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,17 +26,24 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Runs updates from ``start`` to ``num_iterations``, writing down what happens.
+    """Runs updates from ``start`` to ``num_iterations``, with logs, checkpoints and evaluations.
 
     Args:
-        batches: without end; each is this process's part of a batch.
-        accumulate: how many of them make one update.
-        evaluate: called with the iteration every ``evaluation_period`` updates (0: never); its
-            numbers are written beside the others.
-        about: what the weights belong to, stored with them.
-        samples_seen: by all processes, before ``start``.
-        unlogged: of the checkpoint that the run goes on from (``DeviceMean.state``).
-        log_period: updates over which numbers are averaged before they are written.
+        step: makes one update.
+        batches: infinite; each is this process's part of a batch.
+        schedule: of the learning rate.
+        num_iterations: updates of the whole run.
+        checkpoints: the folder to save to.
+        writers: destinations of metrics; only the main process has some.
+        about: notes stored with the weights: towers, configuration, seed.
+        start: updates made before.
+        samples_seen: by all processes before ``start``.
+        unlogged: of the checkpoint that the run resumes from (``DeviceMean.state``).
+        accumulate: batches per update.
+        checkpoint_period: updates between checkpoints; 0: only at the end.
+        log_period: updates over which metrics are averaged before they are written.
+        evaluation_period: updates between evaluations; 0: none.
+        evaluate: called with the iteration; its metrics are written with the others.
     """
 
     def __init__(
@@ -70,16 +77,20 @@ class Trainer:
         self._saved_at = start
 
     def run(self, stop: StopRequest | None = None) -> bool:
-        """Trains; whether all is done: a run that is asked to stop saves itself first.
+        """Trains, and returns True at the end or False if it was stopped after saving.
+
+        Args:
+            stop: is checked after each update; None: run to the end.
 
         Raises:
-            Diverged: a loss or a gradient is not finite; the last checkpoint is sound.
+            Diverged: a loss or a gradient is not finite; the last checkpoint is not affected.
+            UserError: a sample cannot be read or a checkpoint cannot be written.
         """
         self.step.model.train()
         shown = is_main_process()
         with ProgressBar(total=self.num_iterations, start=self.iteration, shown=shown) as bar:
             stopping = False
-            if self._evaluation_due():  # of a run that goes on: it may have been interrupted
+            if self._evaluation_due():  # a resumed run may have been stopped during it
                 self._evaluate()
             while self.iteration < self.num_iterations and not stopping:
                 self._update()
@@ -111,18 +122,18 @@ class Trainer:
         self._images_per_update = sum(len(batch.images) for batch in batches) * num_processes()
 
     def _due(self, period: int) -> bool:
-        """Every ``period`` iterations and at the end."""
+        """Returns True every ``period`` iterations and at the end."""
         last = self.iteration == self.num_iterations
         return last or (period > 0 and self.iteration % period == 0)
 
     def _log(self) -> str:
-        values = {**self._means.read(), **self._own_numbers()}
+        values = {**self._means.read(), **self._measurements()}
         if is_main_process():
             write_all(self.writers, self.iteration, values)
             logger.info(summary_line(self.iteration, self.num_iterations, values))
         return f"loss {values['total_loss']:.2f}, {values['images_per_second']:.1f} images/s"
 
-    def _own_numbers(self) -> dict[str, float]:
+    def _measurements(self) -> dict[str, float]:
         optimizer = self.step.optimizer
         norm = optimizer.grad_norm
         return {
@@ -139,7 +150,7 @@ class Trainer:
         if self._saved_at == self.iteration:
             return
         self.step.confirm()
-        snapshot = capture_state(
+        checkpoint = capture_state(
             self.step,
             iteration=self.iteration,
             samples_seen=self._samples_seen(),
@@ -147,27 +158,27 @@ class Trainer:
             about=self.about,
         )
         if is_main_process():
-            logger.info("saved %s", self.checkpoints.save(snapshot))
+            logger.info("saved %s", self.checkpoints.save(checkpoint))
         self._saved_at = self.iteration
         wait_for_all()
 
     def _samples_seen(self) -> int:
-        """Where the shared stream goes on: nothing is seen twice if some processes are behind."""
+        """Returns the position at which the shared stream resumes, after the fastest process."""
         visits = gather(torch.tensor([self._visits]), self.step.device)
         return self._samples_before + num_processes() * int(torch.cat(visits).max())
 
     def _evaluation_due(self) -> bool:
-        """At its period, but not at the end: that is evaluated under the weights' final name."""
+        """Returns True at the period, but not at the end, which the caller evaluates."""
         if self.evaluate is None or not self.evaluation_period or not self.iteration:
             return False
         return self.iteration % self.evaluation_period == 0 and self.iteration < self.num_iterations
 
     def _evaluate(self) -> None:
-        """Once everything is saved, so that a signal can end the process at once."""
-        assert self.evaluate is not None, "an evaluation is due where there is one"
+        """Evaluates after a save, so that a signal can end the process immediately."""
+        assert self.evaluate is not None, "an evaluation is due only if there is one"
         with exit_on_signal():
             values = self.evaluate(self.iteration)
         self.step.model.train()
         if is_main_process():
             write_all(self.writers, self.iteration, values)
-        self._clock.read(images_per_update=1, updates_left=0)  # its time is not the training's
+        self._clock.read(images_per_update=1, updates_left=0)  # excludes the evaluation's time

@@ -1,4 +1,4 @@
-"""Between a running training and its checkpoint, both ways."""
+"""The state of a running training: captured to a checkpoint and restored from it."""
 
 import logging
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainedParts(Protocol):
-    """What changes while training, besides random states."""
+    """The parts of a training that have a state, except random generators."""
 
     @property
     def model(self) -> FrozenSeg: ...
@@ -37,9 +37,14 @@ def capture_state(
     about: Mapping[str, str],
     unlogged: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """All that the run needs to go on; every process must come here, with its random state.
+    """Collects everything that the run needs to resume. Collective.
 
-    ``unlogged`` are numbers that have not been written yet (``DeviceMean.state``).
+    Args:
+        parts: model, optimizer, loss scale and device.
+        iteration: number of updates so far.
+        samples_seen: position in the shared stream of samples.
+        about: notes stored with the weights.
+        unlogged: metrics that were not written yet (``DeviceMean.state``).
     """
     training = {
         f"optimizer/{key}": value
@@ -63,9 +68,13 @@ def capture_state(
 
 
 def restore_state(parts: TrainedParts, checkpoint: Checkpoint) -> None:
-    """Puts weights, optimizer, loss scale and random states back as they were.
+    """Restores weights, optimizer, loss scale and random states.
 
-    With another number of processes than before, random states start afresh.
+    Random states are not restored if the number of processes differs.
+
+    Args:
+        parts: are changed in place.
+        checkpoint: a checkpoint of the run.
 
     Raises:
         UserError: the weights are those of another architecture.
@@ -81,7 +90,7 @@ def restore_state(parts: TrainedParts, checkpoint: Checkpoint) -> None:
         restore_random_state(own, parts.device)
     else:
         logger.warning(
-            "the checkpoint comes from %d processes, this run has %d: random states start afresh",
+            "random states are not restored: the checkpoint has %d processes, this run %d",
             checkpoint.numbers["num_processes"],
             num_processes(),
         )

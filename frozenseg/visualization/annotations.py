@@ -1,24 +1,31 @@
-"""A sample as a picture: the image beside everything that is annotated in it."""
+"""Drawings of annotated samples."""
 
 import numpy as np
 import torch
 from PIL import Image
 
 from frozenseg.structures import Instances, Sample, boxes_of
-from frozenseg.visualization import draw_instances, draw_panoptic, draw_semantic, side_by_side
+from frozenseg.visualization import (
+    DrawingStyle,
+    draw_instances,
+    draw_panoptic,
+    draw_semantic,
+    side_by_side,
+)
 from frozenseg.vocabulary.vocabulary import Vocabulary
 
 
 def draw_sample(sample: Sample, vocabulary: Vocabulary) -> Image.Image:
-    """The image, and a panel for each kind of annotation that it has."""
-    image, names, colors = _pixels(sample), vocabulary.names, vocabulary.colors
+    """The image beside one panel for each kind of annotation of the sample."""
+    image, names = _pixels(sample), vocabulary.names
+    style = DrawingStyle(colors=vocabulary.colors)
     panels = {"image": Image.fromarray(image)}
     if sample.panoptic is not None:
-        panels["panoptic"] = draw_panoptic(image, sample.panoptic, names, colors=colors)
+        panels["panoptic"] = draw_panoptic(image, sample.panoptic, names, style)
     if sample.semantic is not None:
-        panels["semantic"] = draw_semantic(image, sample.semantic, names, colors=colors)
+        panels["semantic"] = draw_semantic(image, sample.semantic, names, style)
     if sample.instances is not None:
-        panels["objects"] = draw_instances(image, _scored(sample), names, colors=colors)
+        panels["objects"] = draw_instances(image, _scored(sample), names, style)
     return side_by_side(list(panels.values()), list(panels))
 
 
@@ -27,7 +34,7 @@ def _pixels(sample: Sample) -> np.ndarray:
 
 
 def _scored(sample: Sample) -> Instances:
-    """Annotated objects as if they were predicted with certainty, small ones in front."""
+    """Annotated objects as predictions of score 1, small ones first (drawn in front)."""
     objects = [each for each in sample.instances or () if not each.is_crowd]
     objects.sort(key=lambda each: int(each.mask.sum()))
     masks = torch.zeros(len(objects), *sample.image.shape[-2:], dtype=torch.bool)

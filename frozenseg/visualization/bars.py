@@ -1,4 +1,4 @@
-"""Scores as bars, in groups, with their numbers."""
+"""Bar charts of scores."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,17 +11,19 @@ _WIDTH, _HEIGHT = 1600, 800  # pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 30, 190, 80  # margins
 _TITLE, _TEXT = 34, 24  # font sizes
 _INK, _PALE, _FAINT = (40, 44, 52), (96, 102, 112), (226, 229, 234)
-_MOST = 100.0  # percent
+_MAXIMUM = 100.0  # percent
 _BAR_SHARE = 0.82  # of a group's width
 
 
 def draw_bars(
     scores: Mapping[str, Mapping[str, float]], *, title: str, subtitle: str = ""
 ) -> Image.Image:
-    """A group of bars for each measure, a bar for each of what is scored, in percent.
+    """Draws one group of bars per measure, with one bar per variant.
 
     Args:
-        scores: by what is scored, then by measure; all have the same measures.
+        scores: percent, by variant and measure; all variants have the same measures.
+        title: heading.
+        subtitle: second line of the heading.
     """
     picture = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     draw = ImageDraw.Draw(picture)
@@ -64,5 +66,5 @@ def _draw_legend(draw: ImageDraw.ImageDraw, names: Sequence[str]) -> None:
 
 
 def _height_of(percent: float) -> float:
-    """The y at which a bar of that height ends."""
-    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * percent / _MOST
+    """The y coordinate of the top of a bar, pixels."""
+    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * percent / _MAXIMUM

@@ -1,19 +1,19 @@
-"""Numbers over an image as colours from dark to bright."""
+"""Heat maps over images."""
 
 import numpy as np
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from frozenseg.visualization.draw import enlarged
+from frozenseg.visualization.layout import enlarged
 
-# dark violet, magenta, orange, pale yellow: brighter is more, for every eye
+# dark violet, magenta, orange, pale yellow: lightness increases, also for colour-blind readers
 _RAMP = np.array([(8, 5, 30), (120, 28, 109), (237, 105, 37), (252, 255, 164)], dtype=np.float32)
-_STRENGTH = (0.55, 0.9)  # of the colours over the image, where least and most is
+_STRENGTH = (0.55, 0.9)  # opacity of the colours at the lowest and the highest value
 
 
 def draw_heat(image: Tensor, values: Tensor) -> Image.Image:
-    """The (3, H, W) image, grey, under (h, w) values that cover it; the largest is brightest."""
+    """Draws (h, w) values over the grey (3, H, W) image, scaled to their maximum."""
     picture = enlarged(image.permute(1, 2, 0).cpu().numpy())
     size = (picture.height, picture.width)
     smooth = F.interpolate(values[None, None].float(), size=size, mode="bilinear")[0, 0]
@@ -25,7 +25,7 @@ def draw_heat(image: Tensor, values: Tensor) -> Image.Image:
 
 
 def _colors(share: np.ndarray) -> np.ndarray:
-    """(H, W) numbers in [0, 1] to (H, W, 3) colours of the ramp."""
+    """Maps (H, W) values in [0, 1] to (H, W, 3) colours."""
     places = np.linspace(0, 1, len(_RAMP))
     channels = [np.interp(share, places, _RAMP[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1)

@@ -1,4 +1,4 @@
-"""Frames that point at something in a picture."""
+"""Frames around regions of a drawing, and the regions where two segmentations differ."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,17 +7,19 @@ from scipy import ndimage
 
 Box = tuple[float, float, float, float]
 
-_LINE_SHARE = 1 / 150  # of the picture's short side
-_LEAST_SHARE = 0.004  # of the image: smaller differences are not pointed at
-_MOST_SHARE = 0.3  # of the image: a larger box points at nothing
-_MARGIN_SHARE = 0.015  # of the image's short side, around a difference
+_LINE_SHARE = 1 / 150  # line width, of the drawing's short side
+_MIN_SHARE = 0.004  # of the image; smaller differences get no frame
+_MAX_SHARE = 0.3  # of the image; larger boxes are not informative
+_MARGIN_SHARE = 0.015  # margin around a difference, of the image's short side
 
 
 def with_box(picture: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
-    """A copy with a white frame that has a dark rim.
+    """Returns a copy with a white frame, outlined in black.
 
     Args:
-        box: (x0, y0, x1, y1) in pixels of the image of ``size`` (height, width).
+        picture: the drawing.
+        box: (x0, y0, x1, y1) in pixels of the image.
+        size: (height, width) of the image, pixels.
     """
     framed = picture.copy()
     scale = picture.height / size[0]
@@ -34,31 +36,33 @@ def with_box(picture: Image.Image, box: Box, size: tuple[int, int]) -> Image.Ima
 def differing_boxes(
     first: NDArray[np.integer], second: NDArray[np.integer], *, most: int = 3
 ) -> list[Box]:
-    """Where two (H, W) maps of class ids differ: boxes around the ``most`` largest places.
+    """Returns boxes around the ``most`` largest regions where two (H, W) class maps differ.
 
-    At a place the classes are the same two throughout. One whose box is most of the image, or lies
-    in another's, is left out.
+    Each map has a single class throughout a region. Regions are omitted if their box covers most of
+    the image or overlaps that of a larger region.
     """
     height, width = first.shape
     margin = _MARGIN_SHARE * min(height, width)
     boxes: list[Box] = []
-    for (y0, y1), (x0, x1) in _places(first, second):
+    for (y0, y1), (x0, x1) in _regions(first, second):
         box = (
             max(0, x0 - margin),
             max(0, y0 - margin),
             min(width, x1 + margin),
             min(height, y1 + margin),
         )
-        if _area(box) <= _MOST_SHARE * first.size and not any(_meets(box, each) for each in boxes):
+        if _area(box) <= _MAX_SHARE * first.size and not any(
+            _overlaps(box, each) for each in boxes
+        ):
             boxes.append(box)
     return boxes[:most]
 
 
-def _places(
+def _regions(
     first: NDArray[np.integer], second: NDArray[np.integer]
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Rows and columns, from and to, of the places worth a look, the largest first."""
-    steps = max(1, min(first.shape) // 128)  # thinner differences are outlines
+    """((top, bottom), (left, right)) of each differing region, largest first."""
+    steps = max(1, min(first.shape) // 128)  # thinner differences are shifted outlines
     found: list[tuple[int, tuple[tuple[int, int], tuple[int, int]]]] = []
     differs = first != second
     for pair in np.unique(np.stack([first[differs], second[differs]]), axis=1).T:
@@ -69,7 +73,7 @@ def _places(
         found += [
             (int(area), ((rows.start, rows.stop), (columns.start, columns.stop)))
             for area, (rows, columns) in zip(areas, ndimage.find_objects(places), strict=True)
-            if area >= _LEAST_SHARE * first.size
+            if area >= _MIN_SHARE * first.size
         ]
     return [extent for _, extent in sorted(found, key=lambda each: -each[0])]
 
@@ -78,8 +82,8 @@ def _area(box: Box) -> float:
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
-def _meets(first: Box, second: Box) -> bool:
-    """Whether they share more than half of the smaller one."""
+def _overlaps(first: Box, second: Box) -> bool:
+    """Returns True if the intersection exceeds half of the smaller box."""
     low = (max(first[0], second[0]), max(first[1], second[1]))
     common = (*low, min(first[2], second[2]), min(first[3], second[3]))
     return _area(common) > min(_area(first), _area(second)) / 2

@@ -1,6 +1,6 @@
-"""Where a segment's name goes: inside the segment, as large as it fits, never on another name."""
+"""Class names on a drawing: each inside its segment, none on top of another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -13,60 +13,60 @@ from scipy import ndimage
 from frozenseg.visualization.palette import Color
 
 Mask = NDArray[np.bool_]
+Box = tuple[int, int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-_GRID_PX = 256  # names are placed on a grid with a short side of this many cells at most
-_COMFORT = 1.2  # at 1.41 a plate's corners, too, lie in its segment; a little less is room enough
-_SMALLER = 0.72  # of the wished-for font size, where only that fits
+_GRID_CELLS = 256  # positions are searched on a grid with at most this many cells per short side
+_LINE_LENGTH = 14  # characters; longer names are broken into two lines
+_PLATE_COLOR = (22, 25, 32, 215)
 
 
 class LabelRequest(NamedTuple):
-    """A name that wants a place: the segment it belongs to and the segment's colour."""
+    """A name to place: its segment's mask, (H, W) at any resolution, and the segment's colour."""
 
-    mask: Mask  # (H, W), at any resolution of the picture's aspect ratio
+    mask: Mask
     text: str
     color: Color
 
 
 @dataclass(frozen=True)
 class Label:
-    """A name with its place on the picture, pixels."""
+    """A placed name: its plate covers ``box`` (x0, y0, x1, y1), pixels of the drawing."""
 
     text: str  # with line breaks
     color: Color
     font_size: int
-    box: tuple[int, int, int, int]
+    box: Box
 
 
 def place_labels(
-    wishes: Iterable[LabelRequest], size: tuple[int, int], *, font_size: int
+    requests: Iterable[LabelRequest], size: tuple[int, int], *, font_size: int
 ) -> tuple[Label, ...]:
-    """Places names in a picture of ``size`` (height, width), pixels; earlier ones choose first.
+    """Places names on a drawing of ``size`` (height, width), pixels; earlier ones choose first.
 
-    A name goes where the largest ellipse of its own proportions fits into the segment. It is set in
-    ``font_size`` pixels, on two lines or smaller where only that fits, and left out where other
-    names leave no place in the segment.
+    A name is centred where its plate is farthest from the border of its segment. It is omitted if
+    it would overlap another name everywhere in the segment.
     """
     placed: list[Label] = []
-    for wish in wishes:
-        label = _place(wish, size, font_size, placed)
-        if label is not None:
-            placed.append(label)
+    for mask, text, color in requests:
+        lines = broken(text)
+        box = _find_box(mask, size, _plate_size(lines, font_size), [each.box for each in placed])
+        if box is not None:
+            placed.append(Label(lines, color, font_size, box))
     return tuple(placed)
 
 
 def draw_labels(picture: Image.Image, labels: Iterable[Label]) -> None:
-    """Writes each name in white on a dark plate with a rim of its segment's colour."""
+    """Draws each name in white on a dark plate with a border in the segment's colour."""
     draw = ImageDraw.Draw(picture, "RGBA")
     for label in labels:
         x0, y0, x1, y1 = label.box
-        rim = max(1, round(0.08 * label.font_size))
         draw.rounded_rectangle(
             label.box,
             radius=round(0.45 * label.font_size),
-            fill=(22, 25, 32, 215),
+            fill=_PLATE_COLOR,
             outline=label.color,
-            width=rim,
+            width=max(1, round(0.08 * label.font_size)),
         )
         draw.multiline_text(
             ((x0 + x1) / 2, (y0 + y1) / 2),
@@ -75,98 +75,94 @@ def draw_labels(picture: Image.Image, labels: Iterable[Label]) -> None:
             fill="white",
             anchor="mm",
             align="center",
-            spacing=_spacing(label.font_size),
+            spacing=_line_spacing(label.font_size),
         )
 
 
 def label_at(
     corner: tuple[float, float], text: str, size: tuple[int, int], *, color: Color, font_size: int
 ) -> Label:
-    """A name whose lower left corner is at (x, y), moved to lie in a picture of (height, width)."""
-    height, width = _plate(text, font_size)
-    x0 = round(max(0, min(corner[0], size[1] - width)))
-    y0 = round(max(0, min(corner[1] - height, size[0] - height)))
+    """A label whose lower left corner is at ``corner`` (x, y), moved inside the drawing.
+
+    Args:
+        corner: (x, y), pixels.
+        text: the name.
+        size: (height, width) of the drawing, pixels.
+        color: of the plate's border, RGB.
+        font_size: pixels.
+    """
+    height, width = _plate_size(text, font_size)
+    x0, y0 = _inside(corner[0], corner[1] - height, (height, width), size)
     return Label(text, color, font_size, (x0, y0, x0 + width, y0 + height))
 
 
 @cache
 def font(size: int) -> Font:
-    """The typeface that Pillow carries, in pixels."""
+    """Pillow's default font at ``size`` pixels."""
     return ImageFont.load_default(size)
 
 
-def _place(
-    wish: LabelRequest, size: tuple[int, int], font_size: int, placed: list[Label]
-) -> Label | None:
-    mask, cell = _coarse(wish.mask, size)
-    sizes = (font_size, round(_SMALLER * font_size))
-    tries = [(points, text) for points in sizes for text in _layouts(wish.text)]
-    best: tuple[float, Label] | None = None
-    for points, text in tries:
-        height, width = _plate(text, points)
-        room = _room(mask, (height / cell, width / cell))
-        room = room * _free(room.shape, cell, (height, width), placed)
-        row, column = np.unravel_index(room.argmax(), room.shape)
-        if not room[row, column]:
-            continue
-        x0, y0 = round((column + 0.5) * cell - width / 2), round((row + 0.5) * cell - height / 2)
-        x0, y0 = max(0, min(x0, size[1] - width)), max(0, min(y0, size[0] - height))
-        label = Label(text, wish.color, points, (x0, y0, x0 + width, y0 + height))
-        if room[row, column] >= _COMFORT:
-            return label
-        if best is None or room[row, column] > best[0]:
-            best = float(room[row, column]), label
-    return best[1] if best else None
+def broken(text: str) -> str:
+    """A long name of several words on two lines of similar length."""
+    words = text.split(" ")
+    if len(text) <= _LINE_LENGTH or len(words) == 1:
+        return text
+    splits = [(" ".join(words[:cut]), " ".join(words[cut:])) for cut in range(1, len(words))]
+    return "\n".join(min(splits, key=lambda lines: max(map(len, lines))))
 
 
-def _coarse(mask: Mask, size: tuple[int, int]) -> tuple[Mask, float]:
-    """The mask on a grid that is coarse enough, and the side of a cell in the picture's pixels."""
-    step = max(1, min(mask.shape) // _GRID_PX)
-    return mask[step // 2 :: step, step // 2 :: step], step * size[0] / mask.shape[0]
+def _find_box(
+    mask: Mask, size: tuple[int, int], plate: tuple[int, int], taken: Sequence[Box]
+) -> Box | None:
+    """The box of a ``plate`` (height, width) whose centre is deepest inside the mask."""
+    step = max(1, min(mask.shape) // _GRID_CELLS)
+    coarse = mask[step // 2 :: step, step // 2 :: step]
+    cell = step * size[0] / mask.shape[0]  # side of a grid cell, pixels of the drawing
+    depth = _depth(coarse, (plate[0] / cell, plate[1] / cell))
+    for box in taken:
+        depth[_centers_overlapping(box, plate, cell)] = 0
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    if not depth[row, column]:
+        return None
+    left, top = (column + 0.5) * cell - plate[1] / 2, (row + 0.5) * cell - plate[0] / 2
+    x0, y0 = _inside(left, top, plate, size)
+    return x0, y0, x0 + plate[1], y0 + plate[0]
 
 
-def _room(mask: Mask, plate: tuple[float, float]) -> NDArray[np.float64]:
-    """Distance of each cell to the mask's outside, in half heights and half widths of the plate.
+def _depth(mask: Mask, plate: tuple[float, float]) -> NDArray[np.float64]:
+    """Each cell's distance to the outside of the mask, in half heights and half widths of a plate.
 
-    At 1 the ellipse inside the plate just fits into the mask; at 1.41 the whole plate does.
+    A wide plate therefore prefers wide places to high ones.
     """
     sampling = (2 / plate[0], 2 / plate[1])
     distance = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=sampling)
     return np.asarray(distance)[1:-1, 1:-1]
 
 
-def _free(
-    shape: tuple[int, ...], cell: float, plate: tuple[int, int], placed: list[Label]
-) -> NDArray[np.bool_]:
-    """Cells around which a plate would touch no name that is already placed."""
-    free = np.ones(shape, dtype=bool)
-    for label in placed:
-        x0, y0, x1, y1 = label.box
-        rows = slice(*_cells(y0 - plate[0] / 2, y1 + plate[0] / 2, cell))
-        columns = slice(*_cells(x0 - plate[1] / 2, x1 + plate[1] / 2, cell))
-        free[rows, columns] = False
-    return free
+def _centers_overlapping(box: Box, plate: tuple[int, int], cell: float) -> tuple[slice, slice]:
+    """Rows and columns of the cells around which a plate would overlap ``box``."""
+    x0, y0, x1, y1 = box
+    rows = _cells(y0 - plate[0] / 2, y1 + plate[0] / 2, cell)
+    return rows, _cells(x0 - plate[1] / 2, x1 + plate[1] / 2, cell)
 
 
-def _cells(start: float, stop: float, cell: float) -> tuple[int, int]:
-    return max(0, int(start / cell - 0.5)), max(0, int(stop / cell + 1.5))
+def _cells(start: float, stop: float, cell: float) -> slice:
+    return slice(max(0, int(start / cell - 0.5)), max(0, int(stop / cell + 1.5)))
 
 
-def _layouts(text: str) -> list[str]:
-    """The name on one line and, if it has several words, on two of similar length."""
-    words = text.split(" ")
-    splits = [(" ".join(words[:cut]), " ".join(words[cut:])) for cut in range(1, len(words))]
-    best = min(splits, key=lambda lines: max(map(len, lines)), default=None)
-    return [text] if best is None else [text, "\n".join(best)]
+def _inside(x: float, y: float, plate: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The upper left corner (x, y) of a plate, moved so that it lies inside the drawing."""
+    x0 = round(max(0, min(x, size[1] - plate[1])))
+    return x0, round(max(0, min(y, size[0] - plate[0])))
 
 
-def _plate(text: str, font_size: int) -> tuple[int, int]:
-    """Height and width of the plate behind a text, pixels."""
+def _plate_size(text: str, font_size: int) -> tuple[int, int]:
+    """(height, width) of the plate behind a text, pixels."""
     lines = text.split("\n")
     width = max(font(font_size).getlength(line) for line in lines)
-    height = len(lines) * font_size + (len(lines) - 1) * _spacing(font_size)
+    height = len(lines) * font_size + (len(lines) - 1) * _line_spacing(font_size)
     return round(height + 0.45 * font_size), round(width + 0.8 * font_size)
 
 
-def _spacing(font_size: int) -> int:
+def _line_spacing(font_size: int) -> int:
     return round(0.1 * font_size)

@@ -1,4 +1,4 @@
-"""SAM's masks of an image as a picture."""
+"""Drawings of SAM masks."""
 
 import torch
 from PIL import Image
@@ -6,13 +6,14 @@ from torch import Tensor
 
 from frozenseg.sam_masks.generator import SamMasks
 from frozenseg.structures import PanopticMap, Segment
-from frozenseg.visualization.draw import draw_panoptic, enlarged, side_by_side
+from frozenseg.visualization.draw import draw_panoptic
+from frozenseg.visualization.layout import enlarged, side_by_side
 
 
 def draw_masks(image: Tensor, masks: SamMasks) -> Image.Image:
-    """The (3, H, W) image beside its masks, smaller ones in front, each with its predicted IoU.
+    """Draws the (3, H, W) image beside its masks, smaller ones in front, with predicted IoU.
 
-    What no mask covers is hatched.
+    Pixels without a mask are hatched.
     """
     ids = torch.zeros(image.shape[-2:], dtype=torch.int32)
     for number, mask in enumerate(masks.logits() > 0, start=1):  # the largest comes first

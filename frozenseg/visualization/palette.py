@@ -1,23 +1,28 @@
-"""One colour per class: the same in every run, told apart by colour-blind readers too."""
+"""A fixed colour per class, distinguishable for colour-blind readers."""
 
 from math import cos, pi, sin
 
 Color = tuple[int, int, int]
 
-# Okabe and Ito's set without black, then Paul Tol's muted set without what is there already.
+# Okabe and Ito's set without black, then Paul Tol's muted set without near duplicates.
 _CURATED = (
     *("56b4e9", "e69f00", "009e73", "cc79a7", "f0e442", "0072b2", "d55e00"),
     *("aa4499", "44aa99", "882255", "999933", "332288", "ddcc77", "117733", "cc6677"),
 )
-_LIGHTNESS = (0.72, 0.50, 0.84, 0.61)  # neighbours differ in lightness, which every eye sees
+_LIGHTNESS = (
+    0.72,
+    0.50,
+    0.84,
+    0.61,
+)  # consecutive classes differ in lightness
 _CHROMA = 0.13
 _GOLDEN_ANGLE = pi * (3 - 5**0.5)
 
 
 def class_color(index: int) -> Color:
-    """The colour of the class with this number, RGB in 0..255.
+    """The RGB colour of a class id, 0..255.
 
-    A curated set first; beyond it, hues a golden angle apart at four lightnesses.
+    The first classes use a curated set; all others have hues a golden angle apart.
     """
     if index < len(_CURATED):
         red, green, blue = bytes.fromhex(_CURATED[index])
@@ -27,7 +32,7 @@ def class_color(index: int) -> Color:
 
 
 def _from_oklch(lightness: float, chroma: float, hue: float) -> Color:
-    """Oklab in polar form to sRGB (B. Ottosson, 2020), clipped to what a screen shows."""
+    """Converts polar Oklab to sRGB (B. Ottosson, 2020), clipped to the gamut."""
     a, b = chroma * cos(hue), chroma * sin(hue)
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3

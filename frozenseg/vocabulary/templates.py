@@ -1,6 +1,6 @@
-"""The sentences that a word is put into before CLIP reads it: ViLD's set, as OpenSeg uses it."""
+"""The prompt templates that class names are put into: ViLD's set, as OpenSeg uses it."""
 
-# Full stops are as published: four of the first five have none, and embeddings depend on it.
+# Full stops are as published: four of the first five have none, which changes the embeddings.
 VILD_TEMPLATES: tuple[str, ...] = (
     "a photo of a {}.",
     "This is a photo of a {}",

@@ -1,20 +1,18 @@
-"""A vocabulary as rows of CLIP's text embedding space, and class logits from them."""
+"""A vocabulary as rows of CLIP's text embedding space, and class logits from these rows."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from frozenseg.io.files import atomic_write
+from frozenseg.vocabulary.checks import CountTokens, check_distinct, warn_about_cut_phrases
+from frozenseg.vocabulary.row_cache import cache_path, read_rows, write_rows
 from frozenseg.vocabulary.templates import VILD_TEMPLATES
 from frozenseg.vocabulary.vocabulary import Vocabulary
 
@@ -52,7 +50,7 @@ class TextClassifier:
         return int(self.class_ids.max()) + 1
 
     def to(self, device: torch.device | str) -> "TextClassifier":
-        """The same on another device."""
+        """Returns a copy on another device."""
         return replace(
             self, embeddings=self.embeddings.to(device), class_ids=self.class_ids.to(device)
         )
@@ -88,6 +86,49 @@ class TextClassifier:
         return logit_scale * best
 
 
+class TextEncoder(Protocol):
+    """What a CLIP tower offers for text; ``frozenseg.towers.roles`` describes it."""
+
+    @property
+    def embed_dim(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode_text(self, prompts: list[str]) -> Tensor: ...
+
+    def count_tokens(self, prompt: str) -> tuple[int, int]: ...
+
+
+def embed_vocabulary(
+    encoder: TextEncoder,
+    vocabulary: Vocabulary,
+    *,
+    cache_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TextClassifier:
+    """Embeds a vocabulary with a CLIP tower, in the published templates.
+
+    Args:
+        encoder: the tower.
+        vocabulary: the classes.
+        cache_dir: folder to keep the rows in; None does not keep them.
+        progress: called with the number of prompts encoded so far and in total.
+
+    Raises:
+        UserError: two classes have equal embeddings.
+    """
+    return build_text_classifier(
+        encoder.encode_text,
+        vocabulary,
+        cache_dir=cache_dir,
+        tower_fingerprint=encoder.fingerprint,
+        width=encoder.embed_dim,
+        count_tokens=encoder.count_tokens,
+        progress=progress,
+    )
+
+
 def build_text_classifier(
     encode_text: Callable[[list[str]], Tensor],
     vocabulary: Vocabulary,
@@ -95,6 +136,8 @@ def build_text_classifier(
     templates: Sequence[str] = VILD_TEMPLATES,
     cache_dir: Path | None = None,
     tower_fingerprint: str = "",
+    width: int | None = None,
+    count_tokens: CountTokens | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TextClassifier:
     """Embeds every synonym in every template and averages the templates (FC-CLIP, sec. 3.2).
@@ -103,22 +146,29 @@ def build_text_classifier(
         encode_text: prompts to (N, D) embeddings of any length.
         vocabulary: the classes.
         templates: sentences with one ``{}``.
-        cache_dir: keep the rows in a file here, and take them from there next time.
-        tower_fingerprint: tells the text towers apart in the cache.
-        progress: called with the number of prompts encoded so far and in all.
+        cache_dir: folder to keep the rows in; None does not keep them.
+        tower_fingerprint: distinguishes text encoders in the cache.
+        width: D, which cached rows must have; None accepts any.
+        count_tokens: number of tokens of a prompt and how many are read, to warn about long names.
+        progress: called with the number of prompts encoded so far and in total.
+
+    Raises:
+        UserError: two classes have equal embeddings.
     """
     words = [word for synonyms in vocabulary.synonyms for word in synonyms]
     class_ids = [index for index, synonyms in enumerate(vocabulary.synonyms) for _ in synonyms]
-    path = (
-        None if cache_dir is None else cache_dir / _cache_name(words, templates, tower_fingerprint)
-    )
-    embeddings = None if path is None else _read_cache(path, num_rows=len(words))
+    if count_tokens is not None:
+        warn_about_cut_phrases(words, templates, count_tokens)
+    path = None
+    if cache_dir is not None:
+        path = cache_path(cache_dir, words, templates, tower_fingerprint)
+    embeddings = None if path is None else read_rows(path, num_rows=len(words), width=width)
     if embeddings is None:
         logger.info("encoding %d words in %d sentences each", len(words), len(templates))
         embeddings = _embed(encode_text, words, templates, progress)
         if path is not None:
-            with atomic_write(path) as part:
-                save_file({"embeddings": embeddings.cpu().contiguous()}, part)
+            write_rows(embeddings, path)
+    check_distinct(vocabulary, embeddings)
     return TextClassifier(embeddings, torch.tensor(class_ids, device=embeddings.device))
 
 
@@ -129,7 +179,7 @@ def _embed(
     templates: Sequence[str],
     progress: Callable[[int, int], None] | None,
 ) -> Tensor:
-    """(S, D) float32: each template's embedding normalised, their mean, normalised again."""
+    """Returns (S, D) float32: templates are normalised, averaged and normalised again."""
     rows: list[Tensor] = []
     words_per_batch = max(1, PROMPTS_PER_BATCH // len(templates))
     for start in range(0, len(words), words_per_batch):
@@ -142,23 +192,3 @@ def _embed(
         if progress is not None:
             progress((start + len(batch)) * len(templates), len(words) * len(templates))
     return torch.cat(rows)
-
-
-def _cache_name(words: Sequence[str], templates: Sequence[str], tower_fingerprint: str) -> str:
-    content = json.dumps([tower_fingerprint, list(templates), list(words)])
-    return f"text-{hashlib.sha256(content.encode()).hexdigest()[:32]}.safetensors"
-
-
-def _read_cache(path: Path, *, num_rows: int) -> Tensor | None:
-    """The stored rows; none where there is no file or a damaged one, which is then replaced."""
-    if not path.is_file():
-        return None
-    try:
-        embeddings = load_file(path)["embeddings"]
-    except (SafetensorError, KeyError, OSError) as error:
-        logger.warning("%s is damaged (%s): encoding the words again", path, error)
-        return None
-    if embeddings.shape[0] != num_rows or not embeddings.isfinite().all():
-        logger.warning("%s does not hold %d finite rows: encoding the words again", path, num_rows)
-        return None
-    return embeddings

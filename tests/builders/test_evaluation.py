@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from frozenseg.builders.evaluation import check_test_sets, evaluate_dataset
+from frozenseg.builders.evaluation import check_test_sets, evaluate_dataset, save_report
+from frozenseg.builders.options import RunOptions
+from frozenseg.builders.scoring import build_evaluators, evaluated_outputs
 from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
 from frozenseg.cli.train_net import main
 from frozenseg.config import CONFIG_ROOT, ConfigError, load_config
@@ -15,8 +17,7 @@ from frozenseg.data.catalog import dataset_samples, dataset_vocabulary
 from frozenseg.data.registry import dataset_spec
 from frozenseg.data.specs import SPECS
 from frozenseg.errors import UserError
-from frozenseg.evaluation.evaluators import build_evaluators, evaluated_outputs
-from frozenseg.structures import InputImage, Instances, Result, Sample, Segment, boxes_of
+from frozenseg.structures import Instances, Result, Sample, Segment, boxes_of
 from frozenseg.vocabulary import Vocabulary
 
 Download = Callable[..., Path]
@@ -150,7 +151,9 @@ def test_what_is_annotated_scores_100_by_the_papers_measures(on_disk, tmp_path, 
     cfg = load_config(FILES[spec.name], keys)
     oracle = Oracle(spec.name)
     limit = 1 if spec.vocabulary == "ade20k_847" else None  # the second picture is large
-    report = evaluate_dataset(cfg, oracle, spec.name, tmp_path / "out", limit=limit)
+    options = RunOptions(limit=limit)
+    report = evaluate_dataset(cfg, oracle, spec.name, tmp_path / "out", options)
+    save_report(report, tmp_path / "out")
     expected = MEASURED.get(spec.vocabulary, SEMANTIC)
     recall = {"recall/R50", "recall/seen/R75", "recall/unseen/R90"}
     expected = expected | recall if "semantic" in spec.tasks else expected
@@ -350,7 +353,7 @@ class TestCommands:
 
     def test_nothing_to_measure_is_a_mistake(self) -> None:
         keys = ["DATASETS.TEST", f"('{BDD}',)", "MODEL.MASK_FORMER.TEST.SEMANTIC_ON", "False"]
-        with pytest.raises(ConfigError, match=f"nothing is to be measured on {BDD}"):
+        with pytest.raises(ConfigError, match=f"nothing is measured on {BDD}"):
             check_test_sets(load_config("frozenseg_convnext_large.yaml", keys))
 
     def test_an_unknown_data_set_gets_the_nearest(self, run) -> None:

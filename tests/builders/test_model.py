@@ -89,7 +89,7 @@ def test_a_model_without_injectors_has_no_sam() -> None:
         ("MODEL.FROZEN_SEG.EMBED_DIM", "640", "EMBED_DIM is 640 but .*: set it to 768"),
         ("MODEL.FROZEN_SEG.QUERY_INJECTOR_LAYERS", "(10,)", "names layer 10: layers are 1 to 9"),
         ("MODEL.SEM_SEG_HEAD.CONVS_DIM", "128", "CONVS_DIM is 128 but .*HIDDEN_DIM is 256"),
-        ("MODEL.META_ARCHITECTURE", "MaskFormer", "set it to 'FrozenSeg' or 'FCCLIP'"),
+        ("MODEL.META_ARCHITECTURE", "MaskFormer", "'FrozenSeg' or 'FCCLIP'"),
         ("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", "two", "'single_level' or 'three_level'"),
     ],
 )  # fmt: skip

@@ -27,13 +27,13 @@ def cfg(small_config, small_model, monkeypatch: pytest.MonkeyPatch) -> CfgNode:
     """The small model's configuration, whose towers are at hand under its names."""
 
     def tower(kind: str):
-        def load(name: str, weights: str = ""):
+        def load(name: str, weights: str = "", **_: object):
             found = getattr(small_model(), kind)
             return found.to("meta") if weights == RANDOM else found
 
         return load
 
-    monkeypatch.setattr("frozenseg.builders.model.load_clip", tower("clip"))
+    monkeypatch.setattr("frozenseg.builders.model.load_clip", tower("backbone"))
     monkeypatch.setattr("frozenseg.builders.model.load_sam", tower("sam"))
     return small_config()
 
@@ -51,7 +51,7 @@ def test_an_official_file_becomes_ours_without_its_towers(model, cfg, small_mode
     assert notes["clip"] == model.backbone.fingerprint
     assert notes["sam"] == model.sam.fingerprint
     assert notes["sam_name"] == "vit_b"
-    other = small_model(seed=2)
+    other = small_model(seed=2, **THREE_LEVEL)
     load_weights(other, tmp_path / "ours.safetensors")
     for name, value in model.trainable_state().items():
         assert torch.equal(other.trainable_state()[name], value)

@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from frozenseg.builders.model import frozenseg_outline
-from frozenseg.config import load_config
+from frozenseg.config import ConfigError, load_config
 
 FACTS = json.loads((Path(__file__).parents[1] / "golden" / "official_config_keys.json").read_text())
-FILES = [(project, name) for project in ("frozenseg", "fcclip") for name in FACTS[project]]
 SHARED = ("Base-COCO-PanopticSegmentation.yaml", "maskformer2_R50_bs16_50ep.yaml")
+EVERY = [(project, name) for project in ("frozenseg", "fcclip") for name in FACTS[project]]
+FILES = [(project, name) for project, name in EVERY if name not in SHARED]
 
 
 @pytest.fixture
@@ -63,6 +64,13 @@ def test_an_official_file_loads_and_every_key_has_its_value(write, project: str,
         for part in key.split("."):
             node = node[part]
         assert plain(node) == plain(value), key
+
+
+@pytest.mark.parametrize("project", ["frozenseg", "fcclip"])
+@pytest.mark.parametrize("name", SHARED)
+def test_a_base_of_official_files_alone_describes_another_model(write, project, name) -> None:
+    with pytest.raises(ConfigError, match=r"MODEL\.(META_ARCHITECTURE|BACKBONE\.NAME) must be"):
+        load_config(write(project, name))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_json_has_every_number(run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--size", "800"], "'800' is no size"),
+        (["--size", "800"], "'800' is not a size"),
         (["--weights", "a", "--weights", "b"], "1 models but 2 --weights"),
         (["--weights", "a", "--random"], "exclude each other"),
     ],

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from frozenseg.builders.options import RunOptions
 from frozenseg.evaluation.loop import Report
 
 
@@ -17,7 +18,7 @@ def asked(monkeypatch) -> SimpleNamespace:
         seen.cfg = cfg
         return "segmenter"
 
-    def evaluate_dataset(cfg, segmenter, name: str, folder: Path, **options: object) -> Report:
+    def evaluate_dataset(cfg, segmenter, name: str, folder: Path, options) -> Report:
         seen.name, seen.folder, seen.options = name, folder, options
         return Report({"panoptic/PQ": 61.5, "panoptic/unseen/PQ": 30.25}, {})
 
@@ -39,7 +40,7 @@ def test_measures_the_shipped_model_on_the_shapes_world(run, asked, tmp_path):
     done = run("evaluate", "--dataset", "shapes", "--output", tmp_path)
     assert done.exit_code == 0, done.output
     assert (asked.name, asked.folder) == ("shapes_val", tmp_path)
-    assert asked.options == {"resume": False, "limit": None, "skip_bad": False}
+    assert asked.options == RunOptions()
     assert asked.cfg.MODEL.WEIGHTS.endswith("head.safetensors")
     assert weights_of_clip(asked.cfg) == (0.4, 0.8, 0.4, 0.8)
 
@@ -63,7 +64,21 @@ def test_options_and_keys_reach_the_configuration(run, asked, tmp_path):
     )
     assert str(tmp_path / "w.pth") == asked.cfg.MODEL.WEIGHTS
     assert (asked.cfg.MODEL.DEVICE, asked.cfg.DATALOADER.NUM_WORKERS) == ("cpu", 0)
-    assert asked.options == {"resume": True, "limit": 3, "skip_bad": False}
+    assert asked.options == RunOptions(resume=True, limit=3)
+
+
+def test_predictions_are_saved_where_asked(run, asked, tmp_path):
+    done = run("evaluate", "-o", tmp_path / "out", "--save-predictions", tmp_path / "found")
+    assert done.exit_code == 0, done.output
+    assert asked.options == RunOptions(save_predictions=tmp_path / "found")
+    assert str(tmp_path / "found") in done.stdout.replace("\n", "")
+
+
+def test_a_report_that_cannot_be_written_ends_with_2_after_the_table(run, asked, tmp_path):
+    (tmp_path / "out" / "metrics.json").mkdir(parents=True)
+    done = run("evaluate", "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "61.50" in done.stdout and "metrics.json cannot be written" in done.stderr
 
 
 def test_unknown_key_ends_with_2_and_names_the_nearest(run):

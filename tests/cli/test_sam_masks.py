@@ -1,4 +1,4 @@
-"""Masks made beforehand, of files and of data sets, with the miniature SAM."""
+"""Precomputed masks of files and data sets, with the miniature SAM."""
 
 from pathlib import Path
 
@@ -38,12 +38,12 @@ def test_every_image_gets_a_file_and_what_is_there_is_skipped(run, scenes: Path,
     cache = tmp_path / "cache"
     result = run("sam-masks", scenes, *QUICK, "--output", cache)
     assert result.exit_code == 0, result.output
-    assert "3 images done, 0 were there" in result.stdout and str(cache) in result.stdout
+    assert "3 images processed, 0 already stored" in result.stdout and str(cache) in result.stdout
     before = made(cache)
     assert len(before) == 3
     next(cache.glob("*.safetensors")).unlink()
     result = run("sam-masks", scenes, *QUICK, "--output", cache)
-    assert "1 images done, 2 were there" in result.stdout
+    assert "1 images processed, 2 already stored" in result.stdout
     assert made(cache).keys() == before.keys()
 
 
@@ -54,7 +54,7 @@ def test_masks_of_a_data_set_serve_its_images_wherever_they_lie(
     result = run("sam-masks", "--dataset", "shapes_val", *QUICK, "--output", cache)
     assert result.exit_code == 0, result.output
     result = run("sam-masks", scenes, *QUICK, "--output", cache)
-    assert "0 images done, 3 were there" in result.stdout
+    assert "0 images processed, 3 already stored" in result.stdout
 
 
 def test_parts_together_are_the_whole(run, scenes: Path, tmp_path: Path):
@@ -97,7 +97,7 @@ def test_a_bad_image_does_not_stop_the_others(run, scenes: Path, tmp_path: Path)
     (scenes / "1.png").write_bytes(b"no image")
     result = run("sam-masks", scenes, *QUICK, "--output", tmp_path / "cache")
     assert result.exit_code == 2
-    assert "1.png is not an image" in result.stderr and "2 images done" in result.stdout
+    assert "1.png is not an image" in result.stderr and "2 images processed" in result.stdout
 
 
 def test_pictures_of_the_masks_are_drawn_on_request(run, scenes: Path, tmp_path: Path):
@@ -113,7 +113,7 @@ def test_pictures_of_the_masks_are_drawn_on_request(run, scenes: Path, tmp_path:
     [
         ([], "give either images or --dataset"),
         (["x.png", "--dataset", "shapes_val"], "give either images or --dataset"),
-        (["x.png", "--part", "3/2"], "--part 3/2 is no part"),
+        (["x.png", "--part", "3/2"], "--part 3/2 is not K/N"),
         (["x.png", "--set", "MODEL.DEVICE"], "has no value"),
         (["x.png", "--set", "MODEL.MASK_ENSEMBLE.POINTS=3"], "unknown key"),
     ],

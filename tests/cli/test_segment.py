@@ -1,4 +1,4 @@
-"""``frozenseg segment``: what it writes and prints, and how it refuses."""
+"""``frozenseg segment``: files, printed output and errors."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
-from frozenseg.cli.segment import output_stems
+from frozenseg.cli.image_files import output_stems
 from frozenseg.cli.words import vocabulary_of
 from frozenseg.errors import UserError
 
@@ -61,7 +62,7 @@ class TestResults:
     ):
         monkeypatch.setattr(halves, "score", 0.375)
         done = run("segment", picture, "-w", "cat", "--task", "instance", "-o", tmp_path / "out")
-        assert "cat" not in done.stdout and "1 weaker" in done.stdout
+        assert "cat" not in done.stdout and "1 more with lower scores" in done.stdout
         record = json.loads((tmp_path / "out" / "scene.json").read_text())
         assert record["segments_info"][0]["score"] == 0.375
 
@@ -111,7 +112,8 @@ class TestBadInput:
         last = tmp_path / "last.png"
         last.write_bytes(picture.read_bytes())
         done = run(
-            "segment", picture, tmp_path / "cut.jpg", last, "-w", "cat; dog", "-o", tmp_path / "out"
+            *("segment", picture, tmp_path / "cut.jpg", last),
+            *("-w", "red circle; sand", "-o", tmp_path / "out"),
         )
         self.refused(done, "cut.jpg")
         assert {name.split(".")[0] for name in files(tmp_path / "out")} == {
@@ -165,6 +167,102 @@ class TestBadInput:
             "device": "cpu",
             "overrides": ["INPUT.MIN_SIZE_TEST", "320"],
         }
+
+
+@pytest.mark.usefixtures("loaded")
+class TestOptions:
+    def segment(self, run, picture, tmp_path, *options: object):
+        done = run("segment", picture, "-w", "red circle; sand", "-o", tmp_path / "out", *options)
+        assert done.exit_code == 0, done.output
+        return done
+
+    def test_masks_are_one_png_per_segment_and_replace_those_of_an_earlier_run(
+        self, run, picture, tmp_path
+    ):
+        folder = tmp_path / "out" / "scene_masks"
+        folder.mkdir(parents=True)
+        for name in ("0007_old.png", "notes.png"):
+            (folder / name).write_text("")
+        self.segment(run, picture, tmp_path, "--masks")
+        assert files(folder) == ["0001_red_circle.png", "0002_sand.png", "notes.png"]
+        with Image.open(folder / "0001_red_circle.png") as mask:
+            expected = np.zeros((24, 32), dtype=np.uint8)
+            expected[:, :16] = 255
+            assert np.array_equal(np.asarray(mask), expected)
+
+    def test_masks_do_not_replace_an_input(self, run, picture, tmp_path):
+        folder = tmp_path / "out" / "scene_masks"
+        folder.mkdir(parents=True)
+        moved = picture.rename(folder / "scene.png")
+        done = run("segment", moved, "-w", "cat", "--masks", "-o", tmp_path / "out")
+        assert done.exit_code == 2 and "contains inputs" in done.stderr
+        assert files(folder) == ["scene.png"]
+
+    def test_coco_is_one_file_that_pycocotools_reads(self, run, picture, tmp_path):
+        second = tmp_path / "other.png"
+        Image.fromarray(np.zeros((10, 20, 3), dtype=np.uint8)).save(second)
+        self.segment(run, picture, tmp_path, second, "--coco", tmp_path / "all.json")
+        dataset = COCO(tmp_path / "all.json")
+        assert [each["file_name"] for each in dataset.dataset["images"]] == [
+            str(picture),
+            str(second),
+        ]
+        left = dataset.annToMask(dataset.anns[1])
+        assert left[:, :16].all() and not left[:, 16:].any()
+        (last,) = dataset.loadAnns(dataset.getAnnIds(imgIds=2, catIds=1))
+        assert last["bbox"] == [10, 0, 10, 10] and last["score"] == 0.75
+        assert dataset.annToMask(last).shape == (10, 20)
+
+    def test_min_score_drops_segments_everywhere(self, run, picture, tmp_path):
+        coco = tmp_path / "all.json"
+        done = self.segment(run, picture, tmp_path, "--min-score", 0.8, "--coco", coco)
+        assert "0 segments; 100.0% of the image belongs to none" in done.stdout
+        assert "no segment found" in done.stderr and "lower --min-score" in done.stderr
+        assert json.loads(coco.read_text())["annotations"] == []
+        with Image.open(tmp_path / "out" / "scene_ids.png") as ids:
+            assert not np.asarray(ids).any()
+
+    def test_min_score_also_shows_weak_instances(self, run, picture, tmp_path, halves, monkeypatch):
+        monkeypatch.setattr(halves, "score", 0.375)
+        done = self.segment(run, picture, tmp_path, "--task", "instance", "--min-score", 0.3)
+        assert "0.38" in done.stdout
+
+    def test_min_score_is_refused_where_there_are_no_scores(self, run, picture):
+        done = run("segment", picture, "-w", "cat", "--task", "semantic", "--min-score", 0.5)
+        assert done.exit_code == 2 and "--task semantic" in done.stderr
+
+    def test_quiet_prints_nothing(self, run, picture, tmp_path):
+        done = self.segment(run, picture, tmp_path, "--quiet")
+        assert done.output == ""
+        done = self.segment(run, picture, tmp_path, "--quiet", "--json")
+        assert done.stderr == "" and json.loads(done.stdout)["task"] == "panoptic"
+
+    def test_drawing_has_the_size_of_the_image_and_scores_on_request(self, run, picture, tmp_path):
+        drawings = []
+        for options in ((), ("--scores",)):
+            self.segment(run, picture, tmp_path, *options)
+            drawings.append((tmp_path / "out" / "scene.png").read_bytes())
+        with Image.open(tmp_path / "out" / "scene.png") as drawing:
+            assert drawing.size == (32, 24)
+        assert drawings[0] != drawings[1]
+
+
+@pytest.mark.usefixtures("loaded")
+class TestMiniatureModel:
+    WARNING = "cannot segment photographs"
+
+    def test_class_names_from_its_world_give_no_warning(self, run, picture, tmp_path):
+        done = run("segment", picture, "-w", "red circle; cat", "-o", tmp_path / "out")
+        assert done.stderr == ""
+
+    def test_other_class_names_and_photographs_give_one(self, run, picture, tmp_path):
+        photo = tmp_path / "photo.jpg"
+        Image.open(picture).save(photo)
+        for image, names in ((picture, "cat; dog"), (photo, "red circle")):
+            done = run("segment", image, "-w", names, "-o", tmp_path / "out")
+            assert done.exit_code == 0 and self.WARNING in done.stderr
+        other = run("segment", photo, "-w", "cat", "--model", "my.yaml", "-o", tmp_path / "out")
+        assert self.WARNING not in other.stderr
 
 
 def test_stuff_marks_known_classes_and_adds_new_ones():

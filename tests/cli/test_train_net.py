@@ -14,14 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 
 from frozenseg.builders import evaluation
 from frozenseg.builders import trainer as training
 from frozenseg.cli.train_net import choose_engine, main
 from frozenseg.config import load_config
 from frozenseg.data.shapes import ShapesDataset
+from frozenseg.io.safetensors_files import read_safetensors
 from frozenseg.runtime import run_folder
-from frozenseg.training.checkpoints import CheckpointFolder, read_safetensors
+from frozenseg.training.checkpoints import CheckpointFolder
 from frozenseg.training.metric_writers import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,6 +192,7 @@ def test_eval_only_takes_the_newest_checkpoint_of_the_run(finished: Path) -> Non
         (("--num-gpus", "0"), (), "at least 1"),
         (("--engine", "detectron2"), (), "--engine native"),
         (("--wandb", "project"), (), "pip install wandb"),
+        (("--save-predictions", "out"), (), "--save-predictions needs --eval-only"),
         ((), ("SOLVER.MAX_ITER", "0"), "SOLVER.MAX_ITER must be at least 1"),
         ((), ("SOLVER.IMS_PER_BATCH", "0"), "SOLVER.IMS_PER_BATCH must be at least 1"),
         ((), ("DATALOADER.NUM_WORKERS", "-1"), "NUM_WORKERS must be at least 0"),
@@ -239,7 +242,7 @@ def test_a_clean_checkout_leaves_no_diff_of_an_earlier_part(
 ) -> None:
     for state in (("abc", "a change", ["new.py"]), ("abc", "", [])):
         monkeypatch.setattr(run_folder, "git_state", lambda _, state=state: state)
-        run_folder.describe_run(tmp_path, load_config(Path(CONFIG)), engine="native")
+        run_folder.describe_run(tmp_path, load_config(Path(CONFIG)).dump(), engine="native")
         about = json.loads((tmp_path / "environment.json").read_text())
         assert about["files_not_in_git"] == state[2]
         assert (tmp_path / "code.diff").exists() == bool(state[1])
@@ -258,6 +261,46 @@ def test_weights_of_another_architecture_are_refused_on_resume(
     more = ("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "31", *UNTESTED)
     assert train(finished, "--resume", opts=more) == 2
     assert "query_features.weight is (30, 64), expected (31, 64)" in capsys.readouterr().err
+
+
+def test_a_training_ends_well_although_reports_and_metrics_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("frozenseg.training.metric_writers.JsonLines.write", full)
+    monkeypatch.setattr("frozenseg.builders.evaluation.write_report", full)
+    assert train(tmp_path, opts=()) == 0
+    log = (tmp_path / "log.txt").read_text()
+    assert "metrics cannot be written (No space left on device)" in log
+    assert "the report of shapes_val: not written, the run continues" in log
+    assert (tmp_path / "model_final.safetensors").is_file()
+
+
+def test_a_checkpoint_on_a_full_disk_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("frozenseg.io.safetensors_files.save_file", full)
+    assert train(tmp_path) == 2
+    assert "0000002 cannot be written" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_eval_only_saves_predictions(finished: Path, tmp_path: Path) -> None:
+    weights = str(finished / "model_final.safetensors")
+    arguments = ("--eval-only", "--save-predictions", str(tmp_path / "found"))
+    assert train(tmp_path / "run", *arguments, opts=("MODEL.WEIGHTS", weights)) == 0
+    folder = tmp_path / "found" / "shapes_val"
+    assert {path.name for path in folder.iterdir()} == {
+        "instances.json",
+        "panoptic",
+        "panoptic.json",
+        "semantic",
+    }
+    assert len(list((folder / "panoptic").iterdir())) == 4
 
 
 def test_dump_config_prints_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:

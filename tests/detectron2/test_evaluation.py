@@ -14,7 +14,7 @@ from frozenseg.data.shapes import ShapesDataset
 from frozenseg.detectron2 import EvaluatorsAdapter, Trainer, build_evaluator, detectron2_config
 from frozenseg.detectron2.datasets import records_of
 from frozenseg.detectron2.records import entry_of, result_of
-from frozenseg.evaluation.loop import EvaluatorSpec
+from frozenseg.evaluation.evaluators import EvaluatorSpec
 from frozenseg.structures import Instances, PanopticMap, Result, Sample, Segment, boxes_of
 from tests.detectron2.conftest import Configure
 
@@ -66,10 +66,10 @@ def test_scores_are_those_of_the_projects_own_evaluation(
     model = Trainer.build_model(cfg).eval()
     results = Trainer.test(cfg, model)
     outputs = ("panoptic", "semantic", "instance")
-    predict = model.segmenter.predictor(dataset_vocabulary("shapes_val"), *outputs)
+    predict = model.segmenter.build_predictor(dataset_vocabulary("shapes_val"), outputs=outputs)
     entries = [entry for batch in Trainer.build_test_loader(cfg, "shapes_val") for entry in batch]
     adapter = build_evaluator(cfg, "shapes_val")
-    for spec in adapter.evaluator_specs:
+    for spec in adapter.specs:
         evaluator = spec.make()
         for index, sample in enumerate(scenes):
             (result,) = predict([entries[index]["image"]], [(256, 256)])

@@ -78,7 +78,9 @@ def test_it_segments_as_the_project_itself_does(
 ) -> None:
     (output,) = model([{"image": sample.image}])
     segmenter = build_segmenter(configure(), model=model.network)
-    expected = segmenter.predictor(shapes_vocabulary("val"))([sample.image])[0]
+    expected = segmenter.build_predictor(shapes_vocabulary("val"))(
+        [InputImage(sample.image, sample.image, size_of(sample.image))]
+    )[0]
     assert torch.equal(output["sem_seg"], expected.semantic)
     assert torch.equal(output["panoptic_seg"][0], expected.panoptic.ids)
     assert torch.equal(output["instances"].pred_masks, expected.instances.masks)
@@ -213,7 +215,8 @@ def test_only_sam_segments_without_a_trained_part(
     test, masks = "MODEL.MASK_FORMER.TEST.", "MODEL.MASK_ENSEMBLE."
     cfg = configure(
         **{
-            "MODEL.META_ARCHITECTURE": "OnlySAM",
+            "MODEL.PIPELINE.PROPOSER": "sam_points",
+            "MODEL.PIPELINE.FUSION": "clip_alone",
             test + "PANOPTIC_ON": False,
             test + "INSTANCE_ON": False,
             masks + "SAM_NAME": str(towers),

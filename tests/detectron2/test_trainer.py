@@ -18,7 +18,7 @@ pytest.importorskip("detectron2", reason="needs Detectron2")
 
 from detectron2.engine import HookBase
 
-from frozenseg.builders.model import build_frozenseg
+from frozenseg.builders.options import RunOptions
 from frozenseg.builders.trainer import build_trainer
 from frozenseg.builders.training import build_adamw, build_schedule
 from frozenseg.checkpoint.weights import load_weights, save_weights
@@ -76,7 +76,9 @@ class Notes(HookBase):
 
 def native(cfg: CfgNode, *, resume: bool = False) -> list[Losses]:
     memory = Memory()
-    trainer = build_trainer(cfg, device=torch.device(cfg.MODEL.DEVICE), resume=resume)
+    trainer = build_trainer(
+        cfg, device=torch.device(cfg.MODEL.DEVICE), options=RunOptions(resume=resume)
+    )
     trainer.writers, trainer.log_period = [memory], 1
     trainer.run()
     return memory.losses

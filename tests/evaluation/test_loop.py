@@ -3,15 +3,18 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from frozenseg.evaluation.loop import BLOCKS, EvaluatorSpec, Report, evaluate
-from frozenseg.structures import InputImage, Result, Sample
+from frozenseg.evaluation.evaluators import EvaluatorSpec
+from frozenseg.evaluation.loop import BLOCKS, Report, evaluate
+from frozenseg.io.files import atomic_write
+from frozenseg.structures import Result, Sample
 
 
 class Brightness:
@@ -52,10 +55,8 @@ class Grey:
         return Sample(image=image, image_id=index, file_name="")
 
 
-SPECS_OF_EVALUATORS = [
-    EvaluatorSpec(
-        "brightness", Brightness, lambda spec, result, sample: spec.process(result, sample)
-    )
+EVALUATORS = [
+    EvaluatorSpec("brightness", Brightness, lambda evaluator, *image: evaluator.process(*image))
 ]
 
 
@@ -69,7 +70,7 @@ def run(samples: Grey, folder: Path, **changes: object) -> Report:
     settings: dict = {
         "prepare": lambda sample: sample.image + 100,
         "predict": predict,
-        "evaluator_specs": SPECS_OF_EVALUATORS,
+        "evaluators": EVALUATORS,
         "folder": folder,
         "key": "same",
         "batch_size": 2,
@@ -79,7 +80,7 @@ def run(samples: Grey, folder: Path, **changes: object) -> Report:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_every_sample_is_judged_once_as_prepared(tmp_path: Path, num_workers: int) -> None:
+def test_every_sample_is_evaluated_once_as_prepared(tmp_path: Path, num_workers: int) -> None:
     report = run(Grey(13), tmp_path, num_workers=num_workers)
     assert report.metrics == {"brightness/mean": 106.0}
     assert [row["image"] for row in report.per_class["brightness"]] == list(range(13))
@@ -114,7 +115,7 @@ def test_an_interrupted_evaluation_goes_on_after_its_finished_blocks(
     with caplog.at_level(logging.INFO):
         report = run(samples, tmp_path, resume=True)
     assert samples.read == [10, 11, 12]
-    assert "2 finished blocks are taken over" in caplog.text
+    assert "resuming after 2 finished blocks" in caplog.text
     assert report == run(Grey(13), tmp_path / "whole")
 
 
@@ -131,3 +132,39 @@ def test_a_block_cut_short_is_never_seen(tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / BLOCKS).iterdir())
     assert names == ["000000.npz", "000001.npz", "key.json"]
     assert json.loads((tmp_path / BLOCKS / "key.json").read_text()) == "same"
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "cut", "empty"])
+def test_a_damaged_block_is_evaluated_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupted(tmp_path)
+    path = tmp_path / BLOCKS / "000001.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"flipped bit": content, "cut": content[:-9], "empty": b""}[damage])
+    samples = Grey(13)
+    assert run(samples, tmp_path, resume=True) == run(Grey(13), tmp_path / "whole")
+    assert samples.read == list(range(5, 13))
+    assert "000001.npz" in caplog.text and "the block is evaluated again" in caplog.text
+
+
+@pytest.mark.parametrize("full_from", [0, 1], ids=["at the start", "later"])
+def test_a_full_disk_does_not_end_an_evaluation(
+    tmp_path: Path, full_from: int, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    written: list[Path] = []
+
+    @contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        if len(written) >= full_from:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        with atomic_write(path) as part:
+            yield part
+
+    monkeypatch.setattr("frozenseg.io.writing.atomic_write", full)
+    monkeypatch.setattr("frozenseg.io.array_files.atomic_write", full)
+    report = run(Grey(13), tmp_path)
+    assert report.metrics == {"brightness/mean": 106.0}
+    assert "No space left" in caplog.text and "resumed" in caplog.text

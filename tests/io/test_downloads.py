@@ -66,10 +66,10 @@ def test_a_download_with_a_wrong_hash_is_kept_aside(published: Published, tmp_pa
     assert (tmp_path / "cache" / aside).read_bytes() == CONTENT
 
 
-def test_a_damaged_file_in_the_cache_is_kept_aside_and_fetched_anew_next_time(published, tmp_path):
+def test_a_damaged_file_in_the_cache_is_kept_aside_and_fetched_again_next_time(published, tmp_path):
     path = obtain(published, tmp_path, setting="SAM_WEIGHTS")
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(UserError, match="run again to download it anew"):
+    with pytest.raises(UserError, match="run again to download it again"):
         obtain(published, tmp_path, setting="SAM_WEIGHTS")
     assert not path.exists()
     assert obtain(published, tmp_path, setting="SAM_WEIGHTS").read_bytes() == CONTENT

@@ -6,12 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
+from frozenseg.evaluation.predictions import CityscapesInstances
 from frozenseg.metrics import (
     CityscapesInstanceEvaluator,
     CityscapesSemanticEvaluator,
+    Classes,
     cityscapes,
 )
-from frozenseg.structures import Instances, PanopticMap, Segment, boxes_of
+from frozenseg.structures import Instances, PanopticMap, Result, Sample, Segment, boxes_of
 
 PERSON, CAR = 11, 13  # train ids
 SIZE = (96, 128)
@@ -94,14 +96,14 @@ def test_the_panoptic_annotation_says_the_same_as_the_instance_ids():
     )
     masks = torch.stack([OTHER, box(0, 65, 40, 90), box(0, 0, 20, 25), box(90, 60, 120, 90)])
     prediction = instances([PERSON] * 4, [0.9, 0.8, 0.7, 0.6], masks)
-    evaluator = CityscapesInstanceEvaluator(names=["prompted, name"] * 19)
+    evaluator = CityscapesInstanceEvaluator(Classes(19, names=["prompted, name"] * 19))
     evaluator.process(prediction, panoptic)
     assert evaluator.evaluate() == evaluate(prediction, ids)
     assert evaluator.evaluate()["cityscapes/AP"] > 50
 
 
 def test_stuff_predictions_are_refused():
-    with pytest.raises(ValueError, match="class id 0 is no thing"):
+    with pytest.raises(ValueError, match="class id 0 is not a thing"):
         evaluate(instances([0], [0.9], MAN[None]), instance_ids())
 
 
@@ -144,19 +146,17 @@ def numpy_as_the_package_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_instance_metrics_are_those_of_the_package(images, tmp_path, monkeypatch):
     from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as package
 
+    is_thing = [class_id >= 11 for class_id in range(19)]
+    writer = CityscapesInstances(tmp_path, labels=LABEL_OF_CLASS, is_thing=is_thing)
     predictions, annotations = [], []
     for index, (prediction, ids) in enumerate(images):
-        lines = []
-        for number, (class_id, score, mask) in enumerate(zip(*prediction[:3], strict=True)):
-            name = f"{index}_{number}.png"
-            Image.fromarray(mask.numpy().astype(np.uint8) * 255).save(tmp_path / name)
-            lines.append(f"{name} {LABEL_OF_CLASS[class_id]} {float(score)}\n")
-        predictions.append(str(tmp_path / f"{index}.txt"))
-        (tmp_path / f"{index}.txt").write_text("".join(lines))
+        sample = Sample(torch.zeros(3, *SIZE), str(index), "")
+        writer.write(Result(instances=prediction), sample)
+        predictions.append(str(tmp_path / "instances" / f"{index}.txt"))
         annotations.append(str(tmp_path / f"{index}_gtFine_instanceIds.png"))
         Image.fromarray(ids.numpy().astype(np.uint16)).save(annotations[-1])
     arguments = SimpleNamespace(**vars(package.args))
-    arguments.predictionPath = str(tmp_path)
+    arguments.predictionPath = str(tmp_path / "instances")
     arguments.gtInstancesFile = str(tmp_path / "instances.json")
     arguments.JSONOutput, arguments.quiet = False, True
     # It writes a record of all matches into the working folder, and fails at NumPy's integers.

@@ -9,10 +9,11 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from frozenseg.metrics import InstanceAnnotation, InstanceEvaluator
+from frozenseg.metrics import Classes, InstanceAnnotation, InstanceEvaluator
 from frozenseg.structures import Instances, PanopticMap, Segment, boxes_of
 
 IS_THING = (True, True, False, True)
+CLASSES = Classes(4, is_thing=IS_THING)
 
 
 def instances(class_ids: list[int], scores: list[float], masks: torch.Tensor) -> Instances:
@@ -33,7 +34,7 @@ def nothing(size: int = 128) -> Instances:
 def test_one_exact_and_one_loose_mask_worked_by_hand():
     annotated = boxes_as_masks((0, 0, 20, 20), (40, 40, 60, 60))
     found = boxes_as_masks((0, 0, 20, 20), (40, 40, 60, 53))  # IoU 1 and 13/20 = 0.65
-    evaluator = InstanceEvaluator(is_thing=IS_THING, seen=(True, False, True, True))
+    evaluator = InstanceEvaluator(Classes(4, is_thing=IS_THING, seen=(True, False, True, True)))
     evaluator.process_annotations(
         instances([0, 1], [0.9, 0.8], found),
         [InstanceAnnotation(k, mask) for k, mask in enumerate(annotated)],
@@ -50,7 +51,7 @@ def test_one_exact_and_one_loose_mask_worked_by_hand():
 
 def test_a_false_alarm_with_a_higher_score_halves_precision():
     masks = boxes_as_masks((0, 0, 20, 20), (60, 60, 90, 90))
-    evaluator = InstanceEvaluator(is_thing=IS_THING)
+    evaluator = InstanceEvaluator(CLASSES)
     evaluator.process_annotations(
         instances([0, 0], [0.5, 0.9], masks), [InstanceAnnotation(0, masks[0])]
     )
@@ -65,25 +66,27 @@ def test_things_of_a_panoptic_map_are_the_annotation_and_crowds_forgive():
     )
     on_crowd = torch.zeros(64, 64, dtype=torch.bool)
     on_crowd[:10, 35:50] = True
-    evaluator = InstanceEvaluator(is_thing=IS_THING)
+    evaluator = InstanceEvaluator(CLASSES)
     evaluator.process(instances([0, 0], [0.9, 0.5], torch.stack([on_crowd, ids == 1])), target)
     assert evaluator.evaluate()["instance/AP"] == pytest.approx(100)
 
 
 def test_nothing_predicted_scores_zero_and_nothing_annotated_has_no_number():
     mask = boxes_as_masks((0, 0, 20, 20))
-    missed = InstanceEvaluator(is_thing=IS_THING)
+    missed = InstanceEvaluator(CLASSES)
     missed.process_annotations(nothing(), [InstanceAnnotation(0, mask[0])])
     assert missed.evaluate()["instance/AP"] == 0
-    unasked = InstanceEvaluator(is_thing=IS_THING)
+    unasked = InstanceEvaluator(CLASSES)
     unasked.process_annotations(instances([0], [0.5], mask), [])
     assert math.isnan(unasked.evaluate()["instance/AP"])
-    assert math.isnan(InstanceEvaluator(is_thing=IS_THING).evaluate()["instance/AP"])
+    assert math.isnan(InstanceEvaluator(CLASSES).evaluate()["instance/AP"])
 
 
 def test_rows_are_those_of_things():
     mask = boxes_as_masks((0, 0, 20, 20))
-    evaluator = InstanceEvaluator(is_thing=IS_THING, names=("cat", "dog", "grass", "car"))
+    evaluator = InstanceEvaluator(
+        Classes(4, is_thing=IS_THING, names=("cat", "dog", "grass", "car"))
+    )
     evaluator.process_annotations(instances([1], [0.5], mask), [InstanceAnnotation(1, mask[0])])
     rows = {row["name"]: row["AP"] for row in evaluator.per_class()}
     assert list(rows) == ["cat", "dog", "car"]
@@ -167,7 +170,7 @@ def images() -> list[tuple[Instances, list[InstanceAnnotation]]]:
 
 
 def test_metrics_are_those_of_pycocotools(images):
-    evaluator = InstanceEvaluator(is_thing=IS_THING)
+    evaluator = InstanceEvaluator(CLASSES)
     for image in images:
         evaluator.process_annotations(*image)
     metrics = evaluator.evaluate()
@@ -179,7 +182,7 @@ def test_metrics_are_those_of_pycocotools(images):
 
 
 def test_splitting_the_stream_and_merging_equals_one_stream(images):
-    whole, first, second = (InstanceEvaluator(is_thing=IS_THING) for _ in range(3))
+    whole, first, second = (InstanceEvaluator(CLASSES) for _ in range(3))
     for index, image in enumerate(images):
         whole.process_annotations(*image)
         (first if index < 15 else second).process_annotations(*image)
@@ -188,11 +191,11 @@ def test_splitting_the_stream_and_merging_equals_one_stream(images):
 
 
 def test_a_saved_state_restores_the_stream(images, tmp_path):
-    evaluator = InstanceEvaluator(is_thing=IS_THING)
+    evaluator = InstanceEvaluator(CLASSES)
     for image in images:
         evaluator.process_annotations(*image)
     np.savez(tmp_path / "state.npz", **evaluator.state_dict())
-    resumed = InstanceEvaluator(is_thing=IS_THING)
+    resumed = InstanceEvaluator(CLASSES)
     with np.load(tmp_path / "state.npz", allow_pickle=False) as state:
         resumed.merge(state)
     np.testing.assert_equal(resumed.evaluate(), evaluator.evaluate())
@@ -200,7 +203,7 @@ def test_a_saved_state_restores_the_stream(images, tmp_path):
 
 def test_a_stated_area_decides_the_size_bin():
     mask = boxes_as_masks((0, 0, 20, 20))
-    evaluator = InstanceEvaluator(is_thing=IS_THING)
+    evaluator = InstanceEvaluator(CLASSES)
     evaluator.process_annotations(
         instances([0], [0.5], mask), [InstanceAnnotation(0, mask[0], area=5000)]
     )
@@ -213,7 +216,7 @@ def test_the_order_of_detections_does_not_matter(images):
     prediction, annotations = max(images, key=lambda image: len(image[0].scores))
     distinct = prediction._replace(scores=torch.linspace(0.9, 0.1, len(prediction.scores)))
     shuffled = Instances(*(field.flip(0) for field in distinct))
-    plain, changed = InstanceEvaluator(is_thing=IS_THING), InstanceEvaluator(is_thing=IS_THING)
+    plain, changed = InstanceEvaluator(CLASSES), InstanceEvaluator(CLASSES)
     plain.process_annotations(distinct, annotations)
     changed.process_annotations(shuffled, annotations)
     np.testing.assert_equal(changed.evaluate(), plain.evaluate())
@@ -223,7 +226,7 @@ def test_the_order_of_detections_does_not_matter(images):
 def test_only_the_best_100_of_a_class_count(first: float, last: float, expected: float):
     masks = boxes_as_masks(*[(60, 60, 90, 90)] * 100, (0, 0, 20, 20))
     scores = torch.linspace(first, last, 101).tolist()
-    evaluator = InstanceEvaluator(is_thing=IS_THING)
+    evaluator = InstanceEvaluator(CLASSES)
     evaluator.process_annotations(
         instances([0] * 101, scores, masks), [InstanceAnnotation(0, masks[-1])]
     )
@@ -232,22 +235,20 @@ def test_only_the_best_100_of_a_class_count(first: float, last: float, expected:
 
 def test_detections_of_another_vocabulary_are_refused():
     with pytest.raises(ValueError, match="same evaluator and vocabulary"):
-        InstanceEvaluator(is_thing=IS_THING).merge(InstanceEvaluator(is_thing=(True,)).state_dict())
+        InstanceEvaluator(CLASSES).merge(InstanceEvaluator(Classes(1)).state_dict())
 
 
 @pytest.mark.parametrize(
-    ("class_id", "message"), [(2, "class id 2 is no thing"), (9, "class id 9")]
+    ("class_id", "message"), [(2, "class id 2 is not a thing"), (9, "class id 9")]
 )
 def test_stuff_and_unknown_classes_are_reported(class_id: int, message: str):
     masks = boxes_as_masks((0, 0, 4, 4))
     with pytest.raises(ValueError, match=message):
-        InstanceEvaluator(is_thing=IS_THING).process_annotations(
-            instances([class_id], [0.5], masks), []
-        )
+        InstanceEvaluator(CLASSES).process_annotations(instances([class_id], [0.5], masks), [])
 
 
 def test_masks_of_different_sizes_are_reported():
     with pytest.raises(ValueError, match=r"\(64, 64\), \(128, 128\)"):
-        InstanceEvaluator(is_thing=IS_THING).process_annotations(
+        InstanceEvaluator(CLASSES).process_annotations(
             nothing(64), [InstanceAnnotation(0, boxes_as_masks((0, 0, 4, 4))[0])]
         )

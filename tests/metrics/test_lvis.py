@@ -6,7 +6,7 @@ import pytest
 import torch
 from pycocotools import mask as rle
 
-from frozenseg.metrics import InstanceAnnotation, LvisEvaluator
+from frozenseg.metrics import Classes, InstanceAnnotation, LvisEvaluator
 from frozenseg.structures import Instances, boxes_of
 
 FREQUENCY = ("r", "c", "c", "f", "f")
@@ -24,7 +24,7 @@ def box(x0: int, y0: int, x1: int, y1: int) -> torch.Tensor:
 
 
 def evaluate(prediction, annotations, *, negative=(), not_exhaustive=()) -> dict[str, float]:
-    evaluator = LvisEvaluator(frequency=FREQUENCY)
+    evaluator = LvisEvaluator(Classes(len(FREQUENCY)), frequency=FREQUENCY)
     evaluator.process(
         prediction,
         annotations,
@@ -46,7 +46,7 @@ def test_a_class_that_the_image_says_nothing_about_is_not_judged():
 
 
 def test_a_class_known_to_be_absent_makes_false_alarms():
-    evaluator = LvisEvaluator(frequency=FREQUENCY)
+    evaluator = LvisEvaluator(Classes(len(FREQUENCY)), frequency=FREQUENCY)
     for class_id, listed in ((1, {1}), (1, {}), (0, {1})):
         annotations = [InstanceAnnotation(class_id, CUP)] if not listed else []
         evaluator.process(
@@ -80,8 +80,8 @@ def test_frequencies_are_averaged_apart():
 
 
 def test_an_unknown_frequency_is_reported():
-    with pytest.raises(ValueError, match="'x' is none of r, c, f"):
-        LvisEvaluator(frequency=("r", "x"))
+    with pytest.raises(ValueError, match="'x', expected one of r, c, f"):
+        LvisEvaluator(Classes(2), frequency=("r", "x"))
 
 
 def random_image(generator: np.random.Generator) -> dict:
@@ -168,7 +168,7 @@ def results_of_the_lvis_package(images: list[dict], path) -> dict[str, float]:
 def test_metrics_are_those_of_the_lvis_package(images, tmp_path, monkeypatch):
     monkeypatch.setattr(np, "float", float, raising=False)  # the package uses NumPy's old name
     expected = results_of_the_lvis_package(images, tmp_path / "lvis.json")
-    evaluator = LvisEvaluator(frequency=FREQUENCY)
+    evaluator = LvisEvaluator(Classes(len(FREQUENCY)), frequency=FREQUENCY)
     for image in images:
         evaluator.process(**image)
     metrics = evaluator.evaluate()
@@ -179,7 +179,9 @@ def test_metrics_are_those_of_the_lvis_package(images, tmp_path, monkeypatch):
 
 
 def test_splitting_the_stream_and_merging_equals_one_stream(images):
-    whole, first, second = (LvisEvaluator(frequency=FREQUENCY) for _ in range(3))
+    whole, first, second = (
+        LvisEvaluator(Classes(len(FREQUENCY)), frequency=FREQUENCY) for _ in range(3)
+    )
     for index, image in enumerate(images):
         whole.process(**image)
         (first if index < 20 else second).process(**image)
@@ -188,5 +190,5 @@ def test_splitting_the_stream_and_merging_equals_one_stream(images):
 
 
 def test_rows_tell_the_frequency():
-    rows = LvisEvaluator(frequency=FREQUENCY).per_class()
+    rows = LvisEvaluator(Classes(len(FREQUENCY)), frequency=FREQUENCY).per_class()
     assert [row["frequency"] for row in rows] == list(FREQUENCY)

@@ -7,13 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frozenseg.metrics import PanopticEvaluator
+from frozenseg.metrics import Classes, PanopticEvaluator
 from frozenseg.metrics.panoptic import count_matches
 from frozenseg.structures import PanopticMap, Segment
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CAT, DOG, GRASS = 0, 1, 2
 IS_THING = (True, True, False)
+CLASSES = Classes(3, is_thing=IS_THING)
 
 
 def panoptic_map(
@@ -29,13 +30,13 @@ def panoptic_map(
 
 
 def evaluate(prediction: PanopticMap, target: PanopticMap, **options) -> dict[str, float]:
-    evaluator = PanopticEvaluator(is_thing=IS_THING, **options)
+    evaluator = PanopticEvaluator(Classes(len(IS_THING), is_thing=IS_THING, **options))
     evaluator.process(prediction, target)
     return evaluator.evaluate()
 
 
 def per_class(prediction: PanopticMap, target: PanopticMap) -> list[dict]:
-    evaluator = PanopticEvaluator(is_thing=IS_THING, names=("cat", "dog", "grass"))
+    evaluator = PanopticEvaluator(Classes(3, is_thing=IS_THING, names=("cat", "dog", "grass")))
     evaluator.process(prediction, target)
     return evaluator.per_class()
 
@@ -122,7 +123,7 @@ def test_nothing_annotated_forgives_everything_and_leaves_no_number():
 
 
 def test_one_class_alone_is_its_own_average():
-    evaluator = PanopticEvaluator(is_thing=(False,))
+    evaluator = PanopticEvaluator(Classes(1, is_thing=(False,)))
     same = panoptic_map(["11"], {1: 0})
     evaluator.process(same, same)
     metrics = evaluator.evaluate()
@@ -262,7 +263,7 @@ def test_a_perfect_prediction_scores_100(maps):
 @given(st.lists(pairs_of_maps(), min_size=1, max_size=5), st.integers(0, 5))
 @settings(max_examples=30, deadline=None)
 def test_splitting_the_stream_and_merging_equals_one_stream(images, cut: int):
-    whole, first, second = (PanopticEvaluator(is_thing=IS_THING) for _ in range(3))
+    whole, first, second = (PanopticEvaluator(CLASSES) for _ in range(3))
     for index, maps in enumerate(images):
         whole.process(*maps)
         (first if index < cut else second).process(*maps)
@@ -272,7 +273,7 @@ def test_splitting_the_stream_and_merging_equals_one_stream(images, cut: int):
 
 
 def test_a_state_is_a_copy():
-    evaluator = PanopticEvaluator(is_thing=IS_THING)
+    evaluator = PanopticEvaluator(CLASSES)
     state = evaluator.state_dict()
     same = panoptic_map(["11"], {1: CAT})
     evaluator.process(same, same)
@@ -281,12 +282,14 @@ def test_a_state_is_a_copy():
 
 def test_counts_of_another_vocabulary_are_refused():
     with pytest.raises(ValueError, match="same evaluator and vocabulary"):
-        PanopticEvaluator(is_thing=IS_THING).merge(PanopticEvaluator(is_thing=(True,)).state_dict())
+        PanopticEvaluator(CLASSES).merge(
+            PanopticEvaluator(Classes(1, is_thing=(True,))).state_dict()
+        )
 
 
 def test_flags_of_another_number_of_classes_are_refused():
     with pytest.raises(ValueError, match="3 classes but 2 'seen' flags"):
-        PanopticEvaluator(is_thing=IS_THING, seen=(True, False))
+        Classes(3, is_thing=IS_THING, seen=(True, False))
 
 
 @pytest.mark.golden
@@ -304,7 +307,7 @@ def test_quality_agrees_with_panopticapi():
             records.append(Segment(segment["id"], class_id, is_thing[class_id], crowd, area))
         return PanopticMap(torch.from_numpy(ids), tuple(records))
 
-    evaluator = PanopticEvaluator(is_thing=is_thing)
+    evaluator = PanopticEvaluator(Classes(len(is_thing), is_thing=is_thing))
     with np.load(GOLDEN / "pq.npz") as arrays:
         for i, (predicted, annotated) in enumerate(
             zip(facts["pred_annotations"], facts["gt_annotations"], strict=True)

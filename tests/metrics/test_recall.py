@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from frozenseg.metrics import RecallEvaluator
+from frozenseg.metrics import Classes, RecallEvaluator
 from frozenseg.metrics.recall import best_overlaps
 
 
@@ -18,7 +18,7 @@ def test_a_region_is_found_by_any_mask_above_the_threshold():
         "....##....",  # class 1: 2 of 4, exactly 0.5
         "........##",  # class 2: 1
     )
-    evaluator = RecallEvaluator(num_classes=4, seen=(True, False, False, True))
+    evaluator = RecallEvaluator(Classes(4, seen=(True, False, False, True)))
     evaluator.process(proposals, target)
     metrics = evaluator.evaluate()
     assert metrics["recall/R50"] == pytest.approx(100 * 2 / 3)  # an IoU of one half is not above it
@@ -30,7 +30,7 @@ def test_a_region_is_found_by_any_mask_above_the_threshold():
 
 
 def test_recall_counts_regions_so_a_frequent_class_weighs_more():
-    evaluator = RecallEvaluator(num_classes=2)
+    evaluator = RecallEvaluator(Classes(2))
     for found in (True, True, False):
         evaluator.process(masks_of("##.." if found else "...#"), torch.tensor([[0, 0, 255, 255]]))
     evaluator.process(masks_of("...."), torch.tensor([[1, 1, 1, 1]]))
@@ -40,13 +40,13 @@ def test_recall_counts_regions_so_a_frequent_class_weighs_more():
 
 
 def test_without_proposals_nothing_is_found():
-    evaluator = RecallEvaluator(num_classes=1)
+    evaluator = RecallEvaluator(Classes(1))
     evaluator.process(torch.zeros(0, 1, 2, dtype=torch.bool), torch.tensor([[0, 0]]))
     assert evaluator.evaluate()["recall/R50"] == 0
 
 
 def test_nothing_annotated_leaves_no_number():
-    evaluator = RecallEvaluator(num_classes=1)
+    evaluator = RecallEvaluator(Classes(1))
     evaluator.process(masks_of("##"), torch.tensor([[255, 255]]))
     assert math.isnan(evaluator.evaluate()["recall/R50"])
 
@@ -66,7 +66,7 @@ def test_overlaps_are_those_of_a_loop_over_masks_and_classes():
 
 def test_splitting_the_stream_and_merging_equals_one_stream():
     generator = torch.Generator().manual_seed(1)
-    whole, first, second = (RecallEvaluator(num_classes=3) for _ in range(3))
+    whole, first, second = (RecallEvaluator(Classes(3)) for _ in range(3))
     for index in range(6):
         target = torch.randint(3, (2, 3), generator=generator)
         masks = torch.rand(4, 2, 3, generator=generator) > 0.5
@@ -78,4 +78,4 @@ def test_splitting_the_stream_and_merging_equals_one_stream():
 
 def test_masks_of_another_size_are_reported():
     with pytest.raises(ValueError, match=r"\(1, 2\).*\(1, 3\)"):
-        RecallEvaluator(num_classes=1).process(masks_of("##"), torch.zeros(1, 3).long())
+        RecallEvaluator(Classes(1)).process(masks_of("##"), torch.zeros(1, 3).long())

@@ -55,19 +55,3 @@ def test_offsets_start_in_different_directions_at_growing_distances() -> None:
     torch.testing.assert_close(offsets[0, 0], torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]))
     torch.testing.assert_close(offsets[1, 0, 0], torch.tensor([0.0, 1.0]), rtol=0, atol=1e-6)
     assert not attention.sampling_offsets.weight.any()
-
-
-def test_another_layout_keeps_the_parameters_and_what_does_not_depend_on_it() -> None:
-    encode = encoder(1)
-    parameters = [id(parameter) for parameter in encode.parameters()]
-    value_weight = encode.layers[0].attention.value_proj.weight.clone()
-    encode.lay_out_for(3)
-    assert encode.num_levels == 3
-    assert [id(parameter) for parameter in encode.parameters()] == parameters
-    assert encode.layers[1].attention.sampling_offsets.weight.shape == (4 * 3 * 2 * 2, 16)
-    assert torch.equal(encode.layers[0].attention.value_proj.weight, value_weight)
-    fresh = encoder(3)
-    encode.load_state_dict(fresh.state_dict())
-    levels = maps((2, 3), (4, 6), (8, 12))
-    for ours, theirs in zip(encode(levels), fresh(levels), strict=True):
-        assert torch.equal(ours, theirs)

@@ -115,6 +115,15 @@ def test_a_class_scores_as_its_best_synonym(small_model: SmallModel) -> None:
     torch.testing.assert_close(together[..., 1:], apart[..., 2:])
 
 
+def test_the_temperature_is_limited_to_100(small_model: SmallModel) -> None:
+    model, logits = small_model(), {}
+    for factor in (50.0, 100.0, 1000.0):
+        model.logit_scale.data = torch.tensor(factor).log()
+        logits[factor] = run(model, image(40, 40)).predictions[-1].class_logits
+    torch.testing.assert_close(logits[100.0], 2 * logits[50.0])
+    torch.testing.assert_close(logits[1000.0], logits[100.0])
+
+
 @pytest.mark.parametrize("kind", ["convnext", "resnet"])
 def test_a_training_step_moves_what_is_trained_and_leaves_the_towers(small_model, kind) -> None:
     model = small_model(kind).train()

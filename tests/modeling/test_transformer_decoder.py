@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from frozenseg.modeling.layers import tokens_of
 from frozenseg.modeling.pixel_decoder import PixelFeatures
-from frozenseg.modeling.transformer_decoder import TransformerDecoder, blocked_cells
+from frozenseg.modeling.position_encoding import sine_positions
+from frozenseg.modeling.transformer_decoder import TransformerDecoder, blocked_cells, resized
 
 
 def decoder(**options) -> TransformerDecoder:
@@ -89,14 +91,36 @@ def test_the_query_injector_comes_after_its_layers_prediction(layer: int) -> Non
     assert same == [True] * (layer + 1) + [False] * (9 - layer)
 
 
-def test_an_injection_after_the_last_layer_has_no_reader() -> None:
+def test_an_injection_after_the_last_layer_is_not_computed() -> None:
     features, sam = pixels()
-    none, last = decoder(query_layers=()), decoder(query_layers=(9,))
-    for model in (none, last):
-        assert model(features, sam, classify, every_layer=False)
-    last.load_state_dict(none.state_dict())
-    first, second = (m(features, sam, classify, every_layer=False)[0] for m in (none, last))
-    assert torch.equal(first.mask_logits, second.mask_logits)
+    model, calls = decoder(query_layers=(3, 9)), []
+    model.query_injector.register_forward_hook(lambda *_: calls.append(1))
+    assert len(model(features, sam, classify, every_layer=True)) == 10
+    assert len(calls) == 1
+
+
+def test_keys_carry_positions_but_injected_keys_do_not() -> None:
+    features, sam = pixels()
+    model, offsets = decoder(feature_layers=(1, 4, 7)), []
+    for block in model.blocks:  # (queries, query positions, keys, memory)
+        block.register_forward_pre_hook(lambda _, given: offsets.append(given[2] - given[3]))
+    model(features, sam, classify, every_layer=False)
+    for layer, offset in enumerate(offsets, start=1):
+        positions = tokens_of(sine_positions(features.levels[(layer - 1) % 3]))
+        expected = torch.zeros_like(offset) if layer in (1, 4, 7) else positions.expand_as(offset)
+        torch.testing.assert_close(offset, expected, rtol=0, atol=1e-5)
+
+
+def test_sam_tokens_carry_the_embedding_of_their_level() -> None:
+    features, sam = pixels()
+    model, seen = decoder(feature_layers=(1, 5, 9)), []
+    for injector in model.feature_injectors.values():  # (memory, SAM tokens, positions)
+        injector.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    model(features, sam, classify, every_layer=False)
+    for level, tokens in enumerate(seen):
+        size = features.levels[level].shape[-2:]
+        plain = tokens_of(resized(features.sam, (size[0], size[1])))
+        torch.testing.assert_close(tokens, plain + model.level_embedding.weight[level])
 
 
 def test_without_injectors_sam_is_not_needed() -> None:

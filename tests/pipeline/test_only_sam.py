@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
-from frozenseg.cli.native_run import RunOptions, run
+from frozenseg.cli.native_run import run
 from frozenseg.config import load_config
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
 from frozenseg.errors import UserError

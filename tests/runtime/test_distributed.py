@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.engine.test_evaluate import Grey
-from tests.engine.test_evaluate import run as evaluate_grey
 
 from frozenseg.errors import UserError
+from frozenseg.evaluation import blocks
+from frozenseg.evaluation.predictions import LabelMaps
+from frozenseg.io import array_files
 from frozenseg.runtime.distributed import (
     any_process,
     average,
@@ -34,12 +35,14 @@ from frozenseg.training.schedule import multi_step
 from frozenseg.training.step import TrainStep
 from frozenseg.training.trainer import Trainer
 from frozenseg.training.training_state import restore_state
+from tests.evaluation.test_loop import Grey
+from tests.evaluation.test_loop import run as evaluate_grey
 from tests.fixtures.training import CPU, pin_points, tiny_batches, tiny_step
 
 TORCHRUN_SCRIPT = """
 import sys
 from pathlib import Path
-from tests.engine.test_distributed import run, train_share
+from tests.runtime.test_distributed import run, train_share
 sys.exit(run(train_share, Path(sys.argv[1]), 0, 2))
 """
 TWO = Group(num_gpus=2, timeout=timedelta(seconds=60))
@@ -128,10 +131,29 @@ def train_until_told(folder: Path) -> int:
 
 def evaluate_share(folder: Path) -> int:
     samples = Grey(13)
-    report = evaluate_grey(samples, folder / "evaluation")
+    writers = [LabelMaps(folder / "predictions", labels=range(3))]
+    report = evaluate_grey(samples, folder / "evaluation", writers=writers)
     assert report.metrics == {"brightness/mean": 106.0}
     assert [row["image"] for row in report.per_class["brightness"]] == list(range(13))
     (folder / f"read-{process_rank()}.json").write_text(json.dumps(samples.read))
+    return 0
+
+
+def evaluate_on_a_disk_that_one_process_finds_full(folder: Path) -> int:
+    saved = []
+
+    def write_arrays(arrays: object, path: Path) -> None:
+        if process_rank() == 1:
+            raise UserError("No space left on device")
+        saved.append(path)
+        array_files.write_arrays(arrays, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "write_arrays", write_arrays)
+        report = evaluate_grey(Grey(13), folder / "full")
+    if process_rank() == 0:
+        found = {"metrics": report.metrics, "saved": len(saved)}
+        (folder / "unsaved.json").write_text(json.dumps(found))
     return 0
 
 
@@ -174,6 +196,7 @@ def all_that_two_do(folder: Path) -> int:
     train_share(folder / "parts", 0, 2)
     train_share(folder / "parts", 2, 4)
     evaluate_share(folder)
+    evaluate_on_a_disk_that_one_process_finds_full(folder)
     return 0
 
 
@@ -209,6 +232,16 @@ def test_a_resumed_run_of_two_processes_continues_exactly(two: Path) -> None:
 def test_an_evaluation_is_dealt_out_in_blocks_and_every_process_has_the_report(two: Path) -> None:
     read = [json.loads((two / f"read-{rank}.json").read_text()) for rank in range(2)]
     assert read == [[0, 1, 2, 3, 4, 10, 11, 12], [5, 6, 7, 8, 9]]
+
+
+def test_two_processes_write_the_predictions_of_all_images(two: Path) -> None:
+    found = sorted(path.name for path in (two / "predictions" / "semantic").iterdir())
+    assert found == [f"{index:012d}.png" for index in range(13)]
+
+
+def test_blocks_that_one_process_cannot_write_reach_the_others(two: Path) -> None:
+    read = json.loads((two / "unsaved.json").read_text())
+    assert read == {"metrics": {"brightness/mean": 106.0}, "saved": 2}
 
 
 def test_alone_a_process_answers_itself() -> None:

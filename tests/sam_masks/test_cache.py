@@ -1,20 +1,22 @@
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor
 
 from frozenseg.errors import UserError
+from frozenseg.io.safetensors_files import write_safetensors
 from frozenseg.sam_masks.cache import (
     LIMIT,
     STEP,
     CachedMasks,
     MaskCache,
+    as_stored,
     image_hash,
     packed_logits,
     unpacked_logits,
@@ -66,7 +68,7 @@ def test_masks_come_back_with_their_measures(tmp_path: Path):
 
 def test_every_logit_keeps_its_side_of_zero():
     logits = torch.tensor([[[-1e-6, 1e-6, -0.004, 0.004, -300.0, 300.0]]])
-    stored = unpacked_logits(packed_logits(logits), (1, 6))
+    stored = unpacked_logits(packed_logits(logits), (1, 1, 6))
     assert torch.equal(stored > 0, logits > 0)
 
 
@@ -124,21 +126,41 @@ def test_masks_of_two_sams_of_one_name_do_not_mix(tmp_path: Path):
         reader.read(some_image(1))
 
 
-@pytest.mark.parametrize("damage", ["cut", "no masks", "not zlib"])
-def test_a_damaged_file_is_named(tmp_path: Path, damage: str):
+@pytest.mark.parametrize(
+    "damage", ["cut", "flipped bit", "no masks", "not zlib", "bomb", "other sizes", "too many"]
+)
+def test_masks_of_a_damaged_file_are_created_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+):
     filled = kept(tmp_path)
     path = next(tmp_path.glob("*.safetensors"))
     with safe_open(path, "pt") as file:
         about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    notes = json.loads(about["about"])
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-7])
-    elif damage == "no masks":
-        save_file({"x": torch.zeros(1)}, path)
+    elif damage == "flipped bit":
+        content = bytearray(path.read_bytes())
+        content[-20] ^= 4
+        path.write_bytes(content)
     else:
-        tensors["logits"] = torch.zeros(9, dtype=torch.uint8)
-        save_file(tensors, path, about)
-    with pytest.raises(UserError, match=f"{path.name} is damaged"):
-        filled.read(some_image())
+        if damage == "no masks":
+            tensors = {"x": torch.zeros(1)}
+        elif damage == "not zlib":
+            tensors["logits"] = torch.zeros(9, dtype=torch.uint8)
+        elif damage == "bomb":
+            inflated = zlib.compress(bytes(50_000_000))
+            tensors["logits"] = torch.frombuffer(bytearray(inflated), dtype=torch.uint8)
+        elif damage == "other sizes":
+            notes["low_res_size"] = [1 << 30, 1 << 30]
+        else:
+            tensors |= {name: torch.zeros(51, 4)[:, 0] for name in ("areas", "stability")}
+        write_safetensors(tensors, path, {"about": json.dumps(notes)})
+    masks = some_masks()
+    source = CachedMasks(filled, lambda: (lambda _: masks, "abc"))
+    assert torch.equal(source(some_image()).areas, masks.areas)
+    assert path.name in caplog.text and "these masks are created again" in caplog.text
+    assert torch.equal(filled.read(some_image()).areas, masks.areas)
 
 
 def test_the_file_says_what_it_was_made_of(tmp_path: Path):
@@ -168,6 +190,28 @@ def test_sam_is_loaded_once_and_only_for_images_that_are_not_there(tmp_path: Pat
     source(some_image(2))
     assert len(loads) == 1 and made == [image_hash(some_image(1)), image_hash(some_image(2))]
     assert torch.equal(first.low_res_logits, again.low_res_logits)
+
+
+def test_a_full_disk_is_a_warning_unless_the_files_are_what_is_wanted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> None:
+        raise UserError("No space left on device")
+
+    monkeypatch.setattr("frozenseg.sam_masks.cache.write_safetensors", full)
+    masks = some_masks()
+    source = CachedMasks(cache(tmp_path), lambda: (lambda _: masks, "abc"))
+    found = source(some_image())
+    assert (found.low_res_logits - masks.low_res_logits.clamp(-LIMIT, LIMIT)).abs().max() <= STEP
+    assert "the cache of SAM masks: not written, the run continues (No space" in caplog.text
+    with pytest.raises(UserError, match="No space left"):
+        source.complete(some_image())
+
+
+def test_masks_just_made_are_those_that_a_file_gives(tmp_path: Path):
+    masks = some_masks()
+    stored, found = as_stored(masks), kept(tmp_path, masks).read(some_image())
+    assert all(torch.equal(getattr(stored, name), getattr(found, name)) for name in PER_MASK)
 
 
 def test_masks_of_a_photograph_take_less_than_a_tenth_of_what_floats_take():

@@ -56,7 +56,7 @@ def test_only_what_differs_is_shown(
     shown = capsys.readouterr().out
     assert "SOLVER.BASE_LR" in shown
     assert "SEED" not in shown
-    assert "surroundings: the same" in shown
+    assert "environment: the same" in shown
     assert "+2.5" in shown
 
 

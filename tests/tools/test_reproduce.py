@@ -16,9 +16,9 @@ from reproduction import photographs, shapes  # noqa: E402
 from reproduction.measuring import spread  # noqa: E402
 from reproduction.paper import TABLE_3, TABLES, PaperTable, Row  # noqa: E402
 
+from frozenseg.builders.scoring import build_evaluators  # noqa: E402
 from frozenseg.config import load_config  # noqa: E402
 from frozenseg.errors import UserError  # noqa: E402
-from frozenseg.evaluation.evaluators import build_evaluators  # noqa: E402
 from frozenseg.runtime.run_folder import flat  # noqa: E402
 
 HEAD = ROOT / "frozenseg/weights/shapes/head.safetensors"
@@ -127,7 +127,7 @@ class TestPhotographs:
         options = {"overrides": miniature, "limit": None}
         weights = {"frozenseg_convnext_large": HEAD}
         text, found = reproduce.on_photographs("table1", weights, tmp_path, **options)
-        assert capsys.readouterr().err.count("left out:") == 5
+        assert capsys.readouterr().err.count("skipped:") == 5
         score = found["FrozenSeg ConvNeXt-L"]["bdd100k_semantic"]["semantic/mIoU"]
         assert f"| 46.2 / - | 49.4 / - | 52.3 / {score:.2f} |" in text
         monkeypatch.setattr("reproduction.measuring.evaluate_dataset", None)

@@ -52,7 +52,15 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rows]:
 @pytest.mark.golden
 @pytest.mark.parametrize(
     "name",
-    ["frozenseg_convnext", "openseg_ensemble", "criterion", "msdeformattn", "pq", "sam_vit_t"],
+    [
+        "frozenseg_convnext",
+        "openseg_ensemble",
+        "criterion",
+        "msdeformattn",
+        "ovseg_second_stage",
+        "pq",
+        "sam_vit_t",
+    ],
 )
 def test_the_official_outputs_are_ours(official: dict[str, Rows], name: str) -> None:
     verdicts = {row.name: row.verdict for row in official[name].values()}

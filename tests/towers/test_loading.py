@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from frozenseg.errors import UserError
-from frozenseg.towers import loading as towers
+from frozenseg.towers import loading
 from frozenseg.towers.clip import ConvNeXtClip, ResNetClip
 from frozenseg.towers.loading import RANDOM, load_clip, load_sam
 
@@ -128,7 +128,7 @@ def test_an_unknown_sam_lists_the_known_ones() -> None:
 
 
 def test_published_sam_files_are_pinned_by_whole_hashes() -> None:
-    for published in towers.SAM_FILES.values():
+    for published in loading.SAM_FILES.values():
         assert len(published.sha256) == 64
         assert published.url.startswith("https://")
 

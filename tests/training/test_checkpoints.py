@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from frozenseg.errors import UserError
+from frozenseg.io.safetensors_files import read_safetensors
 from frozenseg.training.checkpoints import (
     TRAINING,
     WEIGHTS,
@@ -19,7 +20,6 @@ from frozenseg.training.checkpoints import (
     check_same_towers,
     publish_weights,
     read_checkpoint,
-    read_safetensors,
 )
 
 
@@ -72,19 +72,26 @@ def test_only_the_last_ones_are_kept(folder: CheckpointFolder) -> None:
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, TRAINING])
-@pytest.mark.parametrize("damage", ["cut short", "empty", "gone", "noise"])
+@pytest.mark.parametrize("damage", ["cut short", "empty", "gone", "noise", "flipped bit"])
 def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(
     folder: CheckpointFolder, caplog: pytest.LogCaptureFixture, file: str, damage: str
 ) -> None:
     folder.save(checkpoint(5))
     path = folder.save(checkpoint(10)) / file
     content = path.read_bytes()
-    replaced = {"cut short": content[:-4], "empty": b"", "noise": b"\xff" * len(content)}
+    flipped = bytearray(content)
+    flipped[-3] ^= 16
+    replaced = {
+        "cut short": content[:-4],
+        "empty": b"",
+        "noise": b"\xff" * len(content),
+        "flipped bit": bytes(flipped),
+    }
     path.unlink() if damage == "gone" else path.write_bytes(replaced[damage])
     with caplog.at_level(logging.WARNING):
         assert newest(folder) == 5
     assert "0000010 cannot be read" in caplog.text
-    assert "trying the one before" in caplog.text
+    assert "trying the previous one" in caplog.text
 
 
 def test_a_failed_save_leaves_nothing_behind(folder: CheckpointFolder) -> None:
@@ -122,8 +129,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(
     def full(*_: object) -> None:
         raise SafetensorError("No space left on device (os error 28)")
 
-    monkeypatch.setattr("frozenseg.training.checkpoints.save_file", full)
-    with pytest.raises(UserError, match=r"0000006 cannot be written \(No space left.*make room"):
+    monkeypatch.setattr("frozenseg.io.safetensors_files.save_file", full)
+    with pytest.raises(UserError, match=r"0000006 cannot be written.*No space left.*free"):
         folder.save(checkpoint(6))
     assert newest(folder) == 5
     assert [path.name for path in folder.folder.iterdir()] == ["0000005"]

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from frozenseg.errors import UserError
 from frozenseg.training.metric_writers import (
     DeviceMean,
     JsonLines,
+    OptionalWriter,
     TensorBoard,
     WeightsAndBiases,
     read_json_lines,
@@ -99,3 +101,56 @@ def test_weights_and_biases_knows_a_run_again_by_its_folder(
     assert begun == resumed
     assert len({begun, elsewhere, anew}) == 3
     assert {options["name"] for options in started} == {"run"}
+
+
+class Full:
+    """A writer on a full disk."""
+
+    def write(self, iteration: int, values: dict) -> None:
+        raise OSError(28, "No space left on device")
+
+    def close(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_writer_on_a_full_disk_is_turned_off_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    writer = OptionalWriter("TensorBoard", Full)
+    for iteration in range(3):
+        writer.write(iteration, {"loss": 1.0})
+    writer.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "TensorBoard cannot be written (No space left on device): the run continues without it"
+    ]
+
+
+def test_a_writer_that_cannot_be_opened_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    writer = OptionalWriter("metrics", lambda: JsonLines(tmp_path / "file" / "metrics.jsonl"))
+    writer.write(1, {"loss": 1.0})
+    assert "metrics cannot be written" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_folder_that_vanishes_does_not_end_the_run(tmp_path: Path) -> None:
+    for make in (
+        lambda: JsonLines(tmp_path / "run" / "metrics.jsonl"),
+        lambda: TensorBoard(tmp_path / "run" / "tensorboard"),
+    ):
+        writer = OptionalWriter("metrics", make)
+        shutil.rmtree(tmp_path / "run")
+        writer.write(1, {"loss": 1.0})
+        writer.close()
+
+
+@pytest.mark.parametrize("line", ["[1]", "7", '{"loss": 1}', "{" * 5000, "\x1b[0m"])
+def test_lines_that_are_no_records_are_left_out(
+    tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"iteration": 1, "loss": 2.0}}\n{line}\n')
+    assert read_json_lines(path) == [{"iteration": 1, "loss": 2.0}]
+    assert "a damaged line is left out" in caplog.text and "\x1b" not in caplog.text

@@ -1,6 +1,6 @@
 import pytest
 
-from frozenseg.training.schedule import cosine, multi_step, warmed_up
+from frozenseg.training.schedule import cosine, multi_step, polynomial, warmed_up
 
 
 def test_a_step_takes_effect_at_its_iteration() -> None:
@@ -12,6 +12,13 @@ def test_a_step_takes_effect_at_its_iteration() -> None:
 def test_cosine_falls_from_one_to_zero_through_one_half() -> None:
     schedule = cosine(num_iterations=100)
     assert [schedule(i) for i in (0, 50, 100)] == pytest.approx([1, 0.5, 0], abs=1e-12)
+
+
+def test_poly_falls_as_a_power_of_what_remains() -> None:
+    schedule = polynomial(num_iterations=100)
+    assert [schedule(0), schedule(100)] == [1.0, 0.0]
+    assert schedule(50) == pytest.approx(0.5**0.9)
+    assert polynomial(num_iterations=100, power=2.0)(75) == pytest.approx(0.0625)
 
 
 def test_warm_up_is_a_straight_line_to_the_schedule() -> None:

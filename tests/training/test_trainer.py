@@ -342,5 +342,5 @@ def test_the_cpu_state_returns_on_another_number_of_processes(
     saved.numbers["num_processes"] = 4
     step = tiny_step()
     restore_state(step, saved)
-    assert "random states start afresh" in caplog.text
+    assert "random states are not restored" in caplog.text
     assert step.device == CPU

@@ -1,4 +1,4 @@
-"""Parts of figures: grids, bars, clusters, and frames where two answers differ."""
+"""Parts of figures: grids, bars, clusters, and frames where two segmentations differ."""
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_pixels_of_no_segment_have_no_class() -> None:
     assert class_ids_of(shown).tolist() == [[7, 7, 3], [-1, -1, 3]]
 
 
-def test_answers_stand_beside_the_image_and_their_difference_is_framed_in_all() -> None:
+def test_maps_are_beside_the_image_and_their_difference_is_framed_in_all() -> None:
     image = torch.full((3, 96, 96), 128, dtype=torch.uint8)
     words = parse_vocabulary(["cat", "dog", "grass [stuff]"])
     first = torch.full((96, 96), 2)

@@ -1,4 +1,4 @@
-"""Colours are the same in every run and differ for every eye."""
+"""Colours are fixed and distinct, also for colour-blind readers."""
 
 from itertools import combinations
 
@@ -17,9 +17,20 @@ def test_first_two_hundred_colours_are_distinct_and_never_black_or_white():
     assert all(60 < sum(color) < 720 for color in colors)
 
 
-def test_colour_of_a_class_is_fixed():
-    assert class_color(0) == (0x56, 0xB4, 0xE9)
-    assert class_color(15) == class_color(15)
+def test_colours_of_classes_are_fixed():
+    assert class_color(0) == (0x56, 0xB4, 0xE9)  # Okabe and Ito's sky blue
+    assert class_color(14) == (0xCC, 0x66, 0x77)  # Tol's rose, the last curated colour
+
+
+def test_first_generated_colour_is_oklch_of_hue_zero():
+    # Lightness 0.72, a = 0.13, b = 0. Cone responses: 0.771524, 0.706277, 0.708367, each cubed.
+    # Linear sRGB: 0.788996, 0.215594, 0.357218. Gamma: 1.055 * x^(1/2.4) - 0.055, times 255.
+    assert class_color(15) == (230, 128, 161)
+
+
+def test_second_generated_colour_is_darker_and_a_golden_angle_on():
+    # Lightness 0.50, hue 137.5 degrees: a = -0.09586, b = 0.08781, a dark green.
+    assert class_color(16) == (59, 115, 32)
 
 
 def test_first_seven_stay_apart_for_a_deuteranope():

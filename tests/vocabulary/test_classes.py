@@ -9,10 +9,12 @@ from frozenseg.vocabulary import (
     class_table,
     parse_vocabulary,
 )
-from frozenseg.vocabulary.vocabulary import CLASSES
+from frozenseg.vocabulary.class_tables import CLASSES
 
 SIZES = {  # classes, things (where the data set says which they are)
     "coco_panoptic": (133, 80),
+    "coco_stuff_171": (171, 80),
+    "coco_stuff_156": (156, 73),
     "ade20k_150": (150, 100),
     "ade20k_847": (847, None),
     "cityscapes": (19, 8),
@@ -118,3 +120,17 @@ def test_no_rare_lvis_class_is_seen() -> None:
         known for known, row in zip(lvis.values(), rows, strict=True) if row.frequency == "r"
     )
     assert lvis["person"] and lvis["wineglass"]
+
+
+def test_detectron2_names_42_of_ade20ks_classes_shorter() -> None:
+    short, full = class_table("ade20k_150_short"), class_table("ade20k_150")
+    assert [(row.dataset_id, row.color) for row in short] == [
+        (row.dataset_id, row.color) for row in full
+    ]
+    different = [(a.name, b.name) for a, b in zip(short, full, strict=True) if a.name != b.name]
+    assert len(different) == 42
+    assert different[:3] == [
+        ("building", "building, edifice"),
+        ("floor", "floor, flooring"),
+        ("window", "windowpane, window"),
+    ]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from frozenseg.io.safetensors_files import write_safetensors
 from frozenseg.vocabulary import (
     VILD_TEMPLATES,
     TextClassifier,
@@ -64,7 +66,7 @@ def test_logits_are_scaled_cosines_of_the_best_synonym_and_void_comes_last() -> 
 
 def test_one_class_gives_two_columns() -> None:
     classifier = TextClassifier(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
-    assert classifier.logits(torch.ones(1, 4, 2), torch.ones(2), 1.0).shape == (1, 4, 2)
+    assert classifier.logits(torch.ones(1, 4, 2), 1.0, void=torch.ones(2)).shape == (1, 4, 2)
 
 
 def test_the_order_of_synonyms_does_not_matter() -> None:
@@ -75,8 +77,8 @@ def test_the_order_of_synonyms_does_not_matter() -> None:
     regions, void = torch.randn(2, 3, 5), torch.randn(5)
     shuffled = torch.randperm(6)
     torch.testing.assert_close(
-        TextClassifier(rows, ids).logits(regions, void, 3.0),
-        TextClassifier(rows[shuffled], ids[shuffled]).logits(regions, void, 3.0),
+        TextClassifier(rows, ids).logits(regions, 3.0, void=void),
+        TextClassifier(rows[shuffled], ids[shuffled]).logits(regions, 3.0, void=void),
     )
 
 
@@ -86,15 +88,15 @@ def test_gradient_reaches_regions_void_and_scale() -> None:
         torch.tensor([0, 1, 1, 2]),
     )
     inputs = [
-        torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((2, 3, 3), (3,), ())
+        torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((2, 3, 3), (), (3,))
     ]
-    assert torch.autograd.gradcheck(classifier.logits, inputs)
+    assert torch.autograd.gradcheck(lambda r, s, v: classifier.logits(r, s, void=v), inputs)
 
 
 def test_half_precision_regions_are_accepted() -> None:
     classifier = TextClassifier(torch.eye(2), torch.tensor([0, 1]))
     assert (
-        classifier.logits(torch.ones(1, 1, 2).bfloat16(), torch.ones(2), 1.0).dtype
+        classifier.logits(torch.ones(1, 1, 2).bfloat16(), 1.0, void=torch.ones(2)).dtype
         == torch.bfloat16
     )
 
@@ -115,7 +117,7 @@ WORDS = {"cat": (1.0, 0.0), "kitten": (3.0, 4.0), "a cat": (0.0, 1.0), "a kitten
 class TestCache:
     def build(
         self, folder: Path, *, words: str = "cat, kitten", template: str = "{}", tower: str = "t"
-    ):
+    ) -> tuple[TextClassifier, int]:
         encoder = Encoder(WORDS)
         classifier = build_text_classifier(
             encoder,
@@ -123,6 +125,7 @@ class TestCache:
             templates=(template,),
             cache_dir=folder,
             tower_fingerprint=tower,
+            width=2,
         )
         return classifier, len(encoder.prompts)
 
@@ -152,6 +155,47 @@ class TestCache:
         assert str(path) in caplog.text
         assert self.build(tmp_path)[1] == 0
 
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            torch.ones(2, 2),
+            torch.zeros(2, 2),
+            torch.eye(2, dtype=torch.float64),
+            torch.eye(2, 3),
+            torch.eye(3, 2),
+            torch.eye(2)[..., None],
+            torch.tensor([[1.0, float("nan")], [0.0, 1.0]]),
+        ],
+    )
+    def test_rows_that_no_encoder_gives_are_encoded_again(self, tmp_path, rows, caplog) -> None:
+        first, _ = self.build(tmp_path)
+        (path,) = tmp_path.iterdir()
+        write_safetensors({"embeddings": rows}, path, {"format": "frozenseg-text-2"})
+        again, encoded = self.build(tmp_path)
+        assert encoded == 2 and torch.equal(first.embeddings, again.embeddings)
+        assert "encoding the class names again" in caplog.text
+
+    def test_a_flipped_bit_is_encoded_again(self, tmp_path: Path) -> None:
+        first, _ = self.build(tmp_path)
+        (path,) = tmp_path.iterdir()
+        content = bytearray(path.read_bytes())
+        content[-7] ^= 1
+        path.write_bytes(content)
+        again, encoded = self.build(tmp_path)
+        assert encoded == 2 and torch.equal(first.embeddings, again.embeddings)
+
+    def test_a_file_without_a_digest_is_encoded_again(self, tmp_path: Path) -> None:
+        self.build(tmp_path)
+        (path,) = tmp_path.iterdir()
+        save_file({"embeddings": torch.eye(2)}, path, {"format": "frozenseg-text-2"})
+        assert self.build(tmp_path)[1] == 2
+
+    def test_a_cache_that_cannot_be_written_is_a_warning(self, tmp_path: Path, caplog) -> None:
+        (tmp_path / "file").touch()
+        classifier, encoded = self.build(tmp_path / "file" / "cache")
+        assert encoded == 2 and classifier.num_classes == 1
+        assert "are not kept for the next run" in caplog.text
+
     def test_a_failing_encoder_leaves_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(KeyError):
             self.build(tmp_path, words="zebra")
@@ -165,7 +209,7 @@ def test_encoding_comes_in_batches_and_reports_progress() -> None:
         sizes.append(len(prompts))
         return torch.tensor([[float(len(prompt)), 1.0] for prompt in prompts])
 
-    vocabulary = parse_vocabulary([f"word{n}" for n in range(40)])
+    vocabulary = parse_vocabulary(["x" * (n + 1) for n in range(40)])
     classifier = build_text_classifier(
         encode, vocabulary, progress=lambda done, total: reports.append((done, total))
     )

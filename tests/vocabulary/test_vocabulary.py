@@ -1,5 +1,6 @@
 """What users may write, and what they get."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from frozenseg.errors import UserError
 from frozenseg.vocabulary import Vocabulary, parse_vocabulary
+from frozenseg.vocabulary.vocabulary import shared_synonyms
 
 
 def words(*classes: str) -> Vocabulary:
@@ -88,10 +90,20 @@ def test_list_string_and_file_agree(tmp_path_factory: pytest.TempPathFactory, ra
         (["cat", ""], r"entry 2 \(''\) has an empty synonym"),
         (["cat,,kitten"], "entry 1 .* empty synonym"),
         ("cat; dog,", "class 2 .* empty synonym"),
-        (["cat", "dog", "cat"], "'cat' stands twice, in entry 1 and entry 3"),
-        (["cat, dog", "dog"], "'dog' stands twice, in entry 1 and entry 2"),
-        (["cat, cat"], "'cat' stands twice, in entry 1 and entry 1"),
-        (["sky [stuf]"], r"entry 1 ends in '\[stuf\]'"),
+        (["cat", "dog", "cat"], "'cat' appears twice, in entry 1 and entry 3"),
+        (["cat, dog", "dog"], "'dog' appears twice, in entry 1 and entry 2"),
+        (["cat, cat"], "'cat' appears twice, in entry 1 and entry 1"),
+        (["sky [stuf]"], r"entry 1 ends in \[stuf\]: write \[thing\], \[stuff\] or neither"),
+        (None, "the vocabulary is a NoneType: give class names"),
+        (3, "the vocabulary is a int"),
+        (b"cat", "the vocabulary is a bytes"),
+        ({"cat": 1}, "the vocabulary is a dict"),
+        (["cat", 1], "a list with 1, a int"),
+        ([None], "a list with None, a NoneType"),
+        ("~a\0", "no vocabulary file"),
+        ("~a\ud800", "no vocabulary file"),
+        (["a\ud800"], r"'a\\ud800', which is not valid Unicode"),
+        ("/" + "x" * 5000, "no vocabulary file"),
         ("ade20k_15", "did you mean 'ade20k_150'"),
         ("words.txt", "no vocabulary file words.txt"),
         ("./words", "no vocabulary file"),
@@ -109,9 +121,34 @@ def test_a_file_that_repeats_a_word_is_named_with_both_lines(tmp_path: Path) -> 
     path = tmp_path / "words.txt"
     path.write_text("cat\n# pets\ndog, cat\n")
     with pytest.raises(
-        UserError, match=r"'cat' stands twice, in words.txt line 1 and words.txt line 3"
+        UserError, match=r"'cat' appears twice, in words.txt line 1 and words.txt line 3"
     ):
         parse_vocabulary(path)
+
+
+@pytest.mark.parametrize("text", ["0:invalid_class_id\n", "0:x\n1:x\n"])
+def test_a_prompt_file_of_placeholders_alone_holds_no_class(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"prompts\.txt holds no class but a placeholder"):
+        parse_vocabulary(path)
+
+
+def test_a_message_quotes_a_part_of_a_long_name() -> None:
+    with pytest.raises(UserError, match="appears twice") as raised:
+        parse_vocabulary(["x" * 10_000, "x" * 10_000])
+    assert len(str(raised.value)) < 400
+
+
+@given(st.text())
+def test_any_text_is_a_vocabulary_or_one_sentence(text: str) -> None:
+    with contextlib.suppress(UserError):
+        parse_vocabulary(text)
+
+
+def test_synonyms_of_two_classes_are_listed() -> None:
+    vocabulary = Vocabulary((("box", "case"), ("case", "bag"), ("cat",)), (True,) * 3)
+    assert shared_synonyms(vocabulary) == ["case"]
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
@@ -180,7 +217,7 @@ class TestOfficialPromptFiles:
 
     def test_a_class_without_a_word_is_refused(self, tmp_path: Path) -> None:
         path = self.write(tmp_path, "0:road,", "1: ,")
-        with pytest.raises(UserError, match="line 2 of the prompt file has no word"):
+        with pytest.raises(UserError, match="line 2 of the prompt file has no class name"):
             parse_vocabulary(path)
 
     def test_thing_flags_and_colours_come_from_the_data_set(self, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from frozenseg.losses import Criterion, HungarianMatcher
 from frozenseg.losses.matcher import pack_targets
-from frozenseg.metrics.panoptic import PanopticEvaluator
+from frozenseg.metrics import Classes, PanopticEvaluator
 from frozenseg.modeling.deformable_encoder import DeformableAttention
 from frozenseg.ops.ms_deform_attn import ms_deform_attn, reread_single_level
 from frozenseg.structures import PanopticMap, Prediction, Segment, Target
@@ -202,7 +202,7 @@ def check_panoptic_quality(case: Case, arrays: Arrays) -> list[Row]:
         ]
         return PanopticMap(torch.from_numpy(ids), tuple(records))
 
-    evaluator = PanopticEvaluator(is_thing=is_thing)
+    evaluator = PanopticEvaluator(Classes(len(is_thing), is_thing=is_thing))
     pairs = zip(case["pred_annotations"], case["gt_annotations"], strict=True)
     for i, (predicted, annotated) in enumerate(pairs):
         evaluator.process(

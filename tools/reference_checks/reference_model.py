@@ -92,7 +92,7 @@ def build_reference(case: Case) -> tuple[SegmentationModel, CfgNode]:
     if checksum(weights) != case["weights_crc32"]:
         raise ValueError("the weights drawn differ from those described (weights_crc32)")
     cfg = reference_config(case)
-    model = build_model(cfg, clip=reference_clip(case), sam=reference_sam(case))
+    model = build_model(cfg, clip=reference_clip(case), sam=reference_sam(case), weights=weights)
     assert isinstance(model.proposer, FrozenSeg), "the cases are of FrozenSeg and FC-CLIP"
     load_state(model.proposer, WeightsFile(weights, {}), source="the description", towers="use")
     return model.eval(), cfg

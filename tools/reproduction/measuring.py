@@ -1,4 +1,4 @@
-"""Evaluations that are made once and found again."""
+"""Evaluations with stored results."""
 
 import hashlib
 import json
@@ -7,23 +7,31 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.evaluation import evaluate_dataset
+from frozenseg.builders.evaluation import evaluate_dataset, save_report
+from frozenseg.builders.fingerprints import config_digest
+from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
-from frozenseg.runtime.run_folder import config_digest
 
 Metrics = dict[str, float]
 
 
 def measured(cfg: CfgNode, name: str, folder: Path, *, limit: int | None = None) -> Metrics:
-    """What the model of a configuration scores on a registered data set, in percent.
+    """Evaluates the model of a configuration on a registered data set; results in percent.
 
-    The report lies below ``folder``, under a name that stands for the configuration, the content of
-    its weights and the number of images: what is there is read, what was interrupted goes on.
+    The report is stored below ``folder``, under a digest of the configuration, the content of the
+    weights and the number of images. Stored reports are read; interrupted evaluations resume.
+
+    Args:
+        cfg: the configuration, with its weights.
+        name: a registered data set.
+        folder: all reports are stored below it.
+        limit: evaluate only the first images.
     """
     place = folder / f"{name}-{_digest(cfg, limit)}"
     report = place / "metrics.json"
     if not report.exists():
-        evaluate_dataset(cfg, build_segmenter(cfg), name, place, resume=True, limit=limit)
+        options = RunOptions(resume=True, limit=limit)
+        save_report(evaluate_dataset(cfg, build_segmenter(cfg), name, place, options), place)
     found = json.loads(report.read_text(encoding="utf-8"))
     return {key: float("nan") if value is None else value for key, value in found.items()}
 
@@ -43,7 +51,7 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 def _digest(cfg: CfgNode, limit: int | None) -> str:
     cfg = cfg.clone()
     cfg.defrost()
-    weights, cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS, ""  # its content counts, not its place
+    weights, cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS, ""  # identified by its content, not its path
     content = f"{config_digest(cfg)} {_content(weights)} {limit}"
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 

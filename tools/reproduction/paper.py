@@ -1,4 +1,4 @@
-"""The paper's tables as data: what was measured, of what, and the printed figures."""
+"""The paper's tables as data: models, measures and printed values."""
 
 from typing import NamedTuple
 
@@ -9,27 +9,32 @@ class Column(NamedTuple):
     """One measure on one data set."""
 
     dataset: str  # a file below configs/eval
-    title: str  # as the paper heads it
-    measure: str  # as an evaluation names it
+    title: str  # the paper's heading
+    measure: str  # name in metrics.json
 
 
 class Row(NamedTuple):
     """One model of a table.
 
-    ``paper`` has a figure for each column, None where the paper has none. ``sam_masks_on`` names
-    the data sets whose printed figure is one with the OpenSeg ensemble (eq. 4).
+    Args:
+        title: heading of the row.
+        config: file below configs/.
+        weights: name of the weights, the stem of the configuration that trains them; "" for none.
+        paper: one value per column, None if the paper has none.
+        sam_masks_on: data sets for which the paper used the OpenSeg ensemble (eq. 4).
+        overrides: configuration keys and values.
     """
 
     title: str
-    config: str  # below configs/
-    weights: str  # whose weights: the stem of the configuration that trains them; "" for none
+    config: str
+    weights: str
     paper: Figures
     sam_masks_on: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
 
 
 class PaperTable(NamedTuple):
-    """``overrides`` hold for every row."""
+    """A table; ``overrides`` apply to every row."""
 
     caption: str
     columns: tuple[Column, ...]
@@ -56,7 +61,7 @@ FCCLIP, FROZENSEG = "fcclip_convnext_large", "frozenseg_convnext_large"
 
 
 def columns(dataset: str, **measures: str) -> tuple[Column, ...]:
-    """Measures by the title of their column, with underscores for spaces."""
+    """Columns of one data set: measures by title, with underscores for spaces."""
     return tuple(
         Column(dataset, title.replace("_", " "), measure) for title, measure in measures.items()
     )
@@ -162,7 +167,7 @@ BASELINE, INJECTORS = "table4_2_baseline", "table4_5_injectors"
 QUERY, FEATURE = "table4_4_query_injector", "table4_feature_injector"
 
 TABLE_4 = PaperTable(
-    "Table 4: what each part brings",
+    "Table 4: contribution of each part",
     (
         *columns("pascal_context_459", mIoU=MIOU),
         *columns("ade20k_847", mIoU=MIOU),
@@ -254,7 +259,7 @@ TABLE_8 = PaperTable(
 )
 
 TABLE_9 = PaperTable(
-    "Table 9: which SAM to train beside, without the OpenSeg ensemble",
+    "Table 9: SAM variants, without the OpenSeg ensemble",
     (
         *_CITIES,
         *_VISTAS,

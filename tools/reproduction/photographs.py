@@ -1,4 +1,4 @@
-"""A table of the paper measured anew, on the data sets that are found on the disk."""
+"""A table of the paper, measured on the data sets that are on disk."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,24 +14,26 @@ from frozenseg.config import load_config
 from frozenseg.errors import UserError
 
 Measured = dict[str, dict[str, Metrics]]
-"""Of each row's title: by data set, what was measured."""
+"""Metrics by row title and data set."""
 
 
 class Plan(NamedTuple):
-    """Which evaluations can be made."""
+    """The evaluations that are possible."""
 
     evaluations: dict[tuple[Row, str], CfgNode]  # by row and data set
-    missing: dict[str, str]  # data sets that cannot be opened, and why
+    missing: dict[str, str]  # data sets that cannot be opened, with the reason
 
 
 def plan(table: PaperTable, weights: Mapping[str, Path], overrides: Sequence[str] = ()) -> Plan:
-    """What of a table can be measured with these weights and the data sets on the disk.
+    """Selects the evaluations of a table that these weights and the data sets on disk allow.
 
     Args:
-        weights: files by the names of the table's rows.
+        table: the table.
+        weights: files by the rows' name of their weights.
+        overrides: configuration keys and values for every row.
 
     Raises:
-        UserError: weights for a row that the table lacks, for none of its rows, or no such file.
+        UserError: no weights, weights that no row uses, or a missing file.
     """
     rows = [row for row in table.rows if not row.weights or row.weights in weights]
     check_weights(table, weights)
@@ -69,7 +71,7 @@ def row_config(
     weights: Mapping[str, Path],
     overrides: Sequence[str] = (),
 ) -> CfgNode:
-    """A row's model with the data set's test sizes and outputs, and its weights."""
+    """The configuration of a row: model, weights, and the test sizes and tasks of the data set."""
     chosen = [*table.overrides, *row.overrides]
     if dataset in row.sam_masks_on:
         chosen += SAM_MASKS
@@ -88,9 +90,9 @@ def measure(planned: Plan, output: Path, *, limit: int | None = None) -> Measure
 
 
 def beside_paper(table: PaperTable, found: Measured) -> str:
-    """A line per column of the paper's table; in each cell the paper's figure and the measured one.
+    """A Markdown table with one line per column of the paper's table: paper / measured.
 
-    A dash stands for what was not measured, or not printed.
+    A dash marks values that were not measured or not printed.
     """
     rows = []
     for place, column in enumerate(table.columns):

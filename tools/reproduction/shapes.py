@@ -1,4 +1,4 @@
-"""Tables of the paper in the shapes world: trained and measured over seeds."""
+"""Tables of the paper in the shapes world, trained and evaluated with several seeds."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ from reproduction.paper import (
     recall,
 )
 
-from frozenseg.cli.native_run import RunOptions, run
+from frozenseg.builders.options import RunOptions
+from frozenseg.cli.native_run import run
 from frozenseg.config import load_config
 from frozenseg.training.checkpoints import FINAL_WEIGHTS
 
@@ -41,7 +42,7 @@ QUALITY = columns(
 
 TABLES = {
     "table4": PaperTable(
-        "Table 4 in the shapes world: what each part brings", QUALITY, TABLE_4.rows
+        "Table 4 in the shapes world: contribution of each part", QUALITY, TABLE_4.rows
     ),
     "table5": PaperTable(
         "Table 5 in the shapes world: where to inject queries", QUALITY, TABLE_5.rows
@@ -68,9 +69,17 @@ def measure(
     overrides: Sequence[str] = (),
     limit: int | None = None,
 ) -> dict[str, list[Metrics]]:
-    """Of each row: what its model scores with every seed. What is not trained yet is trained.
+    """Trains and evaluates every row with every seed; one result per seed by row title.
 
-    Rows of one training share it; training and evaluation go on where they were interrupted.
+    Rows with the same weights share one training. Interrupted trainings and evaluations resume;
+    finished ones are skipped.
+
+    Args:
+        table: the table.
+        seeds: of the trainings.
+        output: weights and reports are stored below it.
+        overrides: configuration keys and values for every row.
+        limit: evaluate only the first images.
     """
     found: dict[str, list[Metrics]] = {row.title: [] for row in table.rows}
     for seed in seeds:
@@ -86,10 +95,16 @@ def measure(
 
 
 def trained(name: str, seed: int, folder: Path, overrides: Sequence[str] = ()) -> Path:
-    """The weights of an ablation's training, which is run unless it is finished.
+    """Trains an ablation unless it is finished, and returns its weights.
+
+    Args:
+        name: stem of the configuration.
+        seed: of the training.
+        folder: output folder of the training.
+        overrides: configuration keys and values.
 
     Raises:
-        SystemExit: it was asked to stop, or failed; its status is the training's.
+        SystemExit: the training was stopped or failed; the exit status is that of the training.
     """
     weights = folder / FINAL_WEIGHTS
     if not weights.exists():
@@ -100,18 +115,18 @@ def trained(name: str, seed: int, folder: Path, overrides: Sequence[str] = ()) -
 
 
 def training_config(name: str, seed: int, folder: Path, overrides: Sequence[str]) -> CfgNode:
-    """An ablation's training; it is evaluated apart from it."""
+    """The configuration of a training without evaluation."""
     own = ["SEED", str(seed), "OUTPUT_DIR", str(folder), "DATASETS.TEST", "()"]
     return config_of(f"{name}.yaml", [*overrides, *own])
 
 
 def config_of(file: str, overrides: Sequence[str]) -> CfgNode:
-    """An ablation in the shapes world, on the short schedule."""
+    """The configuration of an ablation in the shapes world, with the short schedule."""
     return load_config(f"ablations/shapes/{Path(file).name}", overrides, over=[SCHEDULE])
 
 
 def over_seeds(table: PaperTable, found: dict[str, list[Metrics]]) -> str:
-    """A line per row: mean and sample standard deviation of every column; a dash where none is."""
+    """A Markdown table of mean and sample standard deviation; a dash marks missing values."""
     rows = [
         [
             title,

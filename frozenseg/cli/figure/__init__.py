@@ -1,4 +1,4 @@
-"""``frozenseg figure``: the paper's figures, and where the score is lost, as PNG files."""
+"""``frozenseg figure``: the paper's figures and a diagnosis of errors, as PNG files."""
 
 import typer
 

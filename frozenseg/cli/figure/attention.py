@@ -1,5 +1,6 @@
-"""``frozenseg figure attention``: where the best query looks in the last layer (Fig. 6)."""
+"""``frozenseg figure attention``: cross-attention of a query in the last layer (Fig. 6)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,19 +8,17 @@ import typer
 from rich.progress import track
 
 from frozenseg.cli.console import errors
-from frozenseg.cli.figure import options
-from frozenseg.cli.figure.sources import (
-    Choice,
-    Model,
-    baseline_of,
-    expect_png,
-    known_words,
-    loaded,
-    models_of,
+from frozenseg.cli.figure.images import FigureImages, ImageOptions
+from frozenseg.cli.figure.models import (
+    BaselineOptions,
+    FigureModel,
+    Title,
+    load_each,
+    models_to_show,
     single_pass,
-    words_of,
-    write_figure,
 )
+from frozenseg.cli.figure.output import expect_png, write_figure
+from frozenseg.cli.options import ModelOptions, OutputPng, VocabularyOptions, grouped
 from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,90 +29,88 @@ if TYPE_CHECKING:
     from frozenseg.vocabulary import Vocabulary
 
 
+@grouped
 def attention(
-    images: options.Images = None,
-    dataset: options.Dataset = None,
-    index: options.Index = None,
-    limit: options.Limit = None,
-    words: options.Words = None,
-    vocabulary: options.VocabularyName = None,
-    stuff: options.Stuff = None,
-    word: Annotated[
+    images: ImageOptions,
+    classes: VocabularyOptions,
+    model: ModelOptions,
+    baseline: BaselineOptions,
+    title: Title = None,
+    class_name: Annotated[
         str | None,
         typer.Option(
-            help="Look at this class (default: the surest thing, or stuff where there is none).",
+            "--class",
+            "--word",
+            help="Show the query of this class (default: the highest-scoring thing, or stuff if "
+            "there are no things).",
             show_default=False,
         ),
     ] = None,
-    model: options.Model = "shapes",
-    weights: options.Weights = None,
-    settings: options.Settings = None,
-    title: options.Title = None,
-    baseline: options.Baseline = None,
-    baseline_weights: options.BaselineWeights = None,
-    baseline_settings: options.BaselineSettings = None,
-    baseline_title: options.BaselineTitle = None,
-    device: options.Device = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The picture to write, a PNG file.")
-    ] = Path("output/figures/attention.png"),
+    output: OutputPng = Path("output/figures/attention.png"),
 ) -> None:
-    """Show where the surest query looks: its cross-attention in the decoder's last layer.
+    """Show where the highest-scoring query attends in the decoder's last layer (cross-attention).
 
-    The frame is around the query's mask. A baseline's query is the one whose mask fits that of the
-    model best. Weights are means over heads; the largest of each picture is the brightest.
+    The frame surrounds the query's mask. The baseline shows the query whose mask overlaps that of
+    the model most. Weights are averaged over heads; each map is scaled to its own maximum.
 
     Example: frozenseg figure attention --index 3 --index 19
     """
     expect_png(output)
-    choice = Choice(images or (), dataset, index or (), limit, words, vocabulary, stuff)
-    chosen = Model(model, weights, settings or (), title, device)
-    other = baseline_of(
-        *(baseline, baseline_weights, baseline_settings, baseline_title), model=chosen
-    )
-    pictures = choice.open(())
-    models = models_of(chosen, other)[::-1]  # the model says which object
-    views: list[list[QueryView]] = []
-    for each, (cfg, segmenter) in zip(models, loaded(models, pictures.dataset), strict=True):
-        classes = words_of(pictures, cfg)
-        predictor = single_pass(segmenter, classes, known_words(pictures, cfg))
-        seen = [
-            _as_seen(image, segmenter.short_side, segmenter.long_side) for image in pictures.images
-        ]
-        objects = [view.mask for view in views[0]] if views else None
-        views.append(_views(predictor, seen, _allowed(classes, word), objects, each.label()))
-    titles = ["query", *(each.label() for each in models[::-1])]
+    models = models_to_show(model, title, baseline)[::-1]  # the model chooses the object
+    opened = images.open((), classes=classes)
+    columns, names = _attend_with_each(models, opened, class_name)
 
     from frozenseg.analysis.attention import draw_attention, draw_object
     from frozenseg.visualization import grid
 
     rows = [
         [
-            draw_object(image, first, classes.names[first.class_id]),
+            draw_object(image, first, names[first.class_id]),
             *(draw_attention(image, view) for view in (*others, first)),
         ]
-        for image, first, *others in zip(pictures.images, *views, strict=True)
+        for image, first, *others in zip(opened.images, *columns, strict=True)
     ]
-    write_figure(grid(rows, titles), output, pictures.names)
+    titles = ["query", *(each.label for each in models[::-1])]
+    write_figure(grid(rows, titles), output, opened.names)
 
 
-def _as_seen(image: "Tensor", short_side: int, long_side: int) -> "Tensor":
+def _attend_with_each(
+    models: Sequence[FigureModel], images: FigureImages, class_name: str | None
+) -> "tuple[list[list[QueryView]], tuple[str, ...]]":
+    """A column of query views for each model, and the class names; the first finds the objects."""
+    columns: list[list[QueryView]] = []
+    for model, (cfg, segmenter) in zip(models, load_each(models, images.dataset), strict=True):
+        vocabulary = images.vocabulary_for(cfg)
+        predictor = single_pass(segmenter, vocabulary, images.seen_vocabulary(cfg))
+        resized = [
+            _resized(image, segmenter.short_side, segmenter.long_side) for image in images.images
+        ]
+        objects = [view.mask for view in columns[0]] if columns else None
+        allowed = _allowed(vocabulary, class_name)
+        columns.append(_views(predictor, resized, allowed, objects, model.label))
+    return columns, vocabulary.names
+
+
+def _resized(image: "Tensor", short_side: int, long_side: int) -> "Tensor":
     from frozenseg.data.augmentation import resize_for_test
 
     return resize_for_test(image, short_side, long_side)
 
 
-def _allowed(classes: "Vocabulary", word: str | None) -> list[bool]:
-    """Which classes the query may have.
+def _allowed(vocabulary: "Vocabulary", class_name: str | None) -> list[bool]:
+    """For each class, True if the query may have it.
 
     Raises:
-        UserError: the word is none of them.
+        UserError: the vocabulary has no class of that name.
     """
-    if word is None:
-        return list(classes.is_thing) if any(classes.is_thing) else [True] * len(classes)
-    allowed = [word in synonyms for synonyms in classes.synonyms]
+    if class_name is None:
+        is_thing = vocabulary.is_thing
+        return list(is_thing) if any(is_thing) else [True] * len(vocabulary)
+    allowed = [class_name in synonyms for synonyms in vocabulary.synonyms]
     if not any(allowed):
-        raise UserError(f"'{word}' is none of the {len(classes)} classes: give --word one of them")
+        raise UserError(
+            f"'{class_name}' is not one of the {len(vocabulary)} classes: give --class one of them"
+        )
     return allowed
 
 

@@ -1,5 +1,6 @@
 """``frozenseg figure compare``: image, baseline, model and annotation (Fig. 4, 5, 8, 9)."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,26 +10,25 @@ from rich.progress import track
 
 from frozenseg.cli.console import errors
 from frozenseg.cli.evaluate import test_set
-from frozenseg.cli.figure import options
-from frozenseg.cli.figure.sources import (
-    DEFAULT_DATASET,
-    Choice,
-    Model,
-    Pictures,
-    baseline_of,
-    expect_png,
-    known_words,
-    loaded,
-    models_of,
-    words_of,
-    write_figure,
+from frozenseg.cli.figure.images import DEFAULT_DATASET, FigureImages, ImageOptions
+from frozenseg.cli.figure.models import (
+    BaselineOptions,
+    FigureModel,
+    Title,
+    load_each,
+    models_to_show,
 )
+from frozenseg.cli.figure.output import expect_png, write_figure
+from frozenseg.cli.options import ModelOptions, OutputPng, VocabularyOptions, grouped
 from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from frozenseg.inference.segmenter import AnyPredictor
-    from frozenseg.structures import Sample
-    from frozenseg.visualization.comparison import Shown
+    from frozenseg.structures import Result, Sample
+    from frozenseg.visualization.comparison import ClassMap
+    from frozenseg.vocabulary import Vocabulary
 
 
 class Task(StrEnum):
@@ -36,107 +36,104 @@ class Task(StrEnum):
     semantic = "semantic"
 
 
+@grouped
 def compare(
-    images: options.Images = None,
-    dataset: options.Dataset = None,
-    index: options.Index = None,
-    limit: options.Limit = None,
-    words: options.Words = None,
-    vocabulary: options.VocabularyName = None,
-    stuff: options.Stuff = None,
+    images: ImageOptions,
+    classes: VocabularyOptions,
+    model: ModelOptions,
+    baseline: BaselineOptions,
+    title: Title = None,
     task: Annotated[
         Task | None,
-        typer.Option(
-            help="What to show (default: panoptic, where it is annotated).", show_default=False
-        ),
+        typer.Option(help="Default: panoptic, if the data set has it.", show_default=False),
     ] = None,
-    model: options.Model = "shapes",
-    weights: options.Weights = None,
-    settings: options.Settings = None,
-    title: options.Title = None,
-    baseline: options.Baseline = None,
-    baseline_weights: options.BaselineWeights = None,
-    baseline_settings: options.BaselineSettings = None,
-    baseline_title: options.BaselineTitle = None,
     boxes: Annotated[
-        bool, typer.Option(help="Frame the places where baseline and model differ most.")
+        bool, typer.Option(help="Frame the regions where baseline and model differ most.")
     ] = True,
-    device: options.Device = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The picture to write, a PNG file.")
-    ] = Path("output/figures/compare.png"),
+    output: OutputPng = Path("output/figures/compare.png"),
 ) -> None:
-    """Show image, baseline, model and annotation side by side, a row for each image.
+    """Show image, baseline, model and annotation side by side, one row per image.
 
     Example: frozenseg figure compare -i 3 -i 19 --baseline fcclip.yaml --baseline-weights head.pth
     """
     expect_png(output)
-    choice = Choice(images or (), dataset, index or (), limit, words, vocabulary, stuff)
-    kind = task or Task.panoptic if images else _annotated_task(task, dataset or DEFAULT_DATASET)
-    chosen = Model(model, weights, settings or (), title, device)
-    other = baseline_of(
-        *(baseline, baseline_weights, baseline_settings, baseline_title), model=chosen
-    )
-    models, pictures = models_of(chosen, other), choice.open((kind.value,))
-    columns, titles = [], ["image", *(each.label() for each in models)]
-    for each, (cfg, segmenter) in zip(models, loaded(models, pictures.dataset), strict=True):
-        classes = words_of(pictures, cfg)
-        predict = segmenter.build_predictor(
-            classes, outputs=(kind.value,), training=known_words(pictures, cfg)
-        )
-        size = segmenter.short_side, segmenter.long_side
-        columns.append(_found(pictures, predict, size, each.label()))
-    if pictures.dataset is not None:
-        columns.append([_annotation(sample, kind) for sample in pictures.samples])
+    shown_task = _task_to_show(task, images)
+    models = models_to_show(model, title, baseline)
+    opened = images.open((shown_task.value,), classes=classes)
+    columns, vocabulary = _segment_with_each(models, opened, shown_task)
+    titles = ["image", *(each.label for each in models)]
+    if opened.dataset is not None:
+        columns.append([_annotation(sample, shown_task) for sample in opened.samples])
         titles.append("ground truth")
 
     from frozenseg.visualization import grid
     from frozenseg.visualization.comparison import comparison_row
 
     rows = [
-        comparison_row(image, maps, classes, boxes=boxes and other is not None)
-        for image, *maps in zip(pictures.images, *columns, strict=True)
+        comparison_row(image, maps, vocabulary, boxes=boxes and len(models) == 2)
+        for image, *maps in zip(opened.images, *columns, strict=True)
     ]
-    write_figure(grid(rows, titles), output, pictures.names)
+    write_figure(grid(rows, titles), output, opened.names)
 
 
-def _annotated_task(asked: Task | None, dataset: str) -> Task:
-    """What to show of a data set.
+def _task_to_show(asked: Task | None, images: ImageOptions) -> Task:
+    """The requested task, or the first that the data set has annotations for.
 
     Raises:
-        UserError: it is not annotated.
+        UserError: the data set has no such annotations.
     """
-    from frozenseg.evaluation.evaluators import offered_tasks
+    from frozenseg.builders.scoring import offered_tasks
 
-    name, _ = test_set(dataset)
+    if images.images:
+        return asked or Task.panoptic
+    name, _ = test_set(images.dataset or DEFAULT_DATASET)
     offered = [each for each in Task if each.value in offered_tasks(name)]
     if not offered:
         raise UserError(f"{name} has neither panoptic nor semantic annotation: choose another")
     if asked is not None and asked not in offered:
-        raise UserError(f"{name} has no {asked} annotation: leave --task out, or choose another")
+        raise UserError(f"{name} has no {asked} annotation: omit --task, or choose another")
     return asked or offered[0]
 
 
-def _found(
-    pictures: Pictures, predict: "AnyPredictor", size: tuple[int, int], label: str
-) -> "list[Shown]":
-    """What a model makes of each picture, shown with short and long side of ``size`` pixels."""
+def _segment_with_each(
+    models: Sequence[FigureModel], images: FigureImages, task: Task
+) -> "tuple[list[list[ClassMap]], Vocabulary]":
+    """A column of maps for each model, and the classes of the last model."""
+    columns = []
+    for model, (cfg, segmenter) in zip(models, load_each(models, images.dataset), strict=True):
+        vocabulary, seen = images.vocabulary_for(cfg), images.seen_vocabulary(cfg)
+        predict = segmenter.build_predictor(vocabulary, outputs=(task.value,), training=seen)
+        size = segmenter.short_side, segmenter.long_side
+        columns.append(_segment(predict, images.images, size, label=model.label))
+    return columns, vocabulary
+
+
+def _segment(
+    predict: "AnyPredictor", images: "Sequence[Tensor]", size: tuple[int, int], *, label: str
+) -> "list[ClassMap]":
+    """Segments each image, resized to a short and long side of ``size`` pixels."""
     from frozenseg.data.augmentation import resize_for_test
     from frozenseg.ops.maps import size_of
-    from frozenseg.structures import InputImage, PanopticMap
+    from frozenseg.structures import InputImage
 
-    found: list[Shown] = []
-    for image in track(pictures.images, label, console=errors, disable=not errors.is_terminal):
-        (result,) = predict([InputImage(resize_for_test(image, *size), image, size_of(image))])
-        if result.panoptic is not None:
-            found.append(PanopticMap(result.panoptic.ids.cpu(), result.panoptic.segments))
-        else:
-            assert result.semantic is not None, "one of the two was asked for"
-            found.append(result.semantic.argmax(dim=0).cpu())
-    return found
+    maps = []
+    for image in track(images, label, console=errors, disable=not errors.is_terminal):
+        resized = resize_for_test(image, *size)
+        (result,) = predict([InputImage(resized, image, size_of(image))])
+        maps.append(_class_map(result))
+    return maps
 
 
-def _annotation(sample: "Sample", task: Task) -> "Shown":
+def _class_map(result: "Result") -> "ClassMap":
+    from frozenseg.structures import PanopticMap
+
+    if result.panoptic is not None:
+        return PanopticMap(result.panoptic.ids.cpu(), result.panoptic.segments)
+    assert result.semantic is not None, "one of the two tasks was requested"
+    return result.semantic.argmax(dim=0).cpu()
+
+
+def _annotation(sample: "Sample", task: Task) -> "ClassMap":
     found = sample.panoptic if task is Task.panoptic else sample.semantic
     assert found is not None, "the data set was opened for this task"
     return found

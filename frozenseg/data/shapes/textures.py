@@ -5,7 +5,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from frozenseg.data.shapes.words import STUFF
 
@@ -54,6 +53,8 @@ def _mix(amount: Array, low: tuple[int, int, int], high: tuple[int, int, int]) -
 
 def _cells(rng: np.random.Generator, pitch: int) -> tuple[Array, NDArray[np.int64]]:
     """A Voronoi pattern: each pixel's distance to its cell's border (px), and its cell."""
+    from scipy.spatial import KDTree  # slow to import, and needed only when a scene is drawn
+
     corners = np.stack(np.meshgrid(*[np.arange(0, TILE, pitch)] * 2), -1).reshape(-1, 2)
     points = (corners + rng.uniform(0.1, 0.9, corners.shape) * pitch) % TILE
     pixels = np.stack(_grid(), -1).reshape(-1, 2)

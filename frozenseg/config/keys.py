@@ -1,0 +1,286 @@
+"""Every configuration key with its default and one line of meaning.
+
+Keys carry Detectron2's names, so that official FrozenSeg and FC-CLIP files load unchanged. The
+values that a key may have are in ``allowed.py``.
+"""
+
+from fvcore.common.config import CfgNode
+
+# Official files set these keys, but no part of the model reads them. Some have one allowed value.
+ACCEPTED_UNUSED = (
+    "DATALOADER.FILTER_EMPTY_ANNOTATIONS",  # no effect on panoptic records in Detectron2 either
+    "MODEL.MASK_FORMER.ENC_LAYERS",
+    "MODEL.MASK_FORMER.ENFORCE_INPUT_PROJ",
+    "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME",
+    "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE",
+    "MODEL.OVSEG.EXPONENT",
+    "MODEL.OVSEG.INVALID_MASKS",
+    "MODEL.OVSEG.MASK_THRESHOLD",
+    "MODEL.OVSEG.PROMPT_DEPTH",
+    "MODEL.RESNETS.OUT_FEATURES",
+    "MODEL.RESNETS.STEM_TYPE",
+    "MODEL.RESNETS.STRIDE_IN_1X1",
+    "MODEL.SEM_SEG_HEAD.COMMON_STRIDE",
+    "MODEL.SEM_SEG_HEAD.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES",
+    "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
+    "MODEL.SEM_SEG_HEAD.IN_FEATURES",
+    "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT",
+    "MODEL.SEM_SEG_HEAD.NAME",
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+    "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME",
+    "VERSION",
+)
+
+
+def default_config() -> CfgNode:
+    """Returns the defaults: the paper's method on COCO panoptic."""
+    cfg = CfgNode()
+    cfg.VERSION = 2
+    cfg.OUTPUT_DIR = "output"
+    cfg.SEED = -1  # negative: not fixed
+    cfg.MODEL = _model_keys()
+    cfg.INPUT = _input_keys()
+    cfg.DATASETS = CfgNode()
+    cfg.DATASETS.TRAIN = ()
+    cfg.DATASETS.TEST = ()
+    cfg.DATASETS.TRAIN_VOCABULARY = ""  # a file with other names for the training classes
+    cfg.DATASETS.TEST_VOCABULARY = ()  # one file per test set; "" or (): the built-in names
+    cfg.DATALOADER = CfgNode()
+    cfg.DATALOADER.NUM_WORKERS = 4
+    # no effect, as in official training: images without a segment are used too
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
+    cfg.SOLVER = _solver_keys()
+    cfg.TEST = CfgNode()
+    cfg.TEST.EVAL_PERIOD = 0  # iterations between evaluations during training; 0: only at the end
+    cfg.TEST.DETECTIONS_PER_IMAGE = 100
+    cfg.TEST.AUG = CfgNode()  # semantic results averaged over scaled and flipped images
+    cfg.TEST.AUG.ENABLED = False
+    cfg.TEST.AUG.MIN_SIZES = (640, 800, 960)  # short sides, pixels
+    cfg.TEST.AUG.MAX_SIZE = 1333
+    cfg.TEST.AUG.FLIP = True
+    return cfg
+
+
+def _model_keys() -> CfgNode:
+    model = CfgNode()
+    model.META_ARCHITECTURE = "FrozenSeg"  # or FCCLIP: no SAM, keys from MODEL.FC_CLIP
+    model.PIPELINE = _pipeline_keys()
+    model.DEVICE = "auto"  # auto: cuda if available, else cpu
+    model.WEIGHTS = ""  # trained weights to start from: safetensors, or an official .pth
+    model.WEIGHTS_TOWERS = "compare"  # the frozen towers in that file: compare, skip or use
+    model.PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]  # of CLIP's input, RGB 0..255
+    model.PIXEL_STD = [68.5005327, 66.6321579, 70.32316305]
+    model.SAM_NAME = "vit_b"  # vit_t, vit_b, vit_l, vit_h, shapes
+    model.SAM_WEIGHTS = ""  # a local file; empty: the published file, from the cache folder
+    model.BACKBONE = _backbone_keys()
+    model.RESNETS = CfgNode(
+        {
+            "DEPTH": 50,
+            "STEM_TYPE": "basic",
+            "STEM_OUT_CHANNELS": 64,
+            "STRIDE_IN_1X1": False,
+            "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+            "RES5_MULTI_GRID": [1, 1, 1],
+            "NORM": "FrozenBN",  # or BN: batch norms train, except in frozen parts
+        }
+    )
+    model.SWIN = _swin_keys()
+    model.OVSEG = _ovseg_keys()
+    model.FROZEN_SEG = _clip_keys()
+    model.FROZEN_SEG.QUERY_INJECTOR_LAYERS = (3, 6, 9)  # counted from 1; () is off (eq. 1)
+    model.FROZEN_SEG.FEATURE_INJECTOR_LAYERS = (1, 4, 7)  # counted from 1; () is off (eq. 2)
+    # Attention of the SAM branch. single_level: as the paper describes it. three_level: as the
+    # official kernel reads it, which published weights need. from_weights: as in MODEL.WEIGHTS,
+    # and single_level when training from scratch.
+    model.FROZEN_SEG.SAM_ATTENTION_LAYOUT = "from_weights"
+    model.FC_CLIP = _clip_keys()
+    model.MASK_ENSEMBLE = _mask_ensemble_keys()
+    model.SEM_SEG_HEAD = _head_keys()
+    model.MASK_FORMER = _mask_former_keys()
+    return model
+
+
+def _pipeline_keys() -> CfgNode:
+    """Names the members of the pipeline; a system is a choice of one each."""
+    keys = CfgNode()
+    # mask2former, maskformer, or sam_points: SAM's masks, no classes, nothing trained
+    keys.PROPOSER = "mask2former"
+    keys.REGION_CLASSIFIER = "pooled_map"  # or image_crops, masked_crops
+    keys.REGION_CLIP_NAME = ""  # CLIP of the region classifier; empty: that of the decoder
+    keys.REGION_CLIP_WEIGHTS = ""
+    keys.CROP_SIZE = 64  # side of image_crops' crops, pixels
+    keys.FUSION = "geometric"  # eq. 3; or clip_alone, product
+    return keys
+
+
+def _backbone_keys() -> CfgNode:
+    """The backbone of the proposer maskformer; mask2former reads its CLIP."""
+    keys = CfgNode()
+    keys.NAME = "CLIP"  # for maskformer: swin (sizes in MODEL.SWIN) or r101c (MODEL.RESNETS)
+    keys.WEIGHTS = (
+        ""  # of an image classifier: a file, or the name of a Swin in timm; empty: random
+    )
+    keys.FREEZE_AT = 0  # parts of r101c that do not train: 1 is the stem, 2 is stem and res2
+    return keys
+
+
+def _swin_keys() -> CfgNode:
+    keys = CfgNode()
+    keys.EMBED_DIM = 128  # channels of the first stage
+    keys.DEPTHS = (2, 2, 18, 2)
+    keys.NUM_HEADS = (4, 8, 16, 32)
+    keys.WINDOW_SIZE = 12  # tokens
+    keys.DROP_PATH_RATE = 0.3  # of the last block
+    return keys
+
+
+def _ovseg_keys() -> CfgNode:
+    """The region classifier masked_crops and the fusion product."""
+    keys = CfgNode()
+    keys.MASK_THRESHOLD = 0.4  # a pixel is in a mask if its probability is above this
+    keys.PROMPT_DEPTH = 3  # CLIP blocks before which blank patches become mask prompts; 0: none
+    keys.EXPONENT = 0.7  # weight of the region classifier; 0: it decides alone
+    keys.INVALID_MASKS = "exclude"  # masks without a pixel; official: CLIP is certain of them
+    return keys
+
+
+def _clip_keys() -> CfgNode:
+    keys = CfgNode()
+    keys.CLIP_MODEL_NAME = "convnext_large_d_320"  # an open_clip name, a folder, or shapes
+    keys.CLIP_PRETRAINED_WEIGHTS = "laion2b_s29b_b131k_ft_soup"  # an open_clip tag or a local file
+    keys.EMBED_DIM = 768
+    # weights of the out-of-vocabulary classifier (eq. 3)
+    keys.GEOMETRIC_ENSEMBLE_ALPHA = 0.4  # for seen classes
+    keys.GEOMETRIC_ENSEMBLE_BETA = 0.8  # for unseen classes
+    keys.ENSEMBLE_ON_VALID_MASK = False  # no ensemble for a mask without a pixel (ResNet towers)
+    return keys
+
+
+def _mask_ensemble_keys() -> CfgNode:
+    keys = CfgNode()
+    keys.ENABLED = False  # SAM's zero-shot masks contribute to semantic results (eq. 4)
+    keys.EPSILON = 0.2  # weight of the masks for unseen classes
+    keys.THRESHOLD = 0.5  # minimum probability of the best unseen class of a mask
+    keys.SAM_NAME = "vit_h"  # source of the masks; may differ from MODEL.SAM_NAME
+    keys.SAM_WEIGHTS = ""
+    keys.CACHE = ""  # folder of stored masks; empty: one per settings in the cache folder
+    keys.POINTS_PER_SIDE = 32  # of the grid of point prompts
+    keys.POINTS_PER_BATCH = 64  # prompts per forward pass
+    keys.IOU_THRESHOLD = 0.8  # minimum IoU that SAM predicts for a mask
+    keys.STABILITY_THRESHOLD = 0.7  # minimum IoU of the masks at logit 1 and -1
+    keys.NMS_THRESHOLD = 0.7  # IoU of boxes above which the worse mask is removed
+    keys.MIN_REGION_PX = 100  # smaller holes are filled, smaller islands removed
+    keys.MAX_MASKS = 50  # the largest are kept
+    return keys
+
+
+def _head_keys() -> CfgNode:
+    head = CfgNode()
+    head.NAME = "FrozenSegHead"
+    head.IGNORE_VALUE = 255
+    head.NUM_CLASSES = 133
+    head.LOSS_WEIGHT = 1.0
+    head.CONVS_DIM = 256
+    head.MASK_DIM = 256
+    head.NORM = "GN"
+    head.EMBEDDING_DIM = 768  # of maskformer's class embeddings: the width of CLIP's text rows
+    head.EMBED_HIDDEN_DIM = 1024  # inside maskformer's class head
+    head.COMMON_STRIDE = 4
+    head.PIXEL_DECODER_NAME = "MSDeformAttnPixelDecoder"
+    head.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
+    head.TRANSFORMER_ENC_LAYERS = 6
+    head.DIM_FEEDFORWARD = 1024  # of the deformable encoders
+    return head
+
+
+def _mask_former_keys() -> CfgNode:
+    former = CfgNode()
+    former.TRANSFORMER_DECODER_NAME = "MultiScaleMaskedTransformerDecoder"
+    former.TRANSFORMER_IN_FEATURE = "multi_scale_pixel_decoder"
+    former.DEEP_SUPERVISION = True
+    former.NO_OBJECT_WEIGHT = 0.1
+    former.CLASS_WEIGHT = 2.0
+    former.MASK_WEIGHT = 5.0
+    former.DICE_WEIGHT = 5.0
+    former.HIDDEN_DIM = 256
+    former.NUM_OBJECT_QUERIES = 250
+    former.NHEADS = 8
+    former.DROPOUT = 0.0
+    former.DIM_FEEDFORWARD = 2048
+    former.ENC_LAYERS = 0
+    former.PRE_NORM = False
+    former.ENFORCE_INPUT_PROJ = False
+    former.SIZE_DIVISIBILITY = 32
+    # predictions: of the learned queries and of each of 9 decoder layers; in maskformer: layers
+    former.DEC_LAYERS = 10
+    former.TRAIN_NUM_POINTS = 12544
+    former.OVERSAMPLE_RATIO = 3.0
+    former.IMPORTANCE_SAMPLE_RATIO = 0.75
+    former.TEST = CfgNode(
+        {
+            "SEMANTIC_ON": True,
+            "INSTANCE_ON": True,
+            "PANOPTIC_ON": True,
+            "RECALL_ON": False,  # class-agnostic recall of mask proposals (Table 8)
+            "OBJECT_MASK_THRESHOLD": 0.0,
+            "OVERLAP_THRESHOLD": 0.8,
+        }
+    )
+    return former
+
+
+def _input_keys() -> CfgNode:
+    keys = CfgNode()
+    keys.FORMAT = "RGB"
+    keys.DATASET_MAPPER_NAME = "coco_panoptic_lsj"  # or mask_former_semantic
+    keys.IMAGE_SIZE = 1024  # side of the training crop, pixels
+    keys.MIN_SCALE = 0.1  # large-scale jitter
+    keys.MAX_SCALE = 2.0
+    # mask_former_semantic: short sides to draw from, largest long side, colour jitter
+    keys.MIN_SIZE_TRAIN = (
+        *(320, 384, 448, 512, 576, 640, 704, 768),
+        *(832, 896, 960, 1024, 1088, 1152, 1216, 1280),
+    )
+    keys.MAX_SIZE_TRAIN = 2560
+    keys.COLOR_AUG_SSD = True
+    keys.RANDOM_FLIP = "horizontal"  # or none
+    # keep segments without a pixel after scaling and cropping as targets, as in official training
+    keys.KEEP_EMPTY_TARGETS = True
+    keys.MIN_SIZE_TEST = 800  # short side at test, pixels
+    keys.MAX_SIZE_TEST = 1333
+    return keys
+
+
+def _solver_keys() -> CfgNode:
+    solver = CfgNode()
+    solver.OPTIMIZER = "ADAMW"
+    solver.IMS_PER_BATCH = 16  # summed over all processes
+    solver.BASE_LR = 1e-4
+    solver.MAX_ITER = 368750
+    solver.STEPS = (327778, 355092)
+    solver.GAMMA = 0.1
+    solver.LR_SCHEDULER_NAME = "WarmupMultiStepLR"  # or WarmupCosineLR, WarmupPolyLR
+    solver.WARMUP_FACTOR = 1.0
+    solver.WARMUP_ITERS = 10
+    solver.WEIGHT_DECAY = 0.05
+    solver.WEIGHT_DECAY_NORM = 0.0
+    solver.WEIGHT_DECAY_EMBED = 0.0
+    solver.BACKBONE_MULTIPLIER = 0.1  # of the learning rate; no effect on a frozen backbone
+    solver.CHECKPOINT_PERIOD = 5000
+    solver.CLIP_GRADIENTS = CfgNode(
+        {"ENABLED": True, "CLIP_TYPE": "full_model", "CLIP_VALUE": 0.01, "NORM_TYPE": 2.0}
+    )
+    solver.AMP = CfgNode({"ENABLED": False, "DTYPE": "bfloat16"})  # float16 uses loss scaling
+    return solver
+
+
+def known_keys(cfg: CfgNode | None = None, prefix: str = "") -> list[str]:
+    """Returns all keys that hold a value, with dots between sections."""
+    cfg = default_config() if cfg is None else cfg
+    names: list[str] = []
+    for key, value in cfg.items():
+        names += (
+            known_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
+        )
+    return names

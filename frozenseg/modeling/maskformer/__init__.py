@@ -1,0 +1,1 @@
+"""The network of MaskFormer: backbones, pixel decoder, transformer decoder."""

@@ -1,0 +1,82 @@
+"""Loading the CLIP tower of OVSeg by name, file or folder."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import open_clip
+from open_clip.pretrained import get_pretrained_cfg
+from torch import Tensor
+
+from frozenseg.errors import UserError
+from frozenseg.io.weight_files import read_weights
+from frozenseg.towers.clip_folder import CONFIG_NAME, MERGES_NAME, WEIGHTS_NAME, load_tokenizer
+from frozenseg.towers.clip_vit import CropClip
+from frozenseg.towers.loading import RANDOM, _clip_file, _open_clip_config
+
+IN_OVSEG = "clip_adapter.clip_model."  # before the names of CLIP in a whole OVSeg checkpoint
+NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in files of OpenAI's format
+
+
+def load_crop_clip(
+    name: str, pretrained: str, *, mask_prompt_depth: int = 0, new_prompts: bool = False
+) -> CropClip:
+    """Loads a CLIP that embeds crops.
+
+    Args:
+        name: an open_clip model such as ``ViT-B-16``, or a folder with ``open_clip_config.json``,
+            ``open_clip_model.safetensors`` and ``bpe.txt.gz``.
+        pretrained: open_clip's tag of published weights such as ``openai``; a file: a CLIP after
+            fine-tuning or mask prompt tuning, or a whole OVSeg checkpoint; or ``random``. A folder
+            has its own weights, which only ``random`` overrides.
+        mask_prompt_depth: of the mask prompts, which the weights must hold; 0: none.
+        new_prompts: draw prompts where the weights have none, to start mask prompt tuning.
+
+    Raises:
+        UserError: an unknown name or tag, a missing file, or weights that do not fit.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        tower, path = _folder_tower(folder, mask_prompt_depth), folder / WEIGHTS_NAME
+        path = None if pretrained == RANDOM else path
+    else:
+        tower = _named_tower(name, pretrained, mask_prompt_depth)
+        path = None if pretrained == RANDOM else _clip_file(name, pretrained)
+    if path is not None:
+        state = clip_weights(read_weights(path).tensors)
+        tower.load_published(state, source=str(path), new_prompts=new_prompts)
+    return tower
+
+
+def clip_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the CLIP of a file under OpenAI's names, taken out of a whole OVSeg checkpoint."""
+    if any(name.startswith(IN_OVSEG) for name in tensors):
+        tensors = {
+            name.removeprefix(IN_OVSEG): value
+            for name, value in tensors.items()
+            if name.startswith(IN_OVSEG)
+        }
+    return {name: value for name, value in tensors.items() if name not in NO_WEIGHTS}
+
+
+def _named_tower(name: str, pretrained: str, depth: int) -> CropClip:
+    config = _open_clip_config(name)
+    published = get_pretrained_cfg(name, pretrained) if pretrained else {}
+    if published:  # a file is a relative of OpenAI's weights, whose GELU ``config`` has by now
+        config["quick_gelu"] = bool(published.get("quick_gelu"))
+    tokenize = open_clip.get_tokenizer(name)
+    model = open_clip.CLIP(**config)
+    return CropClip(model, tokenize=tokenize, mask_prompt_depth=depth, name=f"{name}/{pretrained}")
+
+
+def _folder_tower(folder: Path, depth: int) -> CropClip:
+    for name in (CONFIG_NAME, WEIGHTS_NAME, MERGES_NAME):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder} is no CLIP folder: {name} is missing; give a folder with {CONFIG_NAME}, "
+                f"{WEIGHTS_NAME} and {MERGES_NAME}"
+            )
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    model = open_clip.CLIP(**config["model_cfg"])
+    tokenize = load_tokenizer(folder, config)
+    return CropClip(model.float(), tokenize=tokenize, mask_prompt_depth=depth, name=str(folder))

@@ -1,0 +1,1 @@
+"""Random and hostile input for every entry point: ``python -m tools.fuzz --help``."""

@@ -1,0 +1,22 @@
+"""All entry points, by name."""
+
+from tools.fuzz.case import Entry
+from tools.fuzz.entries import (
+    annotations,
+    caches,
+    commands,
+    configuration,
+    disks,
+    images,
+    preparation,
+    runs,
+    self_test,
+    vocabulary,
+    weights,
+)
+
+MODULES = (
+    images, annotations, preparation, configuration, vocabulary, weights, caches, runs, disks,
+    commands, self_test,
+)  # fmt: skip
+ENTRIES: dict[str, Entry] = {entry.name: entry for module in MODULES for entry in module.ENTRIES}
