@@ -124,7 +124,7 @@ def read_semantic(path: Path) -> np.ndarray:
 def read_instances(path: Path) -> list[Instance]:
     """The objects of an instance PNG, in order of their numbers."""
     colors = read_label_map(path)
-    if colors.ndim != 3:
+    if colors.ndim != 3 or colors.dtype != np.uint8:
         raise UserError(f"{path} is no colour image: fetch it again from {PAGE}")
     classes, numbers = colors[..., 0], colors[..., 1]
     instances = []

@@ -9,7 +9,6 @@ annotations_ctx59/SPLIT/*.png (0..58, 255 = other) and annotations_ctx459/SPLIT/
 """
 
 import sys
-import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from frozenseg.data.annotations.categories import MAX_CATEGORY_ID
 from frozenseg.data.annotations.faults import BadEntry, Faults
@@ -34,11 +32,11 @@ from frozenseg.data.preparation import Preparation, copy_file, run_script, save_
 from frozenseg.data.readers.files import load_json, missing_files
 from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
+from frozenseg.io.gates import parser_gate
 from frozenseg.io.paths import inside
 from frozenseg.vocabulary import class_table
 
 PHASES = {"training": "train", "validation": "val"}
-DAMAGED = (MatReadError, zlib.error, OSError, IndexError, TypeError, ValueError)  # loadmat's
 OTHER_59, OTHER_459, NUM_459 = 255, 65535, 459
 PAGE = dataset_spec("openvocab_pascal_ctx59_sem_seg_val").page
 
@@ -115,7 +113,7 @@ def convert(segments: Segments, job: Job) -> None:
     copy_file(job.picture, job.image)
     with Faults(segments.path).entry(f"a segment of image {image_id!r}"):
         save_labels(labels_59(segments.of_image.get(image_id, ()), size), job.labels_59)
-    save_labels(labels_459(job.matrix), job.labels_459)
+    save_labels(labels_459(job.matrix, size), job.labels_459)
 
 
 def labels_59(segments: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> np.ndarray:
@@ -135,14 +133,21 @@ def labels_59(segments: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> n
     return labels
 
 
-def labels_459(path: Path) -> np.ndarray:
+def labels_459(path: Path, size: tuple[int, int]) -> np.ndarray:
     """(H, W) uint16 classes of a full annotation, which counts from 1; 0 is unlabelled."""
-    try:
-        labels = loadmat(path)["LabelMap"].astype(np.uint16)
-    except (*DAMAGED, KeyError) as error:
-        raise UserError(f"{path} has no LabelMap that can be read: get it again") from error
-    if labels.max() > NUM_459:
-        raise UserError(f"{path} has label {labels.max()}, but there are {NUM_459} classes")
+    with parser_gate(path, expected="a MATLAB file with a LabelMap", advice="get it again"):
+        labels = np.asarray(loadmat(path, variable_names=["LabelMap"])["LabelMap"])
+    if labels.shape != size or labels.dtype.kind not in "iuf":
+        raise UserError(
+            f"{path} has a LabelMap of {labels.dtype} and shape {labels.shape}, but its image is "
+            f"{size}: get it again"
+        )
+    if not (labels.min() >= 0 and labels.max() <= NUM_459):
+        raise UserError(
+            f"{path} has labels from {labels.min()} to {labels.max()}, but there are {NUM_459} "
+            "classes"
+        )
+    labels = labels.astype(np.uint16)
     return np.where(labels == 0, OTHER_459, labels - np.uint16(1)).astype(np.uint16)
 
 

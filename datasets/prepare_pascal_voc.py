@@ -77,7 +77,11 @@ def listed(path: Path) -> list[str]:
 
 def convert(_: None, job: Job) -> None:
     labels = read_label_map(job.labels)
-    if labels.ndim != 2 or ((labels > NUM_CLASSES) & (labels != VOID)).any():
+    if (
+        labels.ndim != 2
+        or labels.dtype != np.uint8
+        or ((labels > NUM_CLASSES) & (labels != VOID)).any()
+    ):
         raise UserError(f"{job.labels} is no label map of 0..{NUM_CLASSES} and {VOID}")
     copy_file(job.picture, job.image)
     save_labels(labels, job.with_background)

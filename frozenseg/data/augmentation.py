@@ -1,6 +1,6 @@
-"""How pictures are scaled, flipped and cropped, for training and for tests.
+"""Scales and crops images, for training and for tests.
 
-The recipe is that of Mask2Former on COCO panoptic: flip, large-scale jitter, fixed crop.
+The recipe is Mask2Former's on COCO panoptic: flip, large-scale jitter, fixed crop.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Box(NamedTuple):
-    """A part of a picture, pixels; right and bottom are exclusive."""
+    """A part of an image, pixels; right and bottom are exclusive."""
 
     top: int
     left: int
@@ -36,7 +36,7 @@ def resize_for_test(image: Tensor, short_side: int, long_side: int) -> Tensor:
 def resize_image(image: Tensor, size: tuple[int, int], part: Box | None = None) -> Tensor:
     """(3, H, W) uint8 to ``size`` (height, width), at least 1 x 1, by Pillow's bilinear filter.
 
-    Of the resized picture, only ``part`` is returned.
+    Only ``part`` of the resized image is returned.
     """
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
     resized = _resize(picture, size, Image.Resampling.BILINEAR, part)
@@ -44,7 +44,7 @@ def resize_image(image: Tensor, size: tuple[int, int], part: Box | None = None) 
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int], part: Box | None = None) -> Tensor:
-    """(H, W) uint8 or int32 labels to ``size``, each pixel that of the nearest one."""
+    """(H, W) uint8 or int32 labels to ``size``, by the nearest pixel."""
     picture = Image.fromarray(labels.numpy())
     return torch.from_numpy(_resize(picture, size, Image.Resampling.NEAREST, part))
 
@@ -52,7 +52,7 @@ def resize_labels(labels: Tensor, size: tuple[int, int], part: Box | None = None
 def _resize(
     picture: Image.Image, size: tuple[int, int], resample: Image.Resampling, part: Box | None
 ) -> np.ndarray:
-    # The whole picture is resized: Pillow's own resizing of a part rounds differently.
+    # The whole image is resized, because Pillow rounds differently when it resizes a part.
     picture = picture.resize((max(size[1], 1), max(size[0], 1)), resample)
     if part is not None:
         picture = picture.crop((part.left, part.top, part.right, part.bottom))
@@ -60,13 +60,13 @@ def _resize(
 
 
 def jittered_size(size: tuple[int, int], *, crop_size: int, scale: float) -> tuple[int, int]:
-    """The size that fits a picture into a square of ``crop_size * scale`` pixels, aspect kept."""
+    """The size that fits an image into a square of ``crop_size * scale`` pixels, aspect kept."""
     factor = crop_size * scale / max(size)
     return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
 
 
 def crop_box(size: tuple[int, int], *, crop_size: int, fraction: float) -> Box:
-    """The crop of a picture of ``size``, or all of a side that is smaller.
+    """The crop of an image of ``size``; a side that is smaller is kept whole.
 
     One number in [0, 1] moves the crop along both axes, as in official training.
     """

@@ -1,4 +1,4 @@
-"""Reading samples in worker processes without losing sight of which file was bad."""
+"""Reads samples in worker processes; errors name the file that was bad."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -23,16 +23,16 @@ class Samples(Protocol):
 
 
 class BadSample(NamedTuple):
-    """Stands for a sample that could not be read."""
+    """Takes the place of a sample that could not be read."""
 
     reason: str  # one sentence that names the file
 
 
 class Attempts(Dataset[Item | BadSample], Generic[Key, Item]):
-    """What ``read`` gives for a key; a user's mistake becomes a value, anything else names the key.
+    """Reads items by key; a ``UserError`` becomes a ``BadSample``, other errors name the key.
 
-    An exception raised in a worker reaches the main process as a traceback in words; a value as it
-    is.
+    An exception in a worker reaches the main process only as the text of its traceback, a value
+    unchanged.
     """
 
     def __init__(self, read: Callable[[Key], Item]) -> None:
@@ -50,11 +50,15 @@ class Attempts(Dataset[Item | BadSample], Generic[Key, Item]):
 def without_bad(
     items: Iterable[Item | BadSample], *, skip_bad: bool, skipped: list[str] | None = None
 ) -> list[Item]:
-    """The items that could be read, in order.
+    """Returns the items that could be read, in order.
+
+    Args:
+        items: with a ``BadSample`` for each that could not.
+        skip_bad: log the others and leave them out.
+        skipped: gets their reasons appended.
 
     Raises:
-        UserError: one could not, and ``skip_bad`` is off; otherwise it is logged, and the reason
-            added to ``skipped``.
+        UserError: an item could not be read, and ``skip_bad`` is off.
     """
     good: list[Item] = []
     for item in items:
@@ -70,5 +74,5 @@ def without_bad(
 
 
 def as_list(items: Sequence[Item]) -> list[Item]:
-    """Keeps a batch as the items that it consists of."""
+    """Collates a batch as the list of its items."""
     return list(items)

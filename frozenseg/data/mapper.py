@@ -1,4 +1,4 @@
-"""From an annotated picture to what the criterion compares with."""
+"""Makes training images and targets from annotated samples."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from frozenseg.data.augmentation import (
 )
 from frozenseg.structures import PanopticMap, Sample, Target
 
-PADDING_VALUE = 128  # of every channel, beside a picture that is smaller than the crop
+PADDING_VALUE = 128  # of every channel, beside an image that is smaller than the crop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,10 @@ class TrainingMapper:
 
     Args:
         crop_size: side of the square, pixels.
-        min_scale, max_scale: the picture is fitted into ``crop_size`` times a number between them.
+        min_scale, max_scale: the image is fitted into ``crop_size`` times a number between them.
         flip: probability of a horizontal flip.
-        keep_empty_targets: segments that scaling and crop leave nothing of stay as targets without
-            a pixel, as in official training; False drops them.
+        keep_empty_targets: keep segments without a pixel after scaling and crop as targets, as in
+            official training; False drops them.
     """
 
     crop_size: int = 1024
@@ -37,7 +37,7 @@ class TrainingMapper:
     keep_empty_targets: bool = True
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> tuple[Tensor, Target]:
-        """A (3, S, S) uint8 picture and its target; the generator's state decides everything."""
+        """Returns a (3, S, S) uint8 image and its target; the generator decides everything."""
         if sample.panoptic is None:
             raise ValueError(f"{sample.file_name} has no panoptic annotation to train on")
         flips = generator.random() < self.flip
@@ -56,15 +56,15 @@ class TrainingMapper:
 
 
 def target_of(panoptic: PanopticMap) -> Target:
-    """One target per segment, things and stuff alike; crowds are dropped, their pixels no one's."""
+    """One target per segment, things and stuff alike; crowd segments are dropped."""
     class_ids, rows = target_rows(panoptic)
     return Target(class_ids, _masks_of(rows, len(class_ids)))
 
 
 def target_rows(panoptic: PanopticMap) -> tuple[Tensor, Tensor]:
-    """Class ids (N,) of the targets, and an (H, W) map of which target a pixel belongs to.
+    """Class ids (N,) of the targets, and an (H, W) map of each pixel's target.
 
-    N stands for none. The map has bytes where they suffice: it is resized and compared faster.
+    N stands for none. The map has bytes if they suffice, which are resized and compared faster.
     """
     kept = [segment for segment in panoptic.segments if not segment.is_crowd]
     dtype = np.uint8 if len(kept) < 255 else np.int32

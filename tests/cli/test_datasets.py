@@ -1,5 +1,6 @@
 """``frozenseg datasets``: what it says, and its exit status."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,55 @@ def test_mistakes_are_one_sentence_and_status_2(run, root, arguments, message) -
     assert done.exit_code == 2
     assert message in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A data set file with three faults."""
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 3, "width": 4}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3, 3]]},
+            {"id": 2, "image_id": 1, "category_id": 1, "segmentation": [[0, 0]]},
+            {"id": 3, "image_id": 1, "category_id": 8, "segmentation": [[0, 0, 3, 0, 3, 3]]},
+            {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3, 3]]},
+        ],
+        "categories": [{"id": 1, "name": "[bold]crack"}],
+    }
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    path = tmp_path / "own.yaml"
+    path.write_text("images: .\ninstances: own.json\n")
+    return path
+
+
+def test_check_lists_every_fault_of_own_data(run, own) -> None:
+    done = run("datasets", "check", own)
+    assert done.exit_code == 1
+    for fault in ("annotations[1] (id 2", "annotations[2] (id 3", "annotations[3] has the id 1"):
+        assert fault in done.stdout
+    assert "3 problems, 1 samples were read" in done.stdout
+
+
+def test_own_data_is_checked_and_shown(run, own, tmp_path) -> None:
+    content = json.loads((tmp_path / "own.json").read_text())
+    del content["annotations"][1:]
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    done = run("datasets", "check", own)
+    assert done.exit_code == 0 and "complete, 1 samples were read" in done.stdout
+    assert run("datasets", "show", own, "-o", tmp_path / "out.png").exit_code == 0
+    assert (tmp_path / "out.png").exists()
+
+
+def test_convert_writes_a_data_set_file(run, tmp_path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    shapes = [{"label": "car", "points": [[1, 1], [6, 1], [6, 6]]}, {"label": "car", "points": []}]
+    (tmp_path / "a.json").write_text(json.dumps({"imagePath": "a.png", "shapes": shapes}))
+    output = tmp_path / "sets/own.yaml"
+    done = run("datasets", "convert", tmp_path, "-o", output)
+    assert done.exit_code == 2 and "shapes[1] has a polygon of 0 points" in done.stderr
+    assert not output.exists()
+    done = run("datasets", "convert", tmp_path, "-o", output, "--skip-bad")
+    assert done.exit_code == 0
+    assert "1 objects of 1 classes in 1 images, 1 left out" in done.stdout
+    assert run("datasets", "check", output).exit_code == 0

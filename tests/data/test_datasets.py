@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from frozenseg.data.datasets import open_dataset
 from frozenseg.data.registry import dataset_spec
@@ -214,6 +215,56 @@ def test_the_table_is_sound() -> None:
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean openvocab_ade20k_panoptic_val"):
         dataset_spec("ade20k_panoptic_val")
+
+
+def test_areas_are_counted_not_believed(download: Download, prepare: Prepare) -> None:
+    """For ADE20K's stuff in the label map, because officially covered pixels count."""
+    root = download("ade20k", "coco")
+    prepare("prepare_ade20k", root)
+    for path in root.rglob("*panoptic_val*.json"):
+        content = json.loads(path.read_text())
+        for annotation in content["annotations"]:
+            for info in annotation["segments_info"]:
+                info["area"] = 1
+        path.write_text(json.dumps(content))
+    ade = open_dataset(ADE, root=root, tasks=["panoptic"])[0]
+    assert segments(ade)[0] == [(3, False, False, 4)]
+    coco = open_dataset(COCO_VAL, root=root, tasks=["panoptic"])[0]
+    assert segments(coco)[131] == [(6, False, False, 6)]
+
+
+def test_a_segment_map_with_a_palette_is_the_same(download: Download) -> None:
+    root = download("coco")
+    path = root / "coco/panoptic_val2017/000000000139.png"
+    before = open_dataset(COCO_VAL, root=root, tasks=["panoptic"])[0].panoptic
+    with Image.open(path) as picture:
+        reduced = picture.quantize(16, dither=Image.Dither.NONE)
+    reduced.save(path)
+    after = open_dataset(COCO_VAL, root=root, tasks=["panoptic"])[0].panoptic
+    assert before is not None and after is not None
+    assert torch.equal(before.ids, after.ids) and before.segments == after.segments
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda image: image.pop("neg_category_ids"), "image 397133 has no 'neg_category_ids'"),
+        (lambda image: image.pop("not_exhaustive_category_ids"), "no 'not_exhaustive"),
+        (lambda image: image.update(neg_category_ids=7), "a list 'neg_category_ids', got 7"),
+        (lambda image: image.update(neg_category_ids=[9999]), "unknown category 9999"),
+        (lambda image: image.update(coco_url="7.jpg"), "'coco_url', with a folder, got '7.jpg'"),
+        (lambda image: image.update(coco_url=None), "text as 'coco_url'"),
+    ],
+)
+def test_an_incomplete_lvis_file(download: Download, change, message: str) -> None:
+    root = download("lvis")
+    path = root / "lvis/lvis_v1_val.json"
+    content = json.loads(path.read_text())
+    change(content["images"][0])
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        open_dataset("openvocab_lvis_v1_val", root=root)
+    assert len(open_dataset("openvocab_lvis_v1_val", root=root, skip_bad=True)) == 1
 
 
 class TestBadInput:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from frozenseg.data.datasets import open_dataset
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 Download = Callable[..., Path]
 Prepare = Callable[..., int]
@@ -239,7 +241,12 @@ MISTAKES = [
     ),
     ("pascal_voc", f"{VOC}/ImageSets/Segmentation/val.txt", Path.unlink, "no list"),
     ("pascal_voc", f"{VOC}/SegmentationClass/2007_000033.png", relabel, "0..20"),
-    ("pascal_context", f"{CONTEXT}/trainval/2008_000002.mat", truncate, "no LabelMap"),
+    (
+        "pascal_context",
+        f"{CONTEXT}/trainval/2008_000002.mat",
+        truncate,
+        "not a MATLAB file",
+    ),
     ("pascal_context", f"{CONTEXT}/trainval_merged.json", Path.unlink, "no annotation file"),
 ]
 
@@ -271,3 +278,57 @@ def test_an_empty_folder_is_answered_with_where_to_get_it(
     assert prepare(f"prepare_{name}", tmp_path) == 2
     said = capsys.readouterr().err
     assert "http" in said or "datasets/README.md" in said
+
+
+def leftover(folder: Path) -> Path:
+    """What a killed preparation leaves."""
+    path = folder / ".partial-l52751tf.png"
+    path.write_bytes(b"")
+    return path
+
+
+def test_leftovers_of_a_killed_run_are_no_data_and_go(download: Download, prepare: Prepare) -> None:
+    root = download("pascal_voc")
+    assert prepare("prepare_pascal_voc", root) == 0
+    part = leftover(root / "pascal_voc_d2/annotations_pascal21/validation")
+    assert len(open_dataset("openvocab_pascal21_sem_seg_val", root=root)) == 2
+    assert prepare("prepare_pascal_voc", root) == 0
+    assert not part.exists()
+    part = leftover(root / "VOCdevkit/VOC2012/SegmentationClass")
+    assert prepare("prepare_pascal_voc", root, "--force") == 0
+    assert part.exists()  # downloads are not touched
+
+
+@pytest.mark.parametrize("name", ["../../../victim.png", "../panoptic_val2017/000000000139.png"])
+def test_a_name_in_the_json_file_cannot_leave_its_folder(
+    download: Download, prepare: Prepare, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    root = download("coco")
+    victim = root.parent / "victim.png"
+    source = root / "coco/panoptic_val2017/000000000139.png"
+    victim.write_bytes(source.read_bytes())
+    before = {path: path.read_bytes() for path in (victim, source)}
+    path = root / "coco/annotations/panoptic_val2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["file_name"] = name
+    path.write_text(json.dumps(content))
+    assert prepare("prepare_coco", root) == 2
+    assert "climbs out of its folder" in capsys.readouterr().err.replace("\n", " ")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_link_among_the_outputs_is_not_written_through(
+    download: Download, prepare: Prepare, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = download("coco")
+    victim = tmp_path_factory.mktemp("elsewhere") / "victim.png"
+    folder = root / "coco/panoptic_semseg_val2017"
+    folder.mkdir()
+    (folder / "000000000139.png").symlink_to(victim)
+    assert prepare("prepare_coco", root) == 2 and not victim.exists()
+
+
+def test_a_name_in_a_list_cannot_leave_its_folder(download: Download, prepare: Prepare) -> None:
+    root = download("pascal_voc")
+    (root / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").write_text("../../2007_000033\n")
+    assert prepare("prepare_pascal_voc", root) == 2

@@ -54,7 +54,7 @@ class ShapesDataset:
         return painter.finish()
 
     def _deal(self, num_cards: int, index: int, count: int) -> list[int]:
-        """The scene's hand of distinct cards; all cards turn up equally often over the scenes."""
+        """Distinct cards for a scene; over all scenes every card occurs equally often."""
         round_, hand = divmod(index, num_cards // count)
         rng = np.random.default_rng((self.seed, _SPLIT_SEEDS[self.split], num_cards, round_))
         return rng.permutation(num_cards)[hand * count : (hand + 1) * count].tolist()

@@ -26,7 +26,7 @@ _SHADOW_PX = 4
 
 @dataclass(frozen=True)
 class Scene:
-    """A painted scene; ``labels`` counts the grounds from 0 and goes on with the things."""
+    """A painted scene; ``labels`` numbers the grounds from 0, then the things."""
 
     image: NDArray[np.uint8]  # (H, W, 3) RGB
     labels: NDArray[np.int64]  # (H, W)
@@ -63,7 +63,7 @@ class Painter:
         self.image, self.labels = self._paint_grounds()
 
     def place(self, thing: Thing, *, attempts: int = 12) -> bool:
-        """Paints the thing where it hides no other too much; False when no place was found."""
+        """Paints the thing where it hides no other too much; returns False if there is no place."""
         for _ in range(attempts):
             radius = float(self.rng.uniform(*RADIUS_PX))
             margin = 0.6 * radius
@@ -98,7 +98,7 @@ class Painter:
         return True
 
     def finish(self) -> Scene:
-        """Lights the scene, adds grain, and hands it out."""
+        """Lights the scene, adds grain, and returns it."""
         rng, size = self.rng, self.size
         slope_y, slope_x = rng.uniform(-0.1, 0.1, 2)
         light = (
@@ -121,7 +121,7 @@ class Painter:
         return slice(max(0, int(middle - reach)), min(self.size, int(middle + reach) + 1))
 
     def _leaves_enough(self, inside: NDArray[np.bool_], covered: NDArray[np.int64]) -> bool:
-        """Whether the new thing and all that it covers would stay visible."""
+        """Returns True if the new thing and all that it covers would stay visible."""
         if inside.sum() < MIN_VISIBLE_PX:
             return False
         num_labels = len(self.stuff) + len(self.things)
@@ -133,7 +133,7 @@ class Painter:
         return bool(((before - lost >= needed) | (lost == 0)).all())
 
     def _shade(self, rows: slice, columns: slice, distance: Array) -> None:
-        """A soft shadow to the lower right, on whatever lies beneath."""
+        """Paints a soft shadow to the lower right."""
         shadow = np.clip(0.5 - distance / (2 * _SHADOW_PX), 0, 1)
         shadow = np.pad(shadow, ((_SHADOW_PX, 0), (_SHADOW_PX, 0)))[:-_SHADOW_PX, :-_SHADOW_PX]
         self.image[rows, columns] *= (1 - 0.4 * shadow)[..., None]
@@ -215,7 +215,7 @@ def _cut(tile: NDArray, rng: np.random.Generator, size: int) -> NDArray:
 
 
 def _pattern(pattern: str, rng: np.random.Generator, u: Array, v: Array) -> Array:
-    """How much of the second colour is at each pixel: 0 everywhere, in stripes, or in dots."""
+    """The share of the second colour at each pixel: 0 everywhere, in stripes, or in dots."""
     if pattern == "striped":
         period, phase = rng.uniform(11, 17), rng.random()
         return np.clip(0.5 + (np.abs((u / period + phase) % 1 - 0.5) - 0.25) * period, 0, 1)

@@ -1,4 +1,4 @@
-"""Small windows with a name: what the miniature CLIP learns from.
+"""Small named windows, from which the miniature CLIP learns.
 
 A window looks like a piece of a scene, at the scenes' own scale, around the thing or the ground it
 is named for. The thing about fills it: the mean feature of a window then is like the mean feature

@@ -1,4 +1,4 @@
-"""What can be named in the shapes world, and which of it is seen in training.
+"""The class names of the shapes world, and which of them are seen in training.
 
 A thing is a shape, a colour and a pattern ("striped red star"; a plain one has no pattern word);
 stuff is a textured ground. Training scenes hold the seen classes only, validation scenes hold seen
@@ -96,7 +96,7 @@ def stuff_of(split: Split) -> tuple[str, ...]:
 
 
 def all_names() -> tuple[str, ...]:
-    """Every name of this world: 240 things, then 12 grounds. What the miniature CLIP has read."""
+    """Every name of this world: 240 things, then 12 grounds. They trained the miniature CLIP."""
     return tuple(thing.name for thing in ALL_THINGS) + STUFF
 
 
