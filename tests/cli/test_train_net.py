@@ -115,6 +115,16 @@ def test_a_resumed_run_continues_exactly(finished: Path, tmp_path: Path) -> None
     assert "SOLVER.MAX_ITER was 2, is 4" in (tmp_path / "run" / "log.txt").read_text()
 
 
+def test_the_seed_alone_decides_the_first_weights(tmp_path: Path) -> None:
+    found = []
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        torch.rand(3)  # leaves the generator in another state each time
+        opts = (*UNTESTED, "SOLVER.MAX_ITER", "1", "SEED", seed)
+        assert train(tmp_path / name, opts=opts) == 0
+        found.append(losses(tmp_path / name))
+    assert found[0] == found[1] != found[2]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     ("precision", "within"), [("float32", 2e-3), ("float16", 2e-3), ("bfloat16", 2e-2)]

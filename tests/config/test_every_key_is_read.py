@@ -19,7 +19,7 @@ from frozenseg.builders.maskformer import (
 from frozenseg.builders.model import build_model
 from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
-from frozenseg.builders.trainer import build_trainer
+from frozenseg.builders.trainer import build_training
 from frozenseg.config import ACCEPTED_UNUSED, known_keys, load_config
 from frozenseg.config.allowed import fixed_keys
 
@@ -79,8 +79,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
         frozenseg.model_config("shapes", overrides=[*pairs, "OUTPUT_DIR", str(tmp_path / "run")])
     )
     RecordingNode.read.clear()
-    trainer = build_trainer(cfg, build_model(cfg), device=torch.device("cpu"))
-    trainer.run()
+    build_training(cfg, device=torch.device("cpu")).trainer.run()
     check_test_sets(cfg)
     segmenter = build_segmenter(cfg)
     evaluate_dataset(cfg, segmenter, "shapes_val", tmp_path / "report", RunOptions(limit=2))
