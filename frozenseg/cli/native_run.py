@@ -55,7 +55,7 @@ def run(cfg: CfgNode, options: RunOptions) -> int:
             trainer = _prepare(cfg, model, folder, options)
             for writer in trainer.writers:
                 writers.callback(writer.close)
-            status = _train(trainer, stop)
+            status = train_until_stop(trainer, stop)
         if status == 0:
             _finish(cfg, model, trainer, folder, options)
     return status
@@ -82,7 +82,8 @@ def _prepare(cfg: CfgNode, model: SegmentationModel, folder: Path, options: RunO
     return trainer
 
 
-def _train(trainer: Trainer, stop: StopRequest) -> int:
+def train_until_stop(trainer: Trainer, stop: StopRequest) -> int:
+    """Trains to the end, a stop or a divergence, and returns the exit status."""
     try:
         finished = trainer.run(stop)
     except Diverged as error:

@@ -70,9 +70,7 @@ class PairFolder:
             write_crop(self.folder, *names, region.crop, region.mask)
             pairs += [Pair(*names, noun) for noun in region.nouns]
         record = Record(tuple(pairs), mined.problem)
-        write_text(
-            self._record_path(index), json.dumps({"pairs": pairs, "problem": record.problem})
-        )
+        write_text(self._record_path(index), json.dumps(record._asdict()))
         return record
 
     def read(self, index: int) -> Record:

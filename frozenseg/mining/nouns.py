@@ -11,8 +11,8 @@ from pathlib import Path
 WORDS = Path(__file__).with_name("other_words.txt")
 NOUN, BREAK = "noun", "break"
 
-_TOKEN = re.compile(r"[a-z]+(?:[-'’][a-z]+)*|[0-9]+|[^\sa-z0-9]")
-_POSSESSIVE = re.compile(r"['’]s?$")
+_TOKEN = re.compile(r"[a-z]+(?:[-'\u2019][a-z]+)*|[0-9]+|[^\sa-z0-9]")
+_POSSESSIVE = re.compile(r"['\u2019]s?$")
 _BEFORE_A_NOUN = ("determiner", "adjective")
 
 

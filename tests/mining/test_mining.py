@@ -1,4 +1,4 @@
-"""Mining on scenes of the shapes world, with their own masks and a CLIP that knows their colours."""
+"""Mining on scenes of the shapes world, with their masks and a CLIP that knows colours."""
 
 import json
 from collections.abc import Sequence
@@ -42,13 +42,11 @@ class ColorClip(FrozenTower):
         return (crops * shown).sum(dim=(2, 3)) / shown.sum(dim=(2, 3)).clamp(min=1)
 
     def encode_text(self, prompts: list[str]) -> Tensor:
-        words = [{word.strip(".") for word in prompt.split()} for prompt in prompts]
-        return torch.stack(
-            [
-                next((c for noun, c in self.colors.items() if noun in w), torch.ones(3))
-                for w in words
-            ]
-        )
+        return torch.stack([self._color_in(prompt) for prompt in prompts])
+
+    def _color_in(self, prompt: str) -> Tensor:
+        words = [word.strip(".") for word in prompt.split()]
+        return next((self.colors[word] for word in words if word in self.colors), torch.ones(3))
 
 
 class NoMasks(GroundTruth):
