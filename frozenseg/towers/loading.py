@@ -96,8 +96,8 @@ def load_clip(
     if name == "shapes" or folder.is_dir():
         model, tokenize = clip_folder.load_clip_folder(folder, with_weights=pretrained != RANDOM)
         return clip_tower(model, tokenize=tokenize, name=name, **normalization)
-    config = _open_clip_config(name)
-    path = None if pretrained == RANDOM else _clip_file(name, pretrained)
+    config = open_clip_config(name)
+    path = None if pretrained == RANDOM else clip_file(name, pretrained)
     model = open_clip.CLIP(**config)
     if path:
         _load(model, path, owner=f"CLIP_MODEL_NAME {name}")
@@ -173,7 +173,7 @@ def _published_sam(name: str) -> Path:
     return obtain(SAM_FILES[name], cache_folder() / "sam", setting="MODEL.SAM_WEIGHTS")
 
 
-def _open_clip_config(name: str) -> dict[str, Any]:
+def open_clip_config(name: str) -> dict[str, Any]:
     config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if config is None:
         near = difflib.get_close_matches(name[:200], open_clip.list_models(), n=1)
@@ -191,7 +191,7 @@ def _open_clip_config(name: str) -> dict[str, Any]:
     return config
 
 
-def _clip_file(name: str, pretrained: str) -> Path:
+def clip_file(name: str, pretrained: str) -> Path:
     """Returns the file of weights that a tag or a path names."""
     published = get_pretrained_cfg(name, pretrained) if pretrained else {}
     if not published:

@@ -12,7 +12,7 @@ from frozenseg.errors import UserError
 from frozenseg.io.weight_files import read_weights
 from frozenseg.towers.clip_folder import CONFIG_NAME, MERGES_NAME, WEIGHTS_NAME, load_tokenizer
 from frozenseg.towers.clip_vit import CropClip
-from frozenseg.towers.loading import RANDOM, _clip_file, _open_clip_config
+from frozenseg.towers.loading import RANDOM, clip_file, open_clip_config
 
 IN_OVSEG = "clip_adapter.clip_model."  # before the names of CLIP in a whole OVSeg checkpoint
 NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in files of OpenAI's format
@@ -41,7 +41,7 @@ def load_crop_clip(
         path = None if pretrained == RANDOM else path
     else:
         tower = _named_tower(name, pretrained, mask_prompt_depth)
-        path = None if pretrained == RANDOM else _clip_file(name, pretrained)
+        path = None if pretrained == RANDOM else clip_file(name, pretrained)
     if path is not None:
         state = clip_weights(read_weights(path).tensors)
         tower.load_published(state, source=str(path), new_prompts=new_prompts)
@@ -60,7 +60,7 @@ def clip_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _named_tower(name: str, pretrained: str, depth: int) -> CropClip:
-    config = _open_clip_config(name)
+    config = open_clip_config(name)
     published = get_pretrained_cfg(name, pretrained) if pretrained else {}
     if published:  # a file is a relative of OpenAI's weights, whose GELU ``config`` has by now
         config["quick_gelu"] = bool(published.get("quick_gelu"))
