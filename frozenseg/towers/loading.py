@@ -105,6 +105,20 @@ def load_clip(
     return clip_tower(model, tokenize=tokenize, name=f"{name}/{pretrained}", **normalization)
 
 
+def has_maps(name: str) -> bool:
+    """Returns False for a CLIP whose image encoder is a ViT, which embeds whole crops alone.
+
+    A name or folder that cannot be read counts as one with maps; loading it says what is wrong.
+    """
+    folder = user_path(name)
+    if name == "shapes":
+        return True
+    if folder.is_dir():
+        return clip_folder.is_convnext(folder)
+    vision = (open_clip.get_model_config(name) or {}).get("vision_cfg", {})
+    return not vision or "timm_model_name" in vision or isinstance(vision.get("layers"), list)
+
+
 def clip_tower(
     model: nn.Module, *, tokenize: Tokenize, name: str, **normalization: tuple[float, ...]
 ) -> ClipTower:

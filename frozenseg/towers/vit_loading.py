@@ -11,7 +11,7 @@ from torch import Tensor
 from frozenseg.errors import UserError
 from frozenseg.io.weight_files import read_weights
 from frozenseg.towers.clip_folder import CONFIG_NAME, MERGES_NAME, WEIGHTS_NAME, load_tokenizer
-from frozenseg.towers.clip_vit import CropClip
+from frozenseg.towers.clip_vit import PROMPTS, CropClip
 from frozenseg.towers.loading import RANDOM, clip_file, open_clip_config
 
 IN_OVSEG = "clip_adapter.clip_model."  # before the names of CLIP in a whole OVSeg checkpoint
@@ -19,7 +19,12 @@ NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in files of
 
 
 def load_crop_clip(
-    name: str, pretrained: str, *, mask_prompt_depth: int = 0, new_prompts: bool = False
+    name: str,
+    pretrained: str,
+    *,
+    mask_prompt_depth: int = 0,
+    new_prompts: bool = False,
+    prompts_optional: bool = False,
 ) -> CropClip:
     """Loads a CLIP that embeds crops.
 
@@ -31,6 +36,8 @@ def load_crop_clip(
             has its own weights, which only ``random`` overrides.
         mask_prompt_depth: of the mask prompts, which the weights must hold; 0: none.
         new_prompts: draw prompts where the weights have none, to start mask prompt tuning.
+        prompts_optional: have no prompts where the weights or the depth have none, for a tower
+            that embeds text beside a proposer in training.
 
     Raises:
         UserError: an unknown name or tag, a missing file, or weights that do not fit.
@@ -44,6 +51,10 @@ def load_crop_clip(
         path = None if pretrained == RANDOM else clip_file(name, pretrained)
     if path is not None:
         state = clip_weights(read_weights(path).tensors)
+        if prompts_optional and PROMPTS not in state:
+            tower.mask_prompts = None
+        if prompts_optional and tower.mask_prompts is None:
+            state.pop(PROMPTS, None)
         tower.load_published(state, source=str(path), new_prompts=new_prompts)
     return tower
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.modeling.trained import TrainedProposer
 from frozenseg.runtime.distributed import gather, num_processes, process_rank
 from frozenseg.runtime.random_state import random_state, restore_random_state
 from frozenseg.training.checkpoints import Checkpoint
@@ -20,7 +20,7 @@ class TrainedParts(Protocol):
     """The parts of a training that have a state, except random generators."""
 
     @property
-    def model(self) -> FrozenSeg: ...
+    def model(self) -> TrainedProposer: ...
     @property
     def optimizer(self) -> torch.optim.Optimizer: ...
     @property

@@ -17,6 +17,7 @@ from frozenseg.builders.maskformer import (
     maskformer_outline,
 )
 from frozenseg.builders.model import build_model
+from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.trainer import build_trainer
 from frozenseg.config import ACCEPTED_UNUSED, known_keys, load_config
@@ -40,6 +41,10 @@ SMALL_SWIN = (
 FCCLIP = (
     "MODEL.META_ARCHITECTURE", "FCCLIP", "MODEL.FC_CLIP.CLIP_MODEL_NAME", "shapes",
     "MODEL.FC_CLIP.EMBED_DIM", "128",
+)  # fmt: skip
+CROPS = (
+    "MODEL.PIPELINE.REGION_CLASSIFIER", "masked_crops", "MODEL.PIPELINE.REGION_CLIP_NAME", "shapes",
+    "MODEL.PIPELINE.FUSION", "product",
 )  # fmt: skip
 
 
@@ -70,7 +75,7 @@ class RecordingNode(CfgNode):
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
-    """The keys that a training of one iteration, an evaluation and four other models read."""
+    """The keys that a training of one iteration, an evaluation and five other models read."""
     monkeypatch.setenv("FROZENSEG_CACHE", str(tmp_path / "cache"))
     pairs = [part for pair in SWITCHES.items() for part in pair]
     cfg = RecordingNode(
@@ -81,9 +86,11 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     trainer.run()
     check_test_sets(cfg)
     segmenter = build_segmenter(cfg)
-    evaluate_dataset(cfg, segmenter, "shapes_val", tmp_path / "report", limit=2)
+    evaluate_dataset(cfg, segmenter, "shapes_val", tmp_path / "report", RunOptions(limit=2))
     fcclip = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *FCCLIP]))
     build_segmenter(fcclip, model=build_model(fcclip))
+    crops = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *CROPS]))
+    build_model(crops)
     swin = RecordingNode(load_config("ovseg/ovseg_swin_base_vit_l14.yaml", SMALL_SWIN))
     build_maskformer(swin)
     build_maskformer_criterion(swin)
