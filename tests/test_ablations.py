@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.model import build_frozenseg, uses_sam
+from frozenseg.builders.frozenseg import build_frozenseg, uses_sam
 from frozenseg.config import CONFIG_ROOT, load_config
 
 ROOT = CONFIG_ROOT / "ablations"

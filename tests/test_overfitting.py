@@ -2,7 +2,7 @@
 
 import torch
 
-from frozenseg.builders.model import build_frozenseg
+from frozenseg.builders.frozenseg import build_frozenseg
 from frozenseg.builders.training import build_adamw, build_criterion
 from frozenseg.config import load_config
 from frozenseg.data.mapper import target_of

@@ -21,11 +21,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from benchmarks.masked_crops import benchmark_masked_crops, print_figures, spread_weights
 from rich.console import Console
 from rich.table import Table
 
 from frozenseg.metrics import Classes, InstanceEvaluator, PanopticEvaluator, SemanticEvaluator
 from frozenseg.structures import InstanceAnnotation, Instances, PanopticMap, Segment, boxes_of
+from frozenseg.towers.vit_loading import load_crop_clip
 
 HEIGHT, WIDTH, SEGMENTS = 480, 640, 20
 NUM_CLASSES = 133
@@ -184,11 +186,26 @@ def measure_apart(part: str, count: int) -> Measured:
     return Measured(*json.loads(done.stdout))
 
 
+def measure_crops(num_masks: int) -> None:
+    """Times OVSeg's region classifier with a random ViT-B/16 against its ViT alone."""
+    clip = load_crop_clip("ViT-B-16", "random", mask_prompt_depth=3)
+    spread_weights(clip)
+    print_figures(
+        benchmark_masked_crops(clip=clip, num_masks=num_masks, device=torch.device("cpu"))
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory of the evaluators.")
     parser.add_argument("--images", type=int, default=1000, metavar="N")
     parser.add_argument("--part", choices=PARTS, help="measure one part only; print JSON")
+    parser.add_argument(
+        "--crops", type=int, metavar="MASKS", help="time OVSeg's crops of so many masks instead"
+    )
     options = parser.parse_args()
+    if options.crops is not None:
+        measure_crops(options.crops)
+        return
     if options.part is not None:
         print(json.dumps(measure(options.part, options.images)))
         return

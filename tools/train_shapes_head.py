@@ -16,7 +16,7 @@ from reproduction.measuring import Metrics, markdown, measured, spread
 from rich.console import Console
 
 from frozenseg import BUILTIN_MODELS
-from frozenseg.builders.model import build_frozenseg
+from frozenseg.builders.frozenseg import build_frozenseg
 from frozenseg.builders.options import RunOptions
 from frozenseg.checkpoint.weights import load_weights, save_weights
 from frozenseg.cli.native_run import run

@@ -1,11 +1,16 @@
 """How large a model is, part by part."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import nn
 
 from frozenseg.modeling.frozenseg import FrozenSeg
-from frozenseg.towers.clip import ClipTower
+from frozenseg.modeling.maskformer.maskformer import MaskFormer
+from frozenseg.pipeline.model import SegmentationModel
+from frozenseg.towers.clip import ClipModel, ClipTower
+from frozenseg.towers.map_crops import MapCrops
+
+Groups = dict[str, list[nn.Module]]
 
 
 class Size(NamedTuple):
@@ -16,15 +21,56 @@ class Size(NamedTuple):
     frozen: int
 
 
-def summarize(model: FrozenSeg) -> list[Size]:
-    """The sizes of all parts, the whole model's last.
+def summarize(model: FrozenSeg | SegmentationModel) -> list[Size]:
+    """Returns the sizes of all parts, the whole model's last.
 
     The text encoder is told apart from CLIP's image encoder: it runs once per vocabulary, and the
     paper's counts leave it out (Table 6).
+
+    Args:
+        model: FrozenSeg's proposer, which holds all parts of the system, or any system.
     """
+    counted: set[int] = set()
+    groups = _groups_of(model) if isinstance(model, FrozenSeg) else _groups_of_system(model)
+    sizes = [_size(part, modules, counted) for part, modules in groups.items()]
+    sizes = [size for size in sizes if size.trained or size.frozen]
+    whole = Size("all", sum(size.trained for size in sizes), sum(size.frozen for size in sizes))
+    return [*sizes, whole]
+
+
+def _groups_of_system(model: SegmentationModel) -> Groups:
+    own = "" if model.region_text_encoder is None else " of regions"
+    clip = getattr(model.region_classifier, "clip", None)
+    clip = clip.tower if isinstance(clip, MapCrops) else clip
+    groups = _groups_of_proposer(model)
+    if isinstance(clip, ClipModel):
+        prompts = getattr(clip, "mask_prompts", None)
+        groups |= {
+            f"CLIP image encoder{own}": [clip.model.visual],
+            "mask prompts": [] if prompts is None else [nn.ParameterList([prompts])],
+            f"CLIP text encoder{own}": [clip],
+        }
+    return {**groups, "CLIP of the proposer": [model]}
+
+
+def _groups_of_proposer(model: SegmentationModel) -> Groups:
+    proposer = model.proposer
+    if isinstance(proposer, FrozenSeg):
+        return _groups_of(proposer)
+    if isinstance(proposer, MaskFormer):
+        return {
+            "backbone": [cast(nn.Module, proposer.backbone)],
+            "pixel decoder": [proposer.pixel_decoder],
+            "transformer decoder": [proposer.transformer_decoder],
+            "no-object embedding": [proposer],
+        }
+    return {"proposer": [cast(nn.Module, proposer)]}
+
+
+def _groups_of(model: FrozenSeg) -> Groups:
     clip = model.backbone
     assert isinstance(clip, ClipTower), "the backbone of the published models is CLIP's"
-    groups = {
+    return {
         "CLIP image encoder": [clip.model.visual],
         "CLIP text encoder": [clip],
         "SAM image encoder": [] if model.sam is None else [model.sam.model.image_encoder],
@@ -33,11 +79,6 @@ def summarize(model: FrozenSeg) -> list[Size]:
         "transformer decoder": [model.transformer_decoder],
         "void embedding and scale": [model],
     }
-    counted: set[int] = set()
-    sizes = [_size(part, modules, counted) for part, modules in groups.items()]
-    sizes = [size for size in sizes if size.trained or size.frozen]
-    whole = Size("all", sum(size.trained for size in sizes), sum(size.frozen for size in sizes))
-    return [*sizes, whole]
 
 
 def _size(part: str, modules: list[nn.Module], counted: set[int]) -> Size:

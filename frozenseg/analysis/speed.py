@@ -16,15 +16,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from frozenseg.analysis.parameter_summary import Size as PartSize
 from frozenseg.analysis.parameter_summary import summarize
-from frozenseg.builders.model import build_model, frozenseg_outline, model_outline
+from frozenseg.builders.frozenseg import frozenseg_outline
+from frozenseg.builders.model import build_model, model_outline
 from frozenseg.builders.sam_masks import build_mask_generator
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.vocabularies import build_test_vocabulary
 from frozenseg.errors import UserError
 from frozenseg.inference.predictor import Predictor, Size
+from frozenseg.modeling.maskformer.maskformer import MaskFormer
+from frozenseg.pipeline.model import SegmentationModel
+from frozenseg.pipeline.protocols import Proposer, RegionClassifier
+from frozenseg.pipeline.region_classifiers.masked_crops import Crops, MaskedCrops
 from frozenseg.runtime.progress import peak_memory_gib
-from frozenseg.structures import InputImage
+from frozenseg.structures import InputImage, Proposals
 from frozenseg.vocabulary.text_classifier import TextClassifier
+from frozenseg.vocabulary.two_spaces import TwoSpaces
 
 SAMPLE_WORK = 5  # multiply-adds of one bilinear sample and its weight, for each channel
 STAGES = {  # parts of the model by what is measured there
@@ -35,6 +41,7 @@ STAGES = {  # parts of the model by what is measured there
 }
 SAM_MASKS = "SAM's masks (eq. 4)"
 ENSEMBLE = "class ensemble (eq. 3)"
+CROPS = "CLIP on crops, and fusion"
 POSTPROCESSING = "post-processing"
 
 
@@ -53,7 +60,9 @@ class Speed:
 
 def count_parameters(cfg: CfgNode) -> list[PartSize]:
     """Trained and frozen parameters of each part; nothing is downloaded for it."""
-    return summarize(frozenseg_outline(cfg))
+    keys = cfg.MODEL.PIPELINE
+    whole = keys.PROPOSER == "maskformer" or keys.REGION_CLASSIFIER == "masked_crops"
+    return summarize(model_outline(cfg) if whole else frozenseg_outline(cfg))
 
 
 def count_multiply_adds(cfg: CfgNode, image_size: Size, num_rows: int) -> dict[str, int]:
@@ -74,15 +83,35 @@ def count_multiply_adds(cfg: CfgNode, image_size: Size, num_rows: int) -> dict[s
     )
     with counter:
         (proposals,) = model.proposer.propose([image], text)
-        regions = model.region_classifier(image, proposals)
-        text.logits(regions.embeddings, regions.logit_scale)
-    counts = counter.get_flop_counts()
+        text.logits(_embed_regions(model.region_classifier, image, proposals), 1.0)
+    counts, owner = counter.get_flop_counts(), type(model.proposer).__name__
     parts = {
-        title: sum(counts.get(f"FrozenSeg.{name}", {}).values()) // 2
-        for title, name in STAGES.items()
+        title: sum(counts.get(f"{owner}.{name}", {}).values()) // 2
+        for title, name in stages_of(model.proposer).items()
     }
     total = counter.get_total_flops() // 2
     return {"all": total, **parts, "the rest": total - sum(parts.values())}
+
+
+def _embed_regions(
+    regions: RegionClassifier, image: InputImage, proposals: Proposals
+) -> torch.Tensor:
+    """Returns an image's region embeddings on the meta device; every mask counts as valid."""
+    if not isinstance(regions, MaskedCrops):
+        return regions(image, proposals).embeddings
+    size, num_masks = regions.clip.image_size, len(proposals.mask_logits)
+    boxes, pixels = (torch.empty(num_masks, *shape, device="meta") for shape in ((4,), (3, *size)))
+    inside = torch.empty(num_masks, *size, dtype=torch.bool, device="meta")
+    return regions.embed(Crops(pixels, inside, boxes, inside.flatten(1).any(dim=1)))
+
+
+def stages_of(proposer: Proposer) -> dict[str, str]:
+    """Returns the names of a proposer's parts by what is measured there."""
+    if not isinstance(proposer, MaskFormer):
+        return STAGES
+    return {"backbone": "backbone"} | {
+        title: name for title, name in STAGES.items() if name.endswith("decoder")
+    }
 
 
 def _sampling_work(
@@ -113,9 +142,9 @@ def build_predictor(cfg: CfgNode, *, random: bool = False) -> tuple[Predictor, i
     words = build_test_vocabulary(cfg, cfg.DATASETS.TEST[0])
     num_rows = sum(map(len, words.synonyms))
     segmenter = build_segmenter(cfg, model=build_model(cfg) if random else None)
-    embed_dim = segmenter.model.text_encoder.embed_dim
-    rows = random_classifier(len(words), num_rows, embed_dim) if random else None
-    text = None if rows is None else rows.to(segmenter.device)
+    text = None
+    if random:
+        text = _random_rows(segmenter.model, len(words), num_rows).to(segmenter.device)
     predictor = segmenter.build_predictor(words, text=text)
     if not isinstance(predictor, Predictor):
         raise UserError("only a trained model of single passes is measured: turn TEST.AUG off")
@@ -123,6 +152,16 @@ def build_predictor(cfg: CfgNode, *, random: bool = False) -> tuple[Predictor, i
         source, _ = build_mask_generator(cfg)
         predictor.mask_ensemble = predictor.mask_ensemble._replace(source=source)
     return predictor, num_rows
+
+
+def _random_rows(
+    model: SegmentationModel, num_classes: int, num_rows: int
+) -> TextClassifier | TwoSpaces:
+    rows = random_classifier(num_classes, num_rows, model.text_encoder.embed_dim)
+    if model.region_text_encoder is None:
+        return rows
+    width = model.region_text_encoder.embed_dim
+    return TwoSpaces(rows, random_classifier(num_classes, num_rows, width))
 
 
 def measure_speed(
@@ -193,12 +232,13 @@ def _measure_stages(predictor: Predictor, image: InputImage, clock: StageClock) 
         with clock.stage(SAM_MASKS):
             image = predictor.with_sam_masks(image)
     with ExitStack() as hooks:
-        for title, name in STAGES.items():
+        for title, name in stages_of(predictor.model.proposer).items():
             module = getattr(predictor.model.proposer, name, None)
             if module is not None:
                 hooks.enter_context(clock.hooked(title, module))
         (proposals,) = predictor.propose([image])
-    with clock.stage(ENSEMBLE):
+    crops = isinstance(predictor.model.region_classifier, MaskedCrops)
+    with clock.stage(CROPS if crops else ENSEMBLE):
         class_probs = predictor.class_probs(image, proposals)
     with clock.stage(POSTPROCESSING):
         predictor.outputs(image, proposals, class_probs)

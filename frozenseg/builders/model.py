@@ -7,37 +7,47 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from frozenseg.builders.checks import expect
+from frozenseg.builders.clips import (
+    AnyClip,
+    Clips,
+    as_map_tower,
+    clip_keys,
+    load_clips,
+    with_random_towers,
+)
+from frozenseg.builders.frozenseg import build_frozenseg, divisibility_for
+from frozenseg.builders.maskformer import build_maskformer
 from frozenseg.builders.sam_masks import build_mask_source
-from frozenseg.checkpoint.layout import choose_layout
+from frozenseg.checkpoint.ovseg import holds_clip
 from frozenseg.config import ConfigError
-from frozenseg.modeling.deformable_encoder import DeformableEncoder
-from frozenseg.modeling.frozenseg import FrozenSeg
-from frozenseg.modeling.pixel_decoder import PixelDecoder, SamBranch
-from frozenseg.modeling.transformer_decoder import TransformerDecoder
+from frozenseg.modeling.maskformer.maskformer import MaskFormer
+from frozenseg.modeling.trained import TrainedProposer
 from frozenseg.pipeline.fusion.clip_alone import ClipAlone
 from frozenseg.pipeline.fusion.geometric import Geometric
+from frozenseg.pipeline.fusion.product import Product
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.proposers.sam_points import SamPoints
 from frozenseg.pipeline.protocols import Fusion, Proposer, RegionClassifier
-from frozenseg.pipeline.region_classifiers.image_crops import ImageCrops
+from frozenseg.pipeline.region_classifiers.masked_crops import MaskedCrops
 from frozenseg.pipeline.region_classifiers.pooled_map import (
     PooledMap,
     aligned_masks,
     stretched_masks,
 )
 from frozenseg.towers.clip import ClipTower
-from frozenseg.towers.loading import RANDOM, load_clip, load_sam
+from frozenseg.towers.map_crops import MapCrops
 from frozenseg.towers.sam import SamTower
 
-ARCHITECTURES = ("FrozenSeg", "FCCLIP")
+TRAINED = ("mask2former", "maskformer")  # proposers with trained weights
 
 
 def build_model(
     cfg: CfgNode,
     *,
-    clip: ClipTower | None = None,
+    clip: AnyClip | None = None,
     sam: SamTower | None = None,
     weights: Mapping[str, Tensor] | None = None,
+    prompts_optional: bool = False,
 ) -> SegmentationModel:
     """Builds the system with its towers loaded and the trained parts freshly initialised.
 
@@ -45,110 +55,61 @@ def build_model(
         cfg: the configuration.
         clip: pre-built CLIP tower that overrides the configured one.
         sam: pre-built SAM tower that overrides the configured one.
-        weights: trained weights to be loaded next; the layout of the SAM branch is read off them.
+        weights: trained weights to be loaded next; the layout of the SAM branch is read off them,
+            and a CLIP that they hold is not loaded from elsewhere.
+        prompts_optional: a CLIP without mask prompts is no error, for training a proposer.
 
     Raises:
         ConfigError: a key asks for what the model does not offer, or disagrees with a tower.
     """
-    clip = _load_clip(cfg) if clip is None else clip
+    stored = takes_clip(cfg, weights)
+    clips = load_clips(cfg, clip=clip, stored=stored, prompts_optional=prompts_optional)
     return SegmentationModel(
-        proposer=_build_proposer(cfg, clip, sam, weights),
-        region_classifier=_build_region_classifier(cfg, clip),
-        text_encoder=clip,
+        proposer=_build_proposer(cfg, clips.proposer, sam, weights),
+        region_classifier=_build_region_classifier(cfg, clips),
+        text_encoder=clips.proposer,
+        region_text_encoder=None if clips.regions is clips.proposer else clips.regions,
         fusion=_build_fusion(cfg),
     )
 
 
-def trained_part(model: SegmentationModel) -> FrozenSeg:
+def takes_clip(cfg: CfgNode, weights: Mapping[str, Tensor] | None) -> bool:
+    """Returns True if the region classifier's CLIP is to be read from the trained weights."""
+    keys = cfg.MODEL
+    wanted = keys.PIPELINE.REGION_CLASSIFIER == "masked_crops" and keys.WEIGHTS_TOWERS == "use"
+    return wanted and weights is not None and holds_clip(weights)
+
+
+def trained_part(model: SegmentationModel) -> TrainedProposer:
     """Returns the member of the model that is trained."""
-    assert isinstance(model.proposer, FrozenSeg), "the other proposers have no trained weights"
+    assert isinstance(model.proposer, TrainedProposer), "the others have no trained weights"
     return model.proposer
 
 
 def has_trained_parts(cfg: CfgNode) -> bool:
     """Returns True if the configured system has trained weights."""
-    return cfg.MODEL.PIPELINE.PROPOSER != "sam_points"
-
-
-def build_frozenseg(
-    cfg: CfgNode,
-    *,
-    clip: ClipTower | None = None,
-    sam: SamTower | None = None,
-    weights: Mapping[str, Tensor] | None = None,
-) -> FrozenSeg:
-    """Builds the proposer of FrozenSeg or FC-CLIP alone.
-
-    Args:
-        cfg: the configuration.
-        clip: pre-built CLIP tower that overrides the configured one.
-        sam: pre-built SAM tower that overrides the configured one.
-        weights: trained weights to be loaded next; the layout of the SAM branch is read off them.
-
-    Raises:
-        ConfigError: a key asks for what the model does not offer, or disagrees with a tower.
-    """
-    check_architecture(cfg)
-    clip = _load_clip(cfg) if clip is None else clip
-    embed_dim = clip_keys(cfg).EMBED_DIM
-    if clip.embed_dim != embed_dim:
-        raise ConfigError(
-            f"EMBED_DIM is {embed_dim} but {clip.name} embeds in {clip.embed_dim}: "
-            f"set it to {clip.embed_dim}"
-        )
-    if not uses_sam(cfg):
-        sam = None
-    elif sam is None:
-        sam = load_sam(cfg.MODEL.SAM_NAME, cfg.MODEL.SAM_WEIGHTS)
-    return FrozenSeg(
-        backbone=clip,
-        sam=sam,
-        pixel_decoder=_build_pixel_decoder(cfg, clip, sam, weights),
-        transformer_decoder=_build_transformer_decoder(cfg, clip, sam),
-        embed_dim=clip.embed_dim,
-        size_divisibility=_divisibility(cfg, clip),
-    )
+    return cfg.MODEL.PIPELINE.PROPOSER in TRAINED
 
 
 def model_outline(cfg: CfgNode) -> SegmentationModel:
     """Builds the model on the meta device: nothing is downloaded or allocated."""
     with torch.device("meta"):
-        return build_model(_with_random_towers(cfg))
-
-
-def frozenseg_outline(cfg: CfgNode, weights: Mapping[str, Tensor] | None = None) -> FrozenSeg:
-    """Builds the proposer on the meta device: nothing is downloaded or allocated."""
-    with torch.device("meta"):
-        return build_frozenseg(_with_random_towers(cfg), weights=weights)
-
-
-def _with_random_towers(cfg: CfgNode) -> CfgNode:
-    cfg = cfg.clone()
-    cfg.defrost()
-    clip_keys(cfg).CLIP_PRETRAINED_WEIGHTS = cfg.MODEL.SAM_WEIGHTS = RANDOM
-    return cfg
-
-
-def _load_clip(cfg: CfgNode) -> ClipTower:
-    keys = clip_keys(cfg)
-    return load_clip(
-        keys.CLIP_MODEL_NAME,
-        keys.CLIP_PRETRAINED_WEIGHTS,
-        pixel_mean=cfg.MODEL.PIXEL_MEAN,
-        pixel_std=cfg.MODEL.PIXEL_STD,
-    )
+        return build_model(with_random_towers(cfg))
 
 
 def _build_proposer(
     cfg: CfgNode,
-    clip: ClipTower,
+    clip: AnyClip,
     sam: SamTower | None,
     weights: Mapping[str, Tensor] | None,
 ) -> Proposer:
     builders = {
-        "mask2former": lambda: build_frozenseg(cfg, clip=clip, sam=sam, weights=weights),
+        "mask2former": lambda: build_frozenseg(
+            cfg, clip=as_map_tower(clip, "the proposer mask2former"), sam=sam, weights=weights
+        ),
+        "maskformer": lambda: _with_same_width(build_maskformer(cfg), clip),
         "sam_points": lambda: SamPoints(
-            source=build_mask_source(cfg, sam=sam), size_divisibility=_divisibility(cfg, clip)
+            source=build_mask_source(cfg, sam=sam), size_divisibility=_sam_divisibility(cfg, clip)
         ),
     }
     name = cfg.MODEL.PIPELINE.PROPOSER
@@ -156,138 +117,56 @@ def _build_proposer(
     return builders[name]()
 
 
-def _build_region_classifier(cfg: CfgNode, clip: ClipTower) -> RegionClassifier:
-    keys = cfg.MODEL.PIPELINE
-    if keys.REGION_CLIP_NAME:
-        clip = load_clip(keys.REGION_CLIP_NAME, keys.REGION_CLIP_WEIGHTS)
+def _with_same_width(proposer: MaskFormer, clip: AnyClip) -> MaskFormer:
+    width = len(proposer.void)
+    if width != clip.embed_dim:
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.EMBEDDING_DIM is {width} but {clip.name} embeds in "
+            f"{clip.embed_dim}: set it to {clip.embed_dim}"
+        )
+    return proposer
+
+
+def _sam_divisibility(cfg: CfgNode, clip: AnyClip) -> int:
+    if isinstance(clip, ClipTower):
+        return divisibility_for(cfg, clip)
+    return cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY
+
+
+def _build_region_classifier(cfg: CfgNode, clips: Clips) -> RegionClassifier:
+    keys, clip = cfg.MODEL.PIPELINE, clips.regions
     sees_image_only = keys.PROPOSER == "sam_points"
     builders = {
         "pooled_map": lambda: PooledMap(
-            clip=clip, place_masks=stretched_masks if sees_image_only else aligned_masks
+            clip=as_map_tower(clip, "the region classifier pooled_map"),
+            place_masks=stretched_masks if sees_image_only else aligned_masks,
         ),
-        "image_crops": lambda: ImageCrops(clip=clip, crop_size=keys.CROP_SIZE),
+        "masked_crops": lambda: MaskedCrops(
+            clip=MapCrops(clip) if isinstance(clip, ClipTower) else clip,
+            threshold=cfg.MODEL.OVSEG.MASK_THRESHOLD,
+        ),
     }
     expect("MODEL.PIPELINE.REGION_CLASSIFIER", keys.REGION_CLASSIFIER, tuple(builders))
     return builders[keys.REGION_CLASSIFIER]()
 
 
 def _build_fusion(cfg: CfgNode) -> Fusion:
-    keys = clip_keys(cfg)
+    keys, ovseg = clip_keys(cfg), cfg.MODEL.OVSEG
     builders = {
         "geometric": lambda: Geometric(
             alpha=keys.GEOMETRIC_ENSEMBLE_ALPHA,
             beta=keys.GEOMETRIC_ENSEMBLE_BETA,
             valid_only=keys.ENSEMBLE_ON_VALID_MASK,
         ),
+        "product": lambda: Product(exponent=ovseg.EXPONENT, invalid=ovseg.INVALID_MASKS),
         "clip_alone": ClipAlone,
     }
     name = cfg.MODEL.PIPELINE.FUSION
     expect("MODEL.PIPELINE.FUSION", name, tuple(builders))
-    if name == "geometric" and cfg.MODEL.PIPELINE.PROPOSER == "sam_points":
+    needs_classes = name == "geometric" or (name == "product" and ovseg.EXPONENT > 0)
+    if needs_classes and cfg.MODEL.PIPELINE.PROPOSER == "sam_points":
         raise ConfigError(
-            "MODEL.PIPELINE.FUSION geometric needs class logits, which the proposer sam_points "
+            f"MODEL.PIPELINE.FUSION {name} needs class logits, which the proposer sam_points "
             "does not have: set it to clip_alone"
         )
     return builders[name]()
-
-
-def _divisibility(cfg: CfgNode, clip: ClipTower) -> int:
-    divisibility, stride = cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY, max(clip.strides)
-    if divisibility % stride:
-        raise ConfigError(
-            f"MODEL.MASK_FORMER.SIZE_DIVISIBILITY is {divisibility}, which is no multiple of the "
-            f"backbone's largest stride: set it to {stride}"
-        )
-    return divisibility
-
-
-def clip_keys(cfg: CfgNode) -> CfgNode:
-    """Returns the keys of the CLIP tower and its ensemble; FC-CLIP files use another section."""
-    return cfg.MODEL.FC_CLIP if cfg.MODEL.META_ARCHITECTURE == "FCCLIP" else cfg.MODEL.FROZEN_SEG
-
-
-def uses_sam(cfg: CfgNode) -> bool:
-    """Returns True if any injector needs SAM."""
-    keys = cfg.MODEL.FROZEN_SEG
-    injectors = len(keys.QUERY_INJECTOR_LAYERS) + len(keys.FEATURE_INJECTOR_LAYERS)
-    return cfg.MODEL.META_ARCHITECTURE == "FrozenSeg" and injectors > 0
-
-
-def _build_pixel_decoder(
-    cfg: CfgNode,
-    clip: ClipTower,
-    sam: SamTower | None,
-    weights: Mapping[str, Tensor] | None,
-) -> PixelDecoder:
-    head, former = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
-    num_levels = len(clip.channels) - 1  # all but the finest
-
-    def encoder(num_levels: int) -> DeformableEncoder:
-        return DeformableEncoder(
-            dim=head.CONVS_DIM,
-            num_layers=head.TRANSFORMER_ENC_LAYERS,
-            num_heads=former.NHEADS,
-            num_levels=num_levels,
-            hidden_dim=head.DIM_FEEDFORWARD,
-        )
-
-    branch = None
-    if sam is not None and cfg.MODEL.FROZEN_SEG.FEATURE_INJECTOR_LAYERS:
-        configured = cfg.MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT
-        layout = choose_layout(configured, weights, source=cfg.MODEL.WEIGHTS)
-        branch = SamBranch(
-            in_channels=sam.out_channels,
-            dim=head.CONVS_DIM,
-            encoder=encoder(num_levels if layout == "three_level" else 1),
-        )
-    return PixelDecoder(
-        in_channels=clip.channels,
-        dim=head.CONVS_DIM,
-        mask_dim=head.MASK_DIM,
-        encoder=encoder(num_levels),
-        sam_branch=branch,
-    )
-
-
-def _build_transformer_decoder(
-    cfg: CfgNode, clip: ClipTower, sam: SamTower | None
-) -> TransformerDecoder:
-    former, keys = cfg.MODEL.MASK_FORMER, cfg.MODEL.FROZEN_SEG
-    num_layers = former.DEC_LAYERS - 1  # one counts the prediction from the learned queries
-    return TransformerDecoder(
-        dim=former.HIDDEN_DIM,
-        mask_dim=cfg.MODEL.SEM_SEG_HEAD.MASK_DIM,
-        embed_dim=clip.embed_dim,
-        num_queries=former.NUM_OBJECT_QUERIES,
-        num_heads=former.NHEADS,
-        hidden_dim=former.DIM_FEEDFORWARD,
-        num_layers=num_layers,
-        num_levels=len(clip.channels) - 1,
-        sam_dim=None if sam is None else sam.out_channels,
-        query_layers=() if sam is None else keys.QUERY_INJECTOR_LAYERS,
-        feature_layers=() if sam is None else keys.FEATURE_INJECTOR_LAYERS,
-    )
-
-
-def check_architecture(cfg: CfgNode) -> None:
-    """Raises a ``ConfigError`` for architecture keys that this model does not offer."""
-    model = cfg.MODEL
-    expect("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, ARCHITECTURES)
-    expect("MODEL.MASK_FORMER.PRE_NORM", model.MASK_FORMER.PRE_NORM, (False,))
-    expect("MODEL.MASK_FORMER.DROPOUT", model.MASK_FORMER.DROPOUT, (0.0,))
-    expect("MODEL.SEM_SEG_HEAD.NORM", model.SEM_SEG_HEAD.NORM, ("GN",))
-    layout = model.FROZEN_SEG.SAM_ATTENTION_LAYOUT
-    layouts = ("from_weights", "single_level", "three_level")
-    expect("MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT", layout, layouts)
-    if model.SEM_SEG_HEAD.CONVS_DIM != model.MASK_FORMER.HIDDEN_DIM:
-        raise ConfigError(
-            f"MODEL.SEM_SEG_HEAD.CONVS_DIM is {model.SEM_SEG_HEAD.CONVS_DIM} but "
-            f"MODEL.MASK_FORMER.HIDDEN_DIM is {model.MASK_FORMER.HIDDEN_DIM}: set both alike"
-        )
-    num_layers = model.MASK_FORMER.DEC_LAYERS - 1
-    for name in ("QUERY_INJECTOR_LAYERS", "FEATURE_INJECTOR_LAYERS"):
-        outside = [layer for layer in model.FROZEN_SEG[name] if not 1 <= layer <= num_layers]
-        if outside:
-            raise ConfigError(
-                f"MODEL.FROZEN_SEG.{name} names layer {outside[0]}: layers are 1 to {num_layers}"
-            )

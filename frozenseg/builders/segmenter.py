@@ -4,9 +4,10 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.model import build_model, has_trained_parts, trained_part
+from frozenseg.builders.model import build_model, has_trained_parts, takes_clip, trained_part
 from frozenseg.builders.sam_masks import build_mask_source
 from frozenseg.builders.vocabularies import build_trained_vocabulary
+from frozenseg.checkpoint.ovseg import load_clip_of
 from frozenseg.checkpoint.weights import load_state, open_weights
 from frozenseg.config import ConfigError
 from frozenseg.inference.mask_ensemble import MaskEnsemble
@@ -38,11 +39,19 @@ def build_segmenter(cfg: CfgNode, *, model: SegmentationModel | None = None) -> 
         cache_dir=cache_folder() / "text",
         mask_ensemble=build_mask_ensemble(cfg, model),
         augmentation=build_augmentation(cfg),
+        literal=cfg.MODEL.PIPELINE.TEXT_ROWS == "literal",
     )
 
 
-def load_model(cfg: CfgNode, weights: str | Path) -> SegmentationModel:
+def load_model(
+    cfg: CfgNode, weights: str | Path, *, prompts_optional: bool = False
+) -> SegmentationModel:
     """Builds the model of a configuration and loads its trained weights, if it has any.
+
+    Args:
+        cfg: the configuration.
+        weights: a file, or a checkpoint's folder.
+        prompts_optional: see ``build_model``.
 
     Raises:
         UserError: the configuration and the weights do not fit.
@@ -50,8 +59,11 @@ def load_model(cfg: CfgNode, weights: str | Path) -> SegmentationModel:
     if not has_trained_parts(cfg):
         return build_model(cfg)
     stored = open_weights(weights)
-    model = build_model(cfg, weights=stored.tensors)
-    load_state(trained_part(model), stored, source=str(weights), towers=cfg.MODEL.WEIGHTS_TOWERS)
+    model = build_model(cfg, weights=stored.tensors, prompts_optional=prompts_optional)
+    source, towers = str(weights), cfg.MODEL.WEIGHTS_TOWERS
+    load_state(trained_part(model), stored, source=source, towers=towers)
+    if takes_clip(cfg, stored.tensors):
+        load_clip_of(model, stored.tensors, source=source)
     return model
 
 

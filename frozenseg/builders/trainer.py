@@ -15,6 +15,7 @@ from frozenseg.builders.options import DEFAULT_OPTIONS, RunOptions
 from frozenseg.builders.segmenter import load_model
 from frozenseg.builders.training import (
     TrainingSettings,
+    annotation_to_train_on,
     build_adamw,
     build_criterion,
     build_mapper,
@@ -109,7 +110,11 @@ def build_training(
     trainer = Trainer(
         step=step,
         batches=training_batches(
-            training_samples(settings.data_set, skip_bad=options.skip_bad),
+            training_samples(
+                settings.data_set,
+                task=annotation_to_train_on(cfg),
+                skip_bad=options.skip_bad,
+            ),
             augment=build_mapper(cfg),
             batch_size=batch_size,
             seed=seed,
@@ -259,7 +264,10 @@ def _build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationMod
     """
     if not has_trained_parts(cfg):
         raise UserError("this configuration has no part to train: evaluate it with --eval-only")
-    model = load_model(cfg, cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else build_model(cfg)
+    if cfg.MODEL.WEIGHTS:
+        model = load_model(cfg, cfg.MODEL.WEIGHTS, prompts_optional=True)
+    else:
+        model = build_model(cfg, prompts_optional=True)
     model.to(device)
     share_weights(model.trainable_state().values())
     return model

@@ -1,22 +1,28 @@
 """The parts of a training from its configuration: settings, loss, optimizer, schedule, mapper."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from frozenseg.builders.checks import expect
+from frozenseg.builders.maskformer import build_maskformer_criterion, build_semantic_mapper
+from frozenseg.builders.scoring import scoring_of
 from frozenseg.builders.vocabularies import only_training_set
 from frozenseg.config import default_config
 from frozenseg.data.augmentation import resize_for_test
 from frozenseg.data.catalog import own_test_size
 from frozenseg.data.mapper import TrainingMapper
-from frozenseg.losses import Criterion, HungarianMatcher
+from frozenseg.data.semantic_mapper import SemanticMapper
+from frozenseg.losses import Criterion, HungarianMatcher, TrainingLoss
 from frozenseg.structures import Sample
 from frozenseg.training.optimizer import ClippedAdamW, build_optimizer
-from frozenseg.training.schedule import Schedule, cosine, multi_step, warmed_up
+from frozenseg.training.schedule import Schedule, cosine, multi_step, polynomial, warmed_up
+
+PANOPTIC_MAPPER, SEMANTIC_MAPPER = "coco_panoptic_lsj", "mask_former_semantic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +72,10 @@ def training_settings(cfg: CfgNode) -> TrainingSettings:
     )
 
 
-def build_criterion(cfg: CfgNode) -> Criterion:
-    """Returns the training loss; the matcher and the losses use the same weights."""
+def build_criterion(cfg: CfgNode) -> TrainingLoss:
+    """Returns the training loss of the proposer; matcher and losses use the same weights."""
+    if cfg.MODEL.PIPELINE.PROPOSER == "maskformer":
+        return build_maskformer_criterion(cfg)
     keys = cfg.MODEL.MASK_FORMER
     weights = {
         "class_weight": keys.CLASS_WEIGHT,
@@ -106,6 +114,7 @@ def build_schedule(cfg: CfgNode) -> Schedule:
     schedules = {
         "WarmupMultiStepLR": multi_step(steps=solver.STEPS, gamma=solver.GAMMA),
         "WarmupCosineLR": cosine(num_iterations=solver.MAX_ITER),
+        "WarmupPolyLR": polynomial(num_iterations=solver.MAX_ITER),
     }
     expect("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, tuple(schedules))
     return warmed_up(
@@ -115,10 +124,19 @@ def build_schedule(cfg: CfgNode) -> Schedule:
     )
 
 
-def build_mapper(cfg: CfgNode) -> TrainingMapper:
+def annotation_to_train_on(cfg: CfgNode) -> Literal["panoptic", "semantic"]:
+    """Returns which maps of a sample the mapper reads."""
+    name = cfg.INPUT.DATASET_MAPPER_NAME
+    expect("INPUT.DATASET_MAPPER_NAME", name, (PANOPTIC_MAPPER, SEMANTIC_MAPPER))
+    return "semantic" if name == SEMANTIC_MAPPER else "panoptic"
+
+
+def build_mapper(cfg: CfgNode) -> TrainingMapper | SemanticMapper:
     """Returns the augmentation of training samples."""
     keys = cfg.INPUT
-    expect("INPUT.DATASET_MAPPER_NAME", keys.DATASET_MAPPER_NAME, ("coco_panoptic_lsj",))
+    if annotation_to_train_on(cfg) == "semantic":
+        _, ignore_label = scoring_of(only_training_set(cfg))
+        return replace(build_semantic_mapper(cfg), ignore_label=ignore_label)
     return TrainingMapper(
         crop_size=keys.IMAGE_SIZE,
         min_scale=keys.MIN_SCALE,

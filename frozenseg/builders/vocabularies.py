@@ -5,8 +5,15 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from frozenseg.checkpoint.class_names import noted_classes
-from frozenseg.data.catalog import SHAPES, dataset_spec, dataset_vocabulary, training_vocabulary
+from frozenseg.data.catalog import (
+    DETECTRON2,
+    SHAPES,
+    dataset_spec,
+    dataset_vocabulary,
+    training_vocabulary,
+)
 from frozenseg.errors import UserError
+from frozenseg.vocabulary.literal import as_literal, literal_vocabulary
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 
@@ -30,9 +37,8 @@ def build_training_vocabulary(cfg: CfgNode) -> Vocabulary:
 
     Classes that a data set file lists as unseen are left out.
     """
-    return _with_synonyms(
-        training_vocabulary(only_training_set(cfg)), cfg.DATASETS.TRAIN_VOCABULARY
-    )
+    name = only_training_set(cfg)
+    return _text_rows(cfg, name, training_vocabulary(name), cfg.DATASETS.TRAIN_VOCABULARY)
 
 
 def build_trained_vocabulary(cfg: CfgNode) -> Vocabulary:
@@ -71,7 +77,7 @@ def build_test_vocabulary(cfg: CfgNode, name: str) -> Vocabulary:
             'DATASETS.TEST: give one each, "" for the built-in synonyms'
         )
     own = dataset_vocabulary(name)
-    return _with_synonyms(own, files[names.index(name)] if files and name in names else "")
+    return _text_rows(cfg, name, own, files[names.index(name)] if files and name in names else "")
 
 
 def build_known_vocabulary(cfg: CfgNode, name: str) -> Vocabulary:
@@ -89,5 +95,10 @@ def build_known_vocabulary(cfg: CfgNode, name: str) -> Vocabulary:
     return trained.things() if spec.trained_on_things else trained
 
 
-def _with_synonyms(own: Vocabulary, file: str) -> Vocabulary:
-    return parse_vocabulary(Path(file).expanduser(), like=own) if file else own
+def _text_rows(cfg: CfgNode, name: str, own: Vocabulary, file: str) -> Vocabulary:
+    """Returns a data set's classes with the names that ``MODEL.PIPELINE.TEXT_ROWS`` asks for."""
+    chosen = parse_vocabulary(Path(file).expanduser(), like=own) if file else own
+    if cfg.MODEL.PIPELINE.TEXT_ROWS != "literal":
+        return chosen
+    table = "" if file or name in SHAPES or name in DETECTRON2 else dataset_spec(name).vocabulary
+    return literal_vocabulary(table) if table else as_literal(chosen)

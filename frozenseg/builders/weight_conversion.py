@@ -7,7 +7,9 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
-from frozenseg.builders.model import build_frozenseg, clip_keys, frozenseg_outline, uses_sam
+from frozenseg.builders import ovseg_conversion
+from frozenseg.builders.clips import clip_keys
+from frozenseg.builders.frozenseg import build_frozenseg, frozenseg_outline, uses_sam
 from frozenseg.checkpoint.weights import (
     load_state,
     official_state,
@@ -34,6 +36,9 @@ def to_own_layout(source: Path, output: Path, cfg: CfgNode) -> None:
     Raises:
         UserError: the file cannot be read, or does not fit the configuration.
     """
+    if cfg.MODEL.PIPELINE.PROPOSER == "maskformer":
+        ovseg_conversion.to_own_layout(source, output, cfg)
+        return
     weights = open_weights(source)
     model = frozenseg_outline(cfg, weights.tensors)
     load_state(model, weights, source=str(source), towers="skip")
@@ -56,6 +61,9 @@ def to_official_layout(
         UserError: the file cannot be read, does not fit the configuration, or holds weights that
             the official code has no place for; or ``output`` cannot be written.
     """
+    if cfg.MODEL.PIPELINE.PROPOSER == "maskformer":
+        ovseg_conversion.to_official_layout(source, output, cfg, with_towers=with_towers)
+        return
     weights = open_weights(source)
     if with_towers:
         model = build_frozenseg(cfg, weights=weights.tensors)

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from frozenseg.checkpoint import ovseg_proposer
+from frozenseg.errors import UserError
+from frozenseg.pipeline.model import SegmentationModel
+from frozenseg.pipeline.region_classifiers.masked_crops import MaskedCrops
 from frozenseg.towers.clip import PIXEL_MEAN, PIXEL_STD
-from frozenseg.towers.clip_vit import PROMPTS
+from frozenseg.towers.clip_vit import PROMPTS, CropClip
 from frozenseg.towers.vit_loading import IN_OVSEG
 
 CLIP = "region_classifier.clip."
@@ -60,6 +63,45 @@ def to_official(state: State, *, num_classes: int = 171, no_object_weight: float
             unknown.append(name)
     known |= {name: torch.tensor(v).view(1, 3, 1, 1) for name, v in NORMALISATION.items()}
     return known, unknown
+
+
+def holds_clip(tensors: State) -> bool:
+    """Returns True if weights, under official names or ours, hold the region classifier's CLIP."""
+    return any(name.startswith((IN_OVSEG, CLIP)) for name in tensors)
+
+
+def clip_of(tensors: State) -> dict[str, Tensor]:
+    """Returns the region classifier's CLIP of a whole system, under the names of OpenAI's CLIP."""
+    found = {}
+    for name, value in tensors.items():
+        if name.startswith(IN_OVSEG):
+            found[name.removeprefix(IN_OVSEG)] = value
+        elif name == f"{CLIP}mask_prompts":
+            found[PROMPTS] = value
+        elif name.startswith(f"{CLIP}model."):
+            found[name.removeprefix(f"{CLIP}model.")] = value
+    return found
+
+
+def load_clip_of(model: SegmentationModel, tensors: State, *, source: str) -> None:
+    """Loads the CLIP of a whole system into the region classifier, every weight of it.
+
+    Args:
+        model: its region classifier is masked crops with a ViT.
+        tensors: what ``holds_clip``.
+        source: the name used in error messages.
+
+    Raises:
+        UserError: the region classifier has another CLIP, or the prompts are missing or of another
+            depth.
+    """
+    regions = model.region_classifier
+    if not isinstance(regions, MaskedCrops) or not isinstance(regions.clip, CropClip):
+        raise UserError(
+            f"{source} holds the ViT of masked crops, which this region classifier does not have: "
+            "choose OVSeg's CLIP for it, or set MODEL.WEIGHTS_TOWERS to skip"
+        )
+    regions.clip.load_published(clip_of(tensors), source=source)
 
 
 def _to_ours(name: str) -> str:

@@ -8,7 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from frozenseg.checkpoint import ovseg
 from frozenseg.checkpoint.official import from_official, is_official, to_official
+from frozenseg.checkpoint.ovseg_proposer import is_ovseg
 from frozenseg.errors import UserError
 from frozenseg.io.files import user_path
 from frozenseg.io.safetensors_files import write_safetensors
@@ -20,6 +22,7 @@ from frozenseg.io.weight_files import (
     read_weights,
 )
 from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.modeling.trained import TrainedProposer
 from frozenseg.towers.frozen import FrozenTower
 
 logger = logging.getLogger(__name__)
@@ -49,8 +52,8 @@ def open_weights(path: str | Path) -> WeightsFile:
     return read_weights(own if own.is_file() else path)
 
 
-def load_weights(model: FrozenSeg, path: str | Path, *, towers: Towers = "compare") -> None:
-    """Loads trained weights: our own, or a published FrozenSeg or FC-CLIP checkpoint.
+def load_weights(model: TrainedProposer, path: str | Path, *, towers: Towers = "compare") -> None:
+    """Loads trained weights: our own, or a published FrozenSeg, FC-CLIP or OVSeg checkpoint.
 
     Every weight is accounted for.
 
@@ -68,7 +71,7 @@ def load_weights(model: FrozenSeg, path: str | Path, *, towers: Towers = "compar
 
 
 def load_state(
-    model: FrozenSeg, weights: WeightsFile, *, source: str, towers: Towers = "compare"
+    model: TrainedProposer, weights: WeightsFile, *, source: str, towers: Towers = "compare"
 ) -> None:
     """Like ``load_weights``, for weights in memory.
 
@@ -86,7 +89,8 @@ def load_state(
     source = one_line(source)
     trained, in_towers = split_state(weights.tensors, source=source)
     trained = _stored_once(trained, _shared_names(model), source)
-    _check_sizes(model, trained, source)
+    if isinstance(model, FrozenSeg):
+        _check_sizes(model, trained, source)
     model.load_trainable_state(trained, source=source)
     for key, tower in towers_of(model).items():
         own = in_towers.get(key, {})
@@ -105,8 +109,8 @@ def split_state(
     Raises:
         UserError: official weights that this model does not know.
     """
-    if is_official(state):
-        state, unknown = from_official(state)
+    if is_official(state) or is_ovseg(state):
+        state, unknown = (ovseg.from_official if is_ovseg(state) else from_official)(state)
         if unknown:
             raise UserError(
                 f"{source} holds weights that this model does not know: {first_names(unknown)}"
@@ -125,14 +129,15 @@ def split_state(
 def _of_proposer(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Returns the proposer's part of a whole system's ``state_dict()``; other states unchanged.
 
-    The system's other members are frozen: the region classifier and the text encoder.
+    Of the other members, only OVSeg's region classifier has weights of its own, which
+    ``frozenseg.checkpoint.ovseg`` loads.
     """
     own = {name: value for name, value in state.items() if name.startswith(PROPOSER)}
     return {name.removeprefix(PROPOSER): value for name, value in own.items()} or state
 
 
 def save_weights(
-    model: FrozenSeg, path: str | Path, *, about: Mapping[str, str] | None = None
+    model: TrainedProposer, path: str | Path, *, about: Mapping[str, str] | None = None
 ) -> None:
     """Writes the trained weights as safetensors, with the names of the towers that they belong to.
 
@@ -154,7 +159,7 @@ def write_trained(state: Mapping[str, Tensor], path: Path, *, notes: Mapping[str
     write_safetensors(state, path, {"format": FORMAT, **notes})
 
 
-def tower_notes(model: FrozenSeg) -> dict[str, str]:
+def tower_notes(model: TrainedProposer) -> dict[str, str]:
     """Returns what a checkpoint notes about its towers: fingerprints and names."""
     notes: dict[str, str] = {}
     for key, tower in towers_of(model).items():
@@ -195,13 +200,15 @@ def official_state(
     return official
 
 
-def towers_of(model: FrozenSeg) -> dict[str, FrozenTower]:
+def towers_of(model: TrainedProposer) -> dict[str, FrozenTower]:
     """Returns the frozen towers of a model under the names that weight files use."""
+    if not isinstance(model, FrozenSeg):
+        return {}
     found = {"clip": model.backbone, "sam": model.sam}
     return {name: tower for name, tower in found.items() if isinstance(tower, FrozenTower)}
 
 
-def _shared_names(model: FrozenSeg) -> dict[str, str]:
+def _shared_names(model: TrainedProposer) -> dict[str, str]:
     """Returns, for each further name of a shared weight, the name that it is trained under."""
     first: dict[int, str] = {}
     shared: dict[str, str] = {}

@@ -181,14 +181,18 @@ def _config(
 ) -> "CfgNode":
     from frozenseg import model_config
 
-    _, over = (None, []) if workload.dataset is None else test_set(workload.dataset)
+    _, over = (None, []) if workload.dataset is None else test_set(workload.dataset, model=model)
     keys = (
         "MODEL.FROZEN_SEG.CLIP_PRETRAINED_WEIGHTS",
         "MODEL.FC_CLIP.CLIP_PRETRAINED_WEIGHTS",
         "MODEL.SAM_WEIGHTS",
         "MODEL.MASK_ENSEMBLE.SAM_WEIGHTS",
+        "MODEL.PIPELINE.REGION_CLIP_WEIGHTS",
     )
-    at_random = [part for key in keys for part in (key, "random")] if workload.random else []
+    at_random = []
+    if workload.random:
+        at_random = ["MODEL.BACKBONE.WEIGHTS", ""]
+        at_random += [part for key in keys for part in (key, "random")]
     return model_config(
         model, weights=weights, device=device, over=over, overrides=[*at_random, *opts]
     )

@@ -61,7 +61,7 @@ def evaluate(
     from frozenseg.io.files import make_folder
     from frozenseg.metrics import metrics_table
 
-    name, over = test_set(dataset)
+    name, over = test_set(dataset, model=model)
     overrides = [*(opts or []), *([] if ensemble else _decoder_alone())]
     cfg = model_config(model, weights=weights, device=device, over=over, overrides=overrides)
     open_test_set(cfg, name, skip_bad=skip_bad)  # missing files are reported before the model loads
@@ -83,8 +83,15 @@ def evaluate(
         console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
-def test_set(dataset: str) -> tuple[str, list[Path]]:
-    """Returns the registered name of a data set and the files with its test sizes and tasks."""
+def test_set(dataset: str, *, model: str | Path | None = None) -> tuple[str, list[Path]]:
+    """Returns the registered name of a data set and the files with its test sizes and tasks.
+
+    Args:
+        dataset: a file below configs/eval, a registered name or a data set file.
+        model: the model that is tested. OVSeg has files of its own, below configs/ovseg/eval, and
+            where there is none, its own test size applies.
+    """
+    from frozenseg import model_config
     from frozenseg.config import CONFIG_ROOT, load_config
     from frozenseg.data.catalog import SHAPES, dataset_spec
 
@@ -93,9 +100,13 @@ def test_set(dataset: str) -> tuple[str, list[Path]]:
         return name, []
     own = CONFIG_ROOT / "eval" / f"{dataset}.yaml"
     if own.is_file():
-        return load_config(own).DATASETS.TEST[0], [own]
-    spec = dataset_spec(name)
-    return name, [own.with_stem(spec.vocabulary)] if spec.classes is None else []
+        name = load_config(own).DATASETS.TEST[0]
+    else:
+        spec = dataset_spec(name)
+        own = own.with_stem(spec.vocabulary) if spec.classes is None else None
+    if model is not None and model_config(model).MODEL.PIPELINE.PROPOSER == "maskformer":
+        own = own and own.parents[1] / "ovseg" / "eval" / own.name
+    return name, [own] if own is not None and own.is_file() else []
 
 
 def _decoder_alone() -> list[str]:

@@ -22,15 +22,14 @@ def summary(
     Example: frozenseg summary frozenseg_convnext_large.yaml
     """
     from frozenseg import BUILTIN_MODELS
-    from frozenseg.analysis.parameter_summary import summarize
-    from frozenseg.builders.model import frozenseg_outline
+    from frozenseg.analysis.speed import count_parameters
     from frozenseg.config import load_config
 
     file, _ = BUILTIN_MODELS.get(config, (config, None))
     table = Table("part", title=f"{markup(config)}: parameters", title_justify="left")
     for heading in ("trained", "frozen"):
         table.add_column(heading, justify="right")
-    sizes = summarize(frozenseg_outline(load_config(file, opts or [])))
+    sizes = count_parameters(load_config(file, opts or []))
     for size in sizes:
         last = size == sizes[-2]
         table.add_row(size.part, f"{size.trained:,}", f"{size.frozen:,}", end_section=last)

@@ -146,10 +146,10 @@ ALLOWED: dict[str, Rule] = {
     "SEED": whole(-(2**31), 2**31 - 1),
     "MODEL.META_ARCHITECTURE": one_of("FrozenSeg", "FCCLIP"),
     "MODEL.PIPELINE.PROPOSER": one_of("mask2former", "maskformer", "sam_points"),
-    "MODEL.PIPELINE.REGION_CLASSIFIER": one_of("pooled_map", "image_crops", "masked_crops"),
+    "MODEL.PIPELINE.REGION_CLASSIFIER": one_of("pooled_map", "masked_crops"),
     "MODEL.PIPELINE.REGION_CLIP_NAME": _ANY,
     "MODEL.PIPELINE.REGION_CLIP_WEIGHTS": _ANY,
-    "MODEL.PIPELINE.CROP_SIZE": _SIZE_PX,
+    "MODEL.PIPELINE.TEXT_ROWS": one_of("synonyms", "literal"),
     "MODEL.PIPELINE.FUSION": one_of("geometric", "clip_alone", "product"),
     "MODEL.DEVICE": text(
         r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, cuda, mps or one GPU such as cuda:1"

@@ -13,10 +13,6 @@ ACCEPTED_UNUSED = (
     "MODEL.MASK_FORMER.ENFORCE_INPUT_PROJ",
     "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME",
     "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE",
-    "MODEL.OVSEG.EXPONENT",
-    "MODEL.OVSEG.INVALID_MASKS",
-    "MODEL.OVSEG.MASK_THRESHOLD",
-    "MODEL.OVSEG.PROMPT_DEPTH",
     "MODEL.RESNETS.OUT_FEATURES",
     "MODEL.RESNETS.STEM_TYPE",
     "MODEL.RESNETS.STRIDE_IN_1X1",
@@ -67,7 +63,7 @@ def _model_keys() -> CfgNode:
     model.PIPELINE = _pipeline_keys()
     model.DEVICE = "auto"  # auto: cuda if available, else cpu
     model.WEIGHTS = ""  # trained weights to start from: safetensors, or an official .pth
-    model.WEIGHTS_TOWERS = "compare"  # the frozen towers in that file: compare, skip or use
+    model.WEIGHTS_TOWERS = "compare"  # the towers in that file: compare, skip or use
     model.PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]  # of CLIP's input, RGB 0..255
     model.PIXEL_STD = [68.5005327, 66.6321579, 70.32316305]
     model.SAM_NAME = "vit_b"  # vit_t, vit_b, vit_l, vit_h, shapes
@@ -105,11 +101,12 @@ def _pipeline_keys() -> CfgNode:
     keys = CfgNode()
     # mask2former, maskformer, or sam_points: SAM's masks, no classes, nothing trained
     keys.PROPOSER = "mask2former"
-    keys.REGION_CLASSIFIER = "pooled_map"  # or image_crops, masked_crops
-    keys.REGION_CLIP_NAME = ""  # CLIP of the region classifier; empty: that of the decoder
+    keys.REGION_CLASSIFIER = "pooled_map"  # or masked_crops
+    keys.REGION_CLIP_NAME = ""  # CLIP of the region classifier; empty: that of the proposer
     keys.REGION_CLIP_WEIGHTS = ""
-    keys.CROP_SIZE = 64  # side of image_crops' crops, pixels
     keys.FUSION = "geometric"  # eq. 3; or clip_alone, product
+    # synonyms: one text row per synonym; literal: one per class, its names as they are written
+    keys.TEXT_ROWS = "synonyms"
     return keys
 
 
@@ -138,7 +135,7 @@ def _ovseg_keys() -> CfgNode:
     """The region classifier masked_crops and the fusion product."""
     keys = CfgNode()
     keys.MASK_THRESHOLD = 0.4  # a pixel is in a mask if its probability is above this
-    keys.PROMPT_DEPTH = 3  # CLIP blocks before which blank patches become mask prompts; 0: none
+    keys.PROMPT_DEPTH = 0  # CLIP blocks before which blank patches become mask prompts; 0: none
     keys.EXPONENT = 0.7  # weight of the region classifier; 0: it decides alone
     keys.INVALID_MASKS = "exclude"  # masks without a pixel; official: CLIP is certain of them
     return keys

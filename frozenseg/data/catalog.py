@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
+
+import torch
 
 from frozenseg.data.datasets import open_dataset
 from frozenseg.data.derived import without_classes
@@ -102,29 +104,42 @@ def dataset_samples(
 
 
 def training_samples(
-    name: str, *, root: Path | None = None, skip_bad: bool = False
+    name: str,
+    *,
+    task: Literal["panoptic", "semantic"] = "panoptic",
+    root: Path | None = None,
+    skip_bad: bool = False,
 ) -> "ShapesDataset | DatasetSamples | SeenSamples":
-    """Samples with panoptic maps, whose class ids are those of ``training_vocabulary``.
+    """Samples with panoptic or label maps, whose class ids are those of ``training_vocabulary``.
+
+    Args:
+        name: a registered name, or a data set file.
+        task: panoptic maps, or label maps.
+        root, skip_bad: see ``open_dataset``.
 
     Raises:
         UserError: no data set has this name, or its files are missing or broken.
     """
-    samples = dataset_samples(name, root=root, tasks=("panoptic",), skip_bad=skip_bad)
+    samples = dataset_samples(name, root=root, tasks=(task,), skip_bad=skip_bad)
     if isinstance(samples, ShapesDataset) or not dataset_spec(name).unseen:
         return samples
-    return SeenSamples(samples, dataset_spec(name).is_seen)
+    spec = dataset_spec(name)
+    return SeenSamples(samples, spec.is_seen, ignore_label=spec.ignore_label)
 
 
 class SeenSamples(Sequence[Sample]):
-    """Panoptic samples without the segments of unseen classes.
+    """Samples whose panoptic or label maps lack unseen classes.
 
     Args:
         samples: of all classes.
         is_seen: by class.
+        ignore_label: of pixels without a class, in label maps.
     """
 
-    def __init__(self, samples: DatasetSamples, is_seen: Sequence[bool]) -> None:
-        self.samples = samples
+    def __init__(
+        self, samples: DatasetSamples, is_seen: Sequence[bool], *, ignore_label: int = 255
+    ) -> None:
+        self.samples, self.ignore_label = samples, ignore_label
         seen = [class_id for class_id, is_kept in enumerate(is_seen) if is_kept]
         self.new_ids = {class_id: row for row, class_id in enumerate(seen)}
 
@@ -133,9 +148,17 @@ class SeenSamples(Sequence[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.samples[index]
-        assert sample.panoptic is not None, "they are opened for training"
-        panoptic = without_classes(sample.panoptic, self.new_ids)
-        return Sample(sample.image, sample.image_id, sample.file_name, panoptic=panoptic)
+        panoptic, semantic = sample.panoptic, sample.semantic
+        if panoptic is not None:
+            panoptic = without_classes(panoptic, self.new_ids)
+        if semantic is not None:
+            labels = torch.full_like(semantic, self.ignore_label)
+            for class_id, row in self.new_ids.items():
+                labels[semantic == class_id] = row
+            semantic = labels
+        return Sample(
+            sample.image, sample.image_id, sample.file_name, panoptic=panoptic, semantic=semantic
+        )
 
     def image_file(self, index: int) -> Path:
         return self.samples.image_file(index)

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+from frozenseg.data.dataset_spec import DatasetSpec
 from frozenseg.data.readers.label_maps import LabelMaps
-from frozenseg.data.specs import DatasetSpec
 
 Split = Literal["train", "val"]
 

@@ -5,7 +5,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
-from frozenseg.builders.model import clip_keys
+from frozenseg.builders.clips import clip_keys
 from frozenseg.towers.loading import load_clip
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}

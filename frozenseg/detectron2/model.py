@@ -22,7 +22,7 @@ from frozenseg.detectron2.records import Entry, entry_of, input_of, target_of
 from frozenseg.detectron2.weights import weights_path
 from frozenseg.inference.segmenter import Segmenter, VocabularyLike
 from frozenseg.io.weight_files import WeightsFile
-from frozenseg.losses import Criterion
+from frozenseg.losses import TrainingLoss
 from frozenseg.structures import Result
 from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
@@ -61,7 +61,7 @@ class FrozenSeg(nn.Module):
         self,
         *,
         segmenter: Segmenter,
-        criterion: Criterion,
+        criterion: TrainingLoss,
         vocabulary: VocabularyLike,
         training_vocabulary: Callable[[], Vocabulary] | None = None,
     ) -> None:

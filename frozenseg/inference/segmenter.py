@@ -23,7 +23,10 @@ from frozenseg.ops.maps import size_of
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.protocols import TextRows
 from frozenseg.structures import InputImage
-from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
+from frozenseg.vocabulary.literal import as_literal
+from frozenseg.vocabulary.literal_names import with_others
+from frozenseg.vocabulary.text_classifier import embed_vocabulary
+from frozenseg.vocabulary.two_spaces import TwoSpaces
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 Task = Literal["panoptic", "semantic", "instance"]
@@ -48,6 +51,8 @@ class Segmenter:
         cache_dir: folder of text embeddings; None: no cache.
         mask_ensemble: mixes SAM's masks into semantic output (eq. 4); None: off.
         augmentation: semantic output is the mean over variants of the image; None: off.
+        literal: one text row per class, its names as they are written; a single class gets
+            "others" beside it.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Segmenter:
         cache_dir: Path | None = None,
         mask_ensemble: MaskEnsemble | None = None,
         augmentation: Augmentation | None = None,
+        literal: bool = False,
     ) -> None:
         self.model = model.to(device).eval()
         self.training, self.settings = training, settings
@@ -69,6 +75,7 @@ class Segmenter:
         self.device = torch.device(device)
         self.cache_dir = cache_dir
         self.mask_ensemble, self.augmentation = mask_ensemble, augmentation
+        self.literal = literal
         self._embed = lru_cache(CACHED_PREDICTORS)(self._embed_vocabulary)
 
     def __call__(
@@ -101,6 +108,7 @@ class Segmenter:
             task: as for a single call.
         """
         names = vocabulary if isinstance(vocabulary, Vocabulary) else parse_vocabulary(vocabulary)
+        names = with_others(as_literal(names)) if self.literal else names
         originals = [read_image(image) for image in images]
         inputs = [
             InputImage(
@@ -134,6 +142,7 @@ class Segmenter:
             UserError: the model does not support an output.
         """
         settings = self._settings_for(outputs)
+        vocabulary = as_literal(vocabulary) if self.literal else vocabulary
         self._check_tasks(settings)
         predictor = Predictor(
             model=self.model,
@@ -147,9 +156,15 @@ class Segmenter:
             return predictor
         return AugmentedPredictor(predictor, self.augmentation)
 
-    def _embed_vocabulary(self, vocabulary: Vocabulary) -> TextClassifier:
-        encoder = self.model.text_encoder
-        return embed_vocabulary(encoder, vocabulary, cache_dir=self.cache_dir).to(self.device)
+    def _embed_vocabulary(self, vocabulary: Vocabulary) -> TextRows:
+        rows, regions = (
+            None
+            if encoder is None
+            else embed_vocabulary(encoder, vocabulary, cache_dir=self.cache_dir).to(self.device)
+            for encoder in (self.model.text_encoder, self.model.region_text_encoder)
+        )
+        assert rows is not None, "every model has a text encoder"
+        return rows if regions is None else TwoSpaces(rows, regions)
 
     def _settings_for(self, outputs: Sequence[str]) -> OutputSettings:
         if not outputs:

@@ -57,6 +57,10 @@ class Miner:
     ) -> None:
         self.proposer, self.text, self.regions = proposer, text, regions
         self.short_side, self.long_side = short_side, long_side
+        assert isinstance(regions.clip, CropClip), (
+            "nouns are matched by a CLIP that has a text half"
+        )
+        self.clip = regions.clip
         self._rows: dict[str, Tensor] = {}
 
     @torch.inference_mode()
@@ -78,7 +82,7 @@ class Miner:
             return Mined((), NO_PROPOSAL)
         embeddings = F.normalize(self.regions.embed(crops), dim=-1)
         best = (self._noun_rows(nouns) @ embeddings.T).argmax(dim=1)
-        pixels = unnormalised(self.regions.clip, crops.pixels)
+        pixels = unnormalised(self.clip, crops.pixels)
         found = {place: [] for place in best.tolist()}
         for noun, place in zip(nouns, best.tolist(), strict=True):
             found[place].append(noun)
@@ -91,7 +95,7 @@ class Miner:
 
     def _crops(self, image: Tensor, target: Target | None) -> Crops:
         resized = resize_for_test(image, self.short_side, self.long_side)
-        device = self.regions.clip.pixel_mean.device
+        device = self.clip.pixel_mean.device
         shown = InputImage(resized.to(device), image.to(device), size_of(image), target=target)
         (proposals,) = self.proposer.propose([shown], self.text)
         return self.regions.crop(shown, proposals)
@@ -100,7 +104,7 @@ class Miner:
         """Returns (N, D) rows of unit length; each noun is embedded once."""
         new = [noun for noun in nouns if noun not in self._rows]
         if new:
-            rows = embed_words(self.regions.clip.encode_text, new)
+            rows = embed_words(self.clip.encode_text, new)
             self._rows |= dict(zip(new, rows, strict=True))
         return torch.stack([self._rows[noun] for noun in nouns])
 

@@ -13,13 +13,16 @@ class SegmentationModel(nn.Module):
     Args:
         proposer: masks, and class logits if it has a classifier.
         region_classifier: what CLIP sees under each mask.
-        text_encoder: embeds the class names; of the same CLIP space as both classifiers.
+        text_encoder: embeds the class names for the proposer.
         fusion: the rule that combines the two classifications.
+        region_text_encoder: embeds them for a region classifier of another CLIP space; None: it
+            shares the proposer's.
     """
 
     proposer: Proposer
     region_classifier: RegionClassifier
     text_encoder: TextEncoder
+    region_text_encoder: TextEncoder | None
 
     def __init__(
         self,
@@ -28,10 +31,12 @@ class SegmentationModel(nn.Module):
         region_classifier: RegionClassifier,
         text_encoder: TextEncoder,
         fusion: Fusion,
+        region_text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
         self.proposer, self.region_classifier = proposer, region_classifier
-        self.text_encoder, self.fusion = text_encoder, fusion
+        self.text_encoder, self.region_text_encoder = text_encoder, region_text_encoder
+        self.fusion = fusion
 
     @property
     def has_trained_parts(self) -> bool:
@@ -57,6 +62,6 @@ class SegmentationModel(nn.Module):
             return self.fusion(proposals.class_logits, None, seen, None)
         regions = self.region_classifier(image, proposals)
         clip_map = proposals.clip_map
-        text = text.for_image(None if clip_map is None else clip_map.features)
+        text = text.for_regions().for_image(None if clip_map is None else clip_map.features)
         logits = text.logits(regions.embeddings, regions.logit_scale)
         return self.fusion(proposals.class_logits, logits, seen, regions.judged)

@@ -34,6 +34,10 @@ class TextRows(Protocol):
         """Returns the rows for images with this (B, C, h, w) CLIP map; None if there is no map."""
         ...
 
+    def for_regions(self) -> "TextRows":
+        """Returns the rows in the CLIP space of the region classifier."""
+        ...
+
     def logits(
         self, embeddings: Tensor, logit_scale: Tensor | float, *, void: Tensor | None = None
     ) -> Tensor:

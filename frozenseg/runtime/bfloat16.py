@@ -1,5 +1,6 @@
 """Choosing bfloat16 where the processor computes faster in it."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -18,7 +19,7 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def autocast_to(precision: Precision, device: torch.device) -> torch.autocast:
+def autocast_to(precision: Precision, device: torch.device) -> AbstractContextManager:
     """Returns a context that computes in this precision, whatever surrounds it.
 
     Args:
@@ -26,4 +27,6 @@ def autocast_to(precision: Precision, device: torch.device) -> torch.autocast:
         device: where the computation runs.
     """
     enabled = precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast(device))
+    if device.type == "meta":  # which autocast does not know
+        return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -18,16 +18,14 @@ TEXT_BATCH = 256  # prompts encoded at once
 Tokenize = Callable[[list[str]], Tensor]  # a tokenizer of open_clip
 
 
-class ClipTower(FrozenTower):
-    """The common part of CLIP towers; subclasses implement their image encoder.
+class ClipModel(FrozenTower):
+    """The text half of every CLIP tower.
 
     Args:
         model: an open_clip model.
         tokenize: prompts to token ids.
     """
 
-    channels: tuple[int, int, int, int]  # of res2 .. res5
-    strides = (4, 8, 16, 32)  # of res2 .. res5, pixels
     embed_dim: int  # width of the space that images and texts share
 
     def __init__(
@@ -40,6 +38,7 @@ class ClipTower(FrozenTower):
     ) -> None:
         super().__init__(model, pixel_mean=pixel_mean, pixel_std=pixel_std)
         self.tokenize = tokenize
+        self.embed_dim = _text_width(model)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -59,6 +58,18 @@ class ClipTower(FrozenTower):
         total = len(tokenizer.encode(prompt)) + 2  # start and end
         return total, min(total, tokenizer.context_length)
 
+
+class ClipTower(ClipModel):
+    """A CLIP whose image encoder has strided maps; subclasses know the encoder.
+
+    Args:
+        model: an open_clip model.
+        tokenize: prompts to token ids.
+    """
+
+    channels: tuple[int, int, int, int]  # of res2 .. res5
+    strides = (4, 8, 16, 32)  # of res2 .. res5, pixels
+
     def forward(self, images: Tensor) -> ClipFeatures:
         """Returns features of a (B, 3, H, W) normalised batch whose sides are multiples of 32."""
         raise NotImplementedError
@@ -76,7 +87,6 @@ class ConvNeXtClip(ClipTower):
     ) -> None:
         super().__init__(model, tokenize=tokenize, **normalization)
         self.channels = tuple(info["num_chs"] for info in self.model.visual.trunk.feature_info)
-        self.embed_dim = _text_width(model)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> ClipFeatures:
@@ -111,7 +121,6 @@ class ResNetClip(ClipTower):
         visual = self.model.visual
         stages = (visual.layer1, visual.layer2, visual.layer3, visual.layer4)
         self.channels = tuple(stage[-1].bn3.num_features for stage in stages)
-        self.embed_dim = _text_width(model)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> ClipFeatures:

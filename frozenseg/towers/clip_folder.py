@@ -44,6 +44,15 @@ def register_convnext(
         register_model(build)
 
 
+def is_convnext(folder: Path) -> bool:
+    """Returns True if the folder's config has the sizes of a ConvNeXt, or cannot be read."""
+    try:
+        config = read_json(folder / CONFIG_NAME, max_bytes=MAX_CONFIG_BYTES)
+    except UserError:
+        return True  # loading it says what is wrong
+    return not isinstance(config, dict) or "timm_convnext" in config
+
+
 def build_clip(config: dict[str, Any]) -> CLIP:
     """Returns the open_clip model that a folder's config describes, with random weights."""
     name = config["model_cfg"]["vision_cfg"]["timm_model_name"]

@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from frozenseg.errors import UserError
 from frozenseg.io.weight_files import describe_differences
 from frozenseg.ops.maps import Size
-from frozenseg.towers.clip import PIXEL_MEAN, PIXEL_STD, TEXT_BATCH, Tokenize
-from frozenseg.towers.frozen import FrozenTower, fingerprint_of
+from frozenseg.towers.clip import PIXEL_MEAN, PIXEL_STD, ClipModel, Tokenize
+from frozenseg.towers.frozen import fingerprint_of
 
-DEPTH_KEY = "MODEL.CLIP_ADAPTER.MASK_PROMPT_DEPTH"
+DEPTH_KEY = "MODEL.OVSEG.PROMPT_DEPTH"
 PROMPTS = "visual.mask_embedding"  # their published name
 PROMPT_STD = 0.02  # of new prompts (OVSeg, sec. 3.3)
 
 Part = Literal["image", "prompts"]
 
 
-class CropClip(FrozenTower):
+class CropClip(ClipModel):
     """A CLIP that embeds whole crops; a ViT can have mask prompts (OVSeg, sec. 3.3).
 
     Frozen when built. Training chooses the parts that learn with ``unfreeze``; the text encoder
@@ -48,9 +48,8 @@ class CropClip(FrozenTower):
         pixel_mean: tuple[float, ...] = PIXEL_MEAN,
         pixel_std: tuple[float, ...] = PIXEL_STD,
     ) -> None:
-        super().__init__(model, pixel_mean=pixel_mean, pixel_std=pixel_std)
-        self.tokenize, self.name = tokenize, name
-        self.embed_dim: int = self.model.text_projection.shape[1]
+        super().__init__(model, tokenize=tokenize, pixel_mean=pixel_mean, pixel_std=pixel_std)
+        self.name = name
         side = self.model.visual.image_size
         self.image_size: Size = (side, side) if isinstance(side, int) else tuple(side)
         self.mask_prompts = None
@@ -64,18 +63,6 @@ class CropClip(FrozenTower):
     @property
     def mask_prompt_depth(self) -> int:
         return 0 if self.mask_prompts is None else len(self.mask_prompts)
-
-    @property
-    def logit_scale(self) -> Tensor:
-        """CLIP's own temperature as a factor, at most 100."""
-        return self.model.logit_scale.exp().clamp(max=100)
-
-    @torch.no_grad()
-    def encode_text(self, prompts: list[str]) -> Tensor:
-        """Returns (N, D) text embeddings, not normalised."""
-        device = self.pixel_mean.device
-        batches = self.tokenize(prompts).to(device).split(TEXT_BATCH)
-        return torch.cat([self.model.encode_text(tokens) for tokens in batches])
 
     def embed_crops(self, crops: Tensor, region_masks: Tensor | None = None) -> Tensor:
         """Returns (N, D) image embeddings, not normalised.

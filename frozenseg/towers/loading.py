@@ -96,13 +96,27 @@ def load_clip(
     if name == "shapes" or folder.is_dir():
         model, tokenize = clip_folder.load_clip_folder(folder, with_weights=pretrained != RANDOM)
         return clip_tower(model, tokenize=tokenize, name=name, **normalization)
-    config = _open_clip_config(name)
-    path = None if pretrained == RANDOM else _clip_file(name, pretrained)
+    config = open_clip_config(name)
+    path = None if pretrained == RANDOM else clip_file(name, pretrained)
     model = open_clip.CLIP(**config)
     if path:
         _load(model, path, owner=f"CLIP_MODEL_NAME {name}")
     tokenize = open_clip.get_tokenizer(name)
     return clip_tower(model, tokenize=tokenize, name=f"{name}/{pretrained}", **normalization)
+
+
+def has_maps(name: str) -> bool:
+    """Returns False for a CLIP whose image encoder is a ViT, which embeds whole crops alone.
+
+    A name or folder that cannot be read counts as one with maps; loading it says what is wrong.
+    """
+    folder = user_path(name)
+    if name == "shapes":
+        return True
+    if folder.is_dir():
+        return clip_folder.is_convnext(folder)
+    vision = (open_clip.get_model_config(name) or {}).get("vision_cfg", {})
+    return not vision or "timm_model_name" in vision or isinstance(vision.get("layers"), list)
 
 
 def clip_tower(
@@ -173,7 +187,7 @@ def _published_sam(name: str) -> Path:
     return obtain(SAM_FILES[name], cache_folder() / "sam", setting="MODEL.SAM_WEIGHTS")
 
 
-def _open_clip_config(name: str) -> dict[str, Any]:
+def open_clip_config(name: str) -> dict[str, Any]:
     config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if config is None:
         near = difflib.get_close_matches(name[:200], open_clip.list_models(), n=1)
@@ -191,7 +205,7 @@ def _open_clip_config(name: str) -> dict[str, Any]:
     return config
 
 
-def _clip_file(name: str, pretrained: str) -> Path:
+def clip_file(name: str, pretrained: str) -> Path:
     """Returns the file of weights that a tag or a path names."""
     published = get_pretrained_cfg(name, pretrained) if pretrained else {}
     if not published:

@@ -1,5 +1,6 @@
 """The three roles that a CLIP model can play; one tower may fill all of them."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -55,6 +56,44 @@ class TextEncoder(Protocol):
 
     def count_tokens(self, prompt: str) -> tuple[int, int]:
         """Returns a prompt's number of tokens, and how many of them are read."""
+        ...
+
+
+class CropEmbedder(Protocol):
+    """Embeds crops as whole images; a ViT can have mask prompts. Members are ``nn.Module``."""
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the text space."""
+        ...
+
+    @property
+    def image_size(self) -> Size:
+        """(height, width) of the crops, pixels."""
+        ...
+
+    @property
+    def mask_prompts(self) -> Tensor | None:
+        """(depth, P, C); None if the tower has none."""
+        ...
+
+    def normalize(self, images: list[Tensor], size: Size) -> Tensor:
+        """Returns (3, H, W) images in 0..255 as one normalised batch, padded to ``size``."""
+        ...
+
+    def embed_crops(self, crops: Tensor, region_masks: Tensor | None = None, /) -> Tensor:
+        """Returns (N, D) embeddings, of any length, of (N, 3, S, S) normalised crops.
+
+        Prompts replace the patches without a pixel of the (N, S, S) bool masks, if they are given.
+        """
+        ...
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Returns the weights of the parts that learn."""
+        ...
+
+    def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
+        """Loads what ``trainable_state`` returned."""
         ...
 
 

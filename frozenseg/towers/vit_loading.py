@@ -11,15 +11,20 @@ from torch import Tensor
 from frozenseg.errors import UserError
 from frozenseg.io.weight_files import read_weights
 from frozenseg.towers.clip_folder import CONFIG_NAME, MERGES_NAME, WEIGHTS_NAME, load_tokenizer
-from frozenseg.towers.clip_vit import CropClip
-from frozenseg.towers.loading import RANDOM, _clip_file, _open_clip_config
+from frozenseg.towers.clip_vit import PROMPTS, CropClip
+from frozenseg.towers.loading import RANDOM, clip_file, open_clip_config
 
 IN_OVSEG = "clip_adapter.clip_model."  # before the names of CLIP in a whole OVSeg checkpoint
 NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in files of OpenAI's format
 
 
 def load_crop_clip(
-    name: str, pretrained: str, *, mask_prompt_depth: int = 0, new_prompts: bool = False
+    name: str,
+    pretrained: str,
+    *,
+    mask_prompt_depth: int = 0,
+    new_prompts: bool = False,
+    prompts_optional: bool = False,
 ) -> CropClip:
     """Loads a CLIP that embeds crops.
 
@@ -31,6 +36,8 @@ def load_crop_clip(
             has its own weights, which a file and ``random`` override; a tag does not.
         mask_prompt_depth: of the mask prompts, which the weights must hold; 0: none.
         new_prompts: draw prompts where the weights have none, to start mask prompt tuning.
+        prompts_optional: have no prompts where the weights or the depth have none, for a tower
+            that embeds text beside a proposer in training.
 
     Raises:
         UserError: an unknown name or tag, a missing file, or weights that do not fit.
@@ -41,9 +48,13 @@ def load_crop_clip(
         path = None if pretrained == RANDOM else _folder_weights(folder, pretrained)
     else:
         tower = _named_tower(name, pretrained, mask_prompt_depth)
-        path = None if pretrained == RANDOM else _clip_file(name, pretrained)
+        path = None if pretrained == RANDOM else clip_file(name, pretrained)
     if path is not None:
         state = clip_weights(read_weights(path).tensors)
+        if prompts_optional and PROMPTS not in state:
+            tower.mask_prompts = None
+        if prompts_optional and tower.mask_prompts is None:
+            state.pop(PROMPTS, None)
         tower.load_published(state, source=str(path), new_prompts=new_prompts)
     return tower
 
@@ -60,7 +71,7 @@ def clip_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _named_tower(name: str, pretrained: str, depth: int) -> CropClip:
-    config = _open_clip_config(name)
+    config = open_clip_config(name)
     published = get_pretrained_cfg(name, pretrained) if pretrained else {}
     if published:  # a file is a relative of OpenAI's weights, whose GELU ``config`` has by now
         config["quick_gelu"] = bool(published.get("quick_gelu"))

@@ -36,7 +36,7 @@ def cosine_after_warmup(*, num_iterations: int, warmup: int) -> Schedule:
 
 def polynomial(*, num_iterations: int, power: float = 0.9) -> Schedule:
     """Falls from 1 to 0 as a power of the remaining share of iterations ("poly")."""
-    return lambda iteration: (1.0 - iteration / num_iterations) ** power
+    return lambda iteration: max(0.0, 1.0 - iteration / num_iterations) ** power
 
 
 def warmed_up(schedule: Schedule, *, num_iterations: int, start_factor: float) -> Schedule:

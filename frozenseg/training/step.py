@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from frozenseg.losses import Criterion
-from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.losses import TrainingLoss
+from frozenseg.modeling.trained import TrainedProposer
 from frozenseg.runtime.distributed import average_gradients
 from frozenseg.structures import Target
 from frozenseg.training.divergence import (
@@ -55,9 +55,9 @@ class TrainStep:
     def __init__(
         self,
         *,
-        model: FrozenSeg,
+        model: TrainedProposer,
         classifier: TextClassifier,
-        criterion: Criterion,
+        criterion: TrainingLoss,
         optimizer: ClippedAdamW,
         device: torch.device,
         autocast: torch.dtype | None = None,

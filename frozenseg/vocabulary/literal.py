@@ -21,3 +21,9 @@ def literal_vocabulary(name: str) -> Vocabulary:
     short = name + SHORT_SUFFIX
     rows = class_table(short if (CLASSES / f"{short}.tsv").is_file() else name)
     return Vocabulary(tuple((row.name,) for row in rows), classes.is_thing, classes.colors)
+
+
+def as_literal(vocabulary: Vocabulary) -> Vocabulary:
+    """Returns one text row per class: its synonyms as one string, with commas."""
+    names = tuple((", ".join(synonyms),) for synonyms in vocabulary.synonyms)
+    return Vocabulary(names, vocabulary.is_thing, vocabulary.colors)

@@ -59,6 +59,10 @@ class TextClassifier:
         """Returns itself: the rows depend on the words alone."""
         return self
 
+    def for_regions(self) -> "TextClassifier":
+        """Returns itself: proposer and region classifier share a CLIP space."""
+        return self
+
     def logits(
         self, embeddings: Tensor, logit_scale: Tensor | float, *, void: Tensor | None = None
     ) -> Tensor:

@@ -22,7 +22,7 @@ from frozenseg.vocabulary import Vocabulary
 
 Download = Callable[..., Path]
 
-EVALUATED = SPECS[1:]  # without COCO's training split
+EVALUATED = SPECS[1:13]  # without COCO's training split and COCO-Stuff
 FILES = {spec.name: CONFIG_ROOT / "eval" / f"{spec.vocabulary}.yaml" for spec in EVALUATED}
 DOWNLOADS = {
     "coco_panoptic": ("coco", "prepare_coco"),

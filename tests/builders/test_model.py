@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from frozenseg.analysis.parameter_summary import summarize
-from frozenseg.builders.model import frozenseg_outline
+from frozenseg.builders.frozenseg import frozenseg_outline
 from frozenseg.checkpoint.official import from_official
 from frozenseg.checkpoint.weights import official_state
 from frozenseg.config import CONFIG_ROOT, ConfigError, load_config

@@ -33,8 +33,8 @@ def cfg(small_config, small_model, monkeypatch: pytest.MonkeyPatch) -> CfgNode:
 
         return load
 
-    monkeypatch.setattr("frozenseg.builders.model.load_clip", tower("backbone"))
-    monkeypatch.setattr("frozenseg.builders.model.load_sam", tower("sam"))
+    monkeypatch.setattr("frozenseg.builders.clips.load_clip", tower("backbone"))
+    monkeypatch.setattr("frozenseg.builders.frozenseg.load_sam", tower("sam"))
     return small_config()
 
 

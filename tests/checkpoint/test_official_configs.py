@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from frozenseg.builders.model import frozenseg_outline
+from frozenseg.builders.frozenseg import frozenseg_outline
 from frozenseg.config import ConfigError, load_config
 
 FACTS = json.loads((Path(__file__).parents[1] / "golden" / "official_config_keys.json").read_text())

@@ -11,7 +11,7 @@ from torch import Tensor
 from frozenseg.checkpoint.ovseg import from_official, to_official
 from frozenseg.pipeline.region_classifiers.masked_crops import MaskedCrops
 from frozenseg.towers.clip_vit import CropClip
-from frozenseg.towers.loading import _open_clip_config
+from frozenseg.towers.loading import open_clip_config
 
 MODELS = {"r101c_vitb16": "ViT-B-16", "swinb_vitl14": "ViT-L-14"}
 NUM_KEYS = {"r101c_vitb16": 983, "swinb_vitl14": 954}
@@ -54,7 +54,7 @@ def test_every_released_name_has_one_of_ours_and_comes_back(golden, model) -> No
 @pytest.mark.golden
 @pytest.mark.parametrize("model", MODELS)
 def test_the_region_classifier_has_exactly_the_released_weights(golden, model) -> None:
-    config = _open_clip_config(MODELS[model])
+    config = open_clip_config(MODELS[model])
     assert config["quick_gelu"]
     with torch.device("meta"):
         clip = open_clip.CLIP(**config)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import frozenseg
-from frozenseg.builders.model import build_frozenseg
+from frozenseg.builders.frozenseg import build_frozenseg
 from frozenseg.checkpoint.weights import (
     load_weights,
     official_state,

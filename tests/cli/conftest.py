@@ -12,7 +12,7 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 import frozenseg
-from frozenseg.builders.model import build_frozenseg
+from frozenseg.builders.frozenseg import build_frozenseg
 from frozenseg.cli.main import app
 from frozenseg.data.images import read_image
 from frozenseg.data.shapes import shapes_vocabulary

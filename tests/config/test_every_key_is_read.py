@@ -43,6 +43,10 @@ FCCLIP = (
     "MODEL.FC_CLIP.EMBED_DIM", "128", "MODEL.MASK_ENSEMBLE.ENABLED", "False",
     "MODEL.PIPELINE.REGION_CLASSIFIER", "image_crops", "MODEL.PIPELINE.REGION_CLIP_NAME", "shapes",
 )  # fmt: skip
+CROPS = (
+    "MODEL.PIPELINE.REGION_CLASSIFIER", "masked_crops", "MODEL.PIPELINE.REGION_CLIP_NAME", "shapes",
+    "MODEL.PIPELINE.FUSION", "product",
+)  # fmt: skip
 
 
 class RecordingNode(CfgNode):
@@ -72,7 +76,7 @@ class RecordingNode(CfgNode):
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
-    """The keys that a training of one iteration, an evaluation and four other models read."""
+    """The keys that a training of one iteration, an evaluation and five other models read."""
     monkeypatch.setenv("FROZENSEG_CACHE", str(tmp_path / "cache"))
     pairs = [part for pair in SWITCHES.items() for part in pair]
     cfg = RecordingNode(
@@ -85,6 +89,8 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     evaluate_dataset(cfg, segmenter, "shapes_val", tmp_path / "report", RunOptions(limit=2))
     fcclip = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *FCCLIP]))
     build_segmenter(fcclip, model=build_model(fcclip))
+    crops = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *CROPS]))
+    build_model(crops)
     swin = RecordingNode(load_config("ovseg/ovseg_swin_base_vit_l14.yaml", SMALL_SWIN))
     build_maskformer(swin)
     build_maskformer_criterion(swin)

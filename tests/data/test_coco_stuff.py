@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from frozenseg.data.checking import check_dataset
 from frozenseg.data.coco_stuff import coco_stuff_spec
 from frozenseg.data.datasets import assemble
 from frozenseg.vocabulary import builtin_vocabulary, class_table
+from tests.fixtures.ovseg import write_coco_stuff
 
 ABSENT = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
 LEFT_OUT = (
@@ -73,3 +75,14 @@ def test_names_of_the_data_set() -> None:
     spec = coco_stuff_spec("train")
     assert (spec.name, spec.num_images) == ("coco_2017_train_stuff_sem_seg", 118_287)
     assert coco_stuff_spec("val", num_classes=156).name == "coco_2017_val_stuff156_sem_seg"
+
+
+def test_datasets_check_reads_a_sample_and_counts_files(tmp_path: Path) -> None:
+    write_coco_stuff(tmp_path, "val")
+    result = check_dataset("coco_2017_val_stuff_sem_seg", root=tmp_path, every=True)
+    assert result.problems == () and result.num_read == 2
+    found = {finding.what: (finding.found, finding.expected) for finding in result.findings}
+    assert found == {"images": (2, 5000), "label maps": (2, 5000)}
+    (tmp_path / "coco/stuffthingmaps/val2017/000000000001.png").unlink()
+    result = check_dataset("coco_2017_val_stuff_sem_seg", root=tmp_path, every=True)
+    assert "000000000001" in result.problems[0] and result.num_read == 1

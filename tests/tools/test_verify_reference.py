@@ -27,7 +27,7 @@ from reference_checks.reference_model import (  # noqa: E402
     reference_sam,
 )
 
-from frozenseg.builders.model import build_frozenseg  # noqa: E402
+from frozenseg.builders.frozenseg import build_frozenseg  # noqa: E402
 from frozenseg.checkpoint.weights import official_state  # noqa: E402
 
 app = typer.Typer()

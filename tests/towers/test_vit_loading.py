@@ -1,7 +1,5 @@
 """CLIP files in every published form, read strictly."""
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,22 +8,12 @@ from safetensors.torch import save_file
 
 from frozenseg.errors import UserError
 from frozenseg.towers.clip_vit import PROMPTS, CropClip
-from frozenseg.towers.loading import SHAPES
 from frozenseg.towers.vit_loading import IN_OVSEG, NO_WEIGHTS, clip_weights, load_crop_clip
-from tests.fixtures.ovseg import TINY_TEXT, TINY_VIT
 
 
 @pytest.fixture
-def folder(tmp_path: Path, tiny_vit) -> Path:
-    """A tiny ViT with mask prompts of depth 3."""
-    path = tmp_path / "vit"
-    path.mkdir()
-    sizes = {"embed_dim": 8, "vision_cfg": TINY_VIT, "text_cfg": TINY_TEXT, "quick_gelu": True}
-    (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": sizes}))
-    shutil.copy(SHAPES / "clip" / "bpe.txt.gz", path)
-    state = {name: value.contiguous() for name, value in tiny_vit().published_state().items()}
-    save_file(state, path / "open_clip_model.safetensors")
-    return path
+def folder(tiny_vit_folder: Path) -> Path:
+    return tiny_vit_folder
 
 
 def test_a_folder_gives_its_tower_with_prompts(folder, tiny_vit) -> None:
@@ -129,3 +117,15 @@ class TestFiles:
         assert clip_weights(content).keys() == state.keys()
         clip = loaded(written({"model": content}, tmp_path / "ovseg.pth"))
         assert clip.fingerprint == tiny_vit(seed=1).fingerprint
+
+
+def test_prompts_may_be_missing_where_a_proposer_trains(folder, tiny_vit, tmp_path: Path) -> None:
+    state = {name: value.contiguous() for name, value in tiny_vit(0).published_state().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    clip = load_crop_clip(str(folder), "", mask_prompt_depth=3, prompts_optional=True)
+    assert clip.mask_prompts is None and clip.fingerprint == tiny_vit(0).fingerprint
+
+
+def test_a_tower_for_text_passes_prompts_over(folder, tiny_vit) -> None:
+    clip = load_crop_clip(str(folder), "", prompts_optional=True)
+    assert clip.fingerprint == tiny_vit(0).fingerprint

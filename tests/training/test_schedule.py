@@ -37,3 +37,8 @@ def test_warm_up_meets_a_schedule_that_has_moved_on() -> None:
     schedule = warmed_up(falling, num_iterations=4, start_factor=0.0)
     assert schedule(2) == pytest.approx(falling(4) / 2)
     assert schedule(4) == falling(4)
+
+
+def test_polynomial_stays_real_where_the_warm_up_is_longer_than_the_run() -> None:
+    schedule = warmed_up(polynomial(num_iterations=2), num_iterations=1500, start_factor=1e-6)
+    assert all(isinstance(schedule(i), float) and 0 <= schedule(i) <= 1e-6 for i in (0, 1, 1500))

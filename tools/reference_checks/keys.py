@@ -7,7 +7,7 @@ import torch
 from reference_checks.compare import Row
 from reference_checks.reference_model import Case
 
-from frozenseg.builders.model import build_frozenseg
+from frozenseg.builders.frozenseg import build_frozenseg
 from frozenseg.checkpoint.weights import official_state
 from frozenseg.config import default_config
 from frozenseg.towers.loading import RANDOM, load_clip, load_sam

@@ -57,6 +57,7 @@ SEMANTIC_ALONE = (
 WITH_SAM = ("ade20k_150", "ade20k_847", "pascal_context_459")  # where the paper's rows use eq. 4
 
 FCCLIP_RN, FROZENSEG_RN = "fcclip_rn50x64", "frozenseg_rn50x64"
+OVSEG_SMALL, OVSEG_LARGE = "ovseg_r101c_vit_b16", "ovseg_swin_base_vit_l14"
 FCCLIP, FROZENSEG = "fcclip_convnext_large", "frozenseg_convnext_large"
 
 
@@ -69,6 +70,12 @@ def columns(dataset: str, **measures: str) -> tuple[Column, ...]:
 
 def _model(title: str, name: str, *paper: float, sam: tuple[str, ...] = ()) -> Row:
     return Row(title, f"{name}.yaml", name, paper, sam_masks_on=sam)
+
+
+def _ovseg(title: str, name: str, *paper: float | None, **options: str | tuple[str, ...]) -> Row:
+    weights = options.pop("weights", name)
+    overrides = options.pop("overrides", ())
+    return Row(title, f"ovseg/{name}.yaml", str(weights), paper, overrides=tuple(overrides))
 
 
 def ablation(
@@ -153,6 +160,16 @@ TABLE_2 = PaperTable(
             FROZENSEG,
             *(19.7, 60.2, 82.5, 92.1, 14.8, 51.4, 34.4, 59.9),
             sam=WITH_SAM,
+        ),
+        _ovseg(
+            "OVSeg R101c, ViT-B/16",
+            OVSEG_SMALL,
+            *(11.0, None) + (None,) * 2 + (7.1, None, 24.8, None),
+        ),
+        _ovseg(
+            "OVSeg Swin-B, ViT-L/14",
+            OVSEG_LARGE,
+            *(12.4, None) + (None,) * 2 + (9.0, None, 29.6, None),
         ),
     ),
 )
@@ -291,7 +308,75 @@ TABLE_9 = PaperTable(
     ),
 )
 
+# OVSeg's own tables; weights are whole files, or a proposer with CLIP_PRETRAINED_WEIGHTS set
+PROPOSALS_ALONE = (
+    *("MODEL.PIPELINE.FUSION", "geometric"),
+    *("MODEL.FROZEN_SEG.GEOMETRIC_ENSEMBLE_ALPHA", "0.0"),
+    *("MODEL.FROZEN_SEG.GEOMETRIC_ENSEMBLE_BETA", "0.0"),
+)
+CLIP_ALONE = ("MODEL.OVSEG.EXPONENT", "0.0")
+
+OVSEG = PaperTable(
+    "OVSeg: open-vocabulary semantic segmentation",
+    tuple(
+        column
+        for dataset in (
+            *("ade20k_847", "pascal_context_459", "ade20k_150"),
+            *("pascal_context_59", "pascal_voc_20"),
+        )
+        for column in columns(dataset, mIoU=MIOU)
+    ),
+    (
+        _ovseg("R101c, ViT-B/16", OVSEG_SMALL, 7.1, 11.0, 24.8, 53.3, 92.6),
+        _ovseg("Swin-B, ViT-L/14", OVSEG_LARGE, 9.0, 12.4, 29.6, 55.7, 94.5),
+    ),
+)
+
+_ORIGINAL = f"{OVSEG_LARGE}_original"  # of the CLIP in a whole file: as published, without prompts
+_NO_PROMPTS = ("MODEL.OVSEG.PROMPT_DEPTH", "0")
+
+OVSEG_PARTS = PaperTable(
+    "OVSeg Swin-B, ViT-L/14: proposals alone, CLIP alone, and both",
+    columns("ade20k_150", mIoU=MIOU),
+    (
+        _ovseg("proposals alone", OVSEG_LARGE, 19.6, overrides=PROPOSALS_ALONE),
+        _ovseg("CLIP alone", OVSEG_LARGE, 25.1, overrides=CLIP_ALONE),
+        _ovseg("both", OVSEG_LARGE, 29.6),
+        _ovseg(
+            "original CLIP alone",
+            OVSEG_LARGE,
+            14.3,
+            weights=_ORIGINAL,
+            overrides=(*_NO_PROMPTS, *CLIP_ALONE),
+        ),
+        _ovseg("original CLIP, both", OVSEG_LARGE, 21.8, weights=_ORIGINAL, overrides=_NO_PROMPTS),
+    ),
+)
+
+
+def _depths(stage: str, *paper: float) -> tuple[Row, ...]:
+    return tuple(
+        _ovseg(
+            f"{stage}, depth {depth}",
+            OVSEG_LARGE,
+            value,
+            weights=f"{OVSEG_LARGE}_{stage}_depth_{depth}",
+            overrides=("MODEL.OVSEG.PROMPT_DEPTH", str(depth)),
+        )
+        for depth, value in zip((1, 3, 6, 12), paper, strict=True)
+    )
+
+
+OVSEG_DEPTH = PaperTable(
+    "OVSeg Swin-B, ViT-L/14: depth of the mask prompts, without and with fine-tuning",
+    columns("ade20k_150", mIoU=MIOU),
+    (*_depths("mpt", 25.7, 26.5, 26.8, 26.8), *_depths("ft_mpt", 29.3, 29.6, 29.4, 29.3)),
+)
+
 TABLES = {
+    "ovseg": OVSEG,
+    "ovseg_parts": OVSEG_PARTS,
+    "ovseg_depth": OVSEG_DEPTH,
     "table1": TABLE_1,
     "table2": TABLE_2,
     "table3": TABLE_3,

@@ -77,7 +77,12 @@ def row_config(
         chosen += SAM_MASKS
     if row.weights:
         chosen += ["MODEL.WEIGHTS", str(weights[row.weights])]
-    return load_config(row.config, [*chosen, *overrides], over=[f"eval/{dataset}.yaml"])
+    return load_config(row.config, [*chosen, *overrides], over=[overlay(row, dataset)])
+
+
+def overlay(row: Row, dataset: str) -> str:
+    """Returns the file with the test settings of a data set; OVSeg has its own."""
+    return f"{'ovseg/' if row.config.startswith('ovseg/') else ''}eval/{dataset}.yaml"
 
 
 def measure(planned: Plan, output: Path, *, limit: int | None = None) -> Measured:

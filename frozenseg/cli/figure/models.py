@@ -85,7 +85,7 @@ class FigureModel(NamedTuple):
             self.options.model,
             weights=self.options.weights,
             device=self.options.device,
-            over=[] if dataset is None else test_set(dataset)[1],
+            over=[] if dataset is None else test_set(dataset, model=self.options.model)[1],
             overrides=key_values(self.options.settings),
         )
 

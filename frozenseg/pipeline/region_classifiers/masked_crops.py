@@ -1,4 +1,4 @@
-"""Region classifier "masked crops": each mask's box, blanked outside the mask, through a ViT CLIP.
+"""Region classifier "masked crops": each mask's box, blanked outside the mask, through CLIP.
 
 OVSeg, sec. 3.1 and 3.3: https://arxiv.org/abs/2210.04150.
 """
@@ -13,7 +13,7 @@ from frozenseg.ops.maps import resize_maps, size_of
 from frozenseg.ops.region_crops import expand_boxes, mask_crops, masked_crops
 from frozenseg.runtime.bfloat16 import Precision, autocast_to
 from frozenseg.structures import InputImage, Proposals, Regions, boxes_of
-from frozenseg.towers.clip_vit import CropClip
+from frozenseg.towers.roles import CropEmbedder
 
 LOGIT_SCALE = 100.0  # a constant in OVSeg; the temperature that CLIP learned is not used
 PREFIX = "clip."
@@ -46,7 +46,7 @@ class MaskedCrops(nn.Module):
     def __init__(
         self,
         *,
-        clip: CropClip,
+        clip: CropEmbedder,
         threshold: float = 0.4,
         expansion: float = 1.0,
         use_prompts: bool = True,

@@ -30,6 +30,9 @@ class Rows:
         assert clip_map is None, "MaskFormer has no CLIP map"
         return self
 
+    def for_regions(self) -> "Rows":
+        return self
+
     def logits(self, embeddings: Tensor, logit_scale: float, *, void: Tensor | None = None):
         rows = self.rows if void is None else torch.cat([self.rows, void[None]])
         return logit_scale * F.normalize(embeddings, dim=-1) @ F.normalize(rows, dim=-1).T

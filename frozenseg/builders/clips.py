@@ -1,0 +1,109 @@
+"""Loads the CLIP towers of a configuration: of the proposer, and of the region classifier."""
+
+from typing import NamedTuple
+
+from fvcore.common.config import CfgNode
+
+from frozenseg.config import ConfigError
+from frozenseg.towers.clip import ClipTower
+from frozenseg.towers.clip_vit import CropClip, check_prompt_depth
+from frozenseg.towers.loading import RANDOM, has_maps, load_clip
+from frozenseg.towers.vit_loading import load_crop_clip
+
+AnyClip = ClipTower | CropClip
+
+
+class Clips(NamedTuple):
+    """The towers of both members; one tower if they share it."""
+
+    proposer: AnyClip  # embeds the class names for the proposer; FrozenSeg's is its backbone too
+    regions: AnyClip  # embeds regions, and the class names to compare them with
+
+
+def load_clips(
+    cfg: CfgNode,
+    *,
+    clip: AnyClip | None = None,
+    stored: bool = False,
+    prompts_optional: bool = False,
+) -> Clips:
+    """Loads the towers that the configured members need.
+
+    Args:
+        cfg: the configuration.
+        clip: pre-built tower of the proposer.
+        stored: the region classifier's weights will be loaded from ``MODEL.WEIGHTS``; its tower
+            starts with random ones then, so that nothing is downloaded in vain.
+        prompts_optional: weights without mask prompts are no error; there are none then.
+
+    Raises:
+        UserError: a tower cannot be loaded.
+        ConfigError: a tower does not fit the member that uses it.
+    """
+    keys, own = cfg.MODEL.PIPELINE, clip_keys(cfg)
+    depth = cfg.MODEL.OVSEG.PROMPT_DEPTH if keys.REGION_CLASSIFIER == "masked_crops" else 0
+    regions = None
+    if keys.REGION_CLIP_NAME:
+        weights = RANDOM if stored else keys.REGION_CLIP_WEIGHTS
+        regions = _load(cfg, keys.REGION_CLIP_NAME, weights, depth, prompts_optional)
+        if keys.PROPOSER == "sam_points" and clip is None:
+            clip = regions  # it does not classify, and needs no CLIP
+    elif clip is None:
+        prompts_optional = prompts_optional or keys.REGION_CLASSIFIER != "masked_crops"
+        weights = RANDOM if stored else own.CLIP_PRETRAINED_WEIGHTS
+        clip = regions = _load(cfg, own.CLIP_MODEL_NAME, weights, depth, prompts_optional)
+    if clip is None:
+        clip = _load(cfg, own.CLIP_MODEL_NAME, own.CLIP_PRETRAINED_WEIGHTS, prompts_optional=True)
+    regions = clip if regions is None else regions
+    if isinstance(regions, ClipTower) and depth:
+        check_prompt_depth(regions.model.visual, depth, regions.name)
+    return Clips(clip, regions)
+
+
+def load_backbone(cfg: CfgNode) -> ClipTower:
+    """Loads the tower that is FrozenSeg's backbone."""
+    keys = clip_keys(cfg)
+    return load_clip(
+        keys.CLIP_MODEL_NAME,
+        keys.CLIP_PRETRAINED_WEIGHTS,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+    )
+
+
+def as_map_tower(clip: AnyClip, member: str) -> ClipTower:
+    """Returns a tower that a member needs maps of.
+
+    Raises:
+        ConfigError: its image encoder is a ViT.
+    """
+    if isinstance(clip, ClipTower):
+        return clip
+    raise ConfigError(
+        f"{member} needs the maps of a ConvNeXt or ResNet CLIP, but {clip.name} is a ViT: set "
+        "CLIP_MODEL_NAME or MODEL.PIPELINE.REGION_CLIP_NAME to one, or choose masked_crops"
+    )
+
+
+def clip_keys(cfg: CfgNode) -> CfgNode:
+    """Returns the keys of the CLIP tower and its ensemble; FC-CLIP files use another section."""
+    return cfg.MODEL.FC_CLIP if cfg.MODEL.META_ARCHITECTURE == "FCCLIP" else cfg.MODEL.FROZEN_SEG
+
+
+def with_random_towers(cfg: CfgNode) -> CfgNode:
+    """Returns a configuration that downloads and reads nothing."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    clip_keys(cfg).CLIP_PRETRAINED_WEIGHTS = cfg.MODEL.SAM_WEIGHTS = RANDOM
+    cfg.MODEL.PIPELINE.REGION_CLIP_WEIGHTS = RANDOM
+    cfg.MODEL.BACKBONE.WEIGHTS = ""
+    return cfg
+
+
+def _load(
+    cfg: CfgNode, name: str, weights: str, depth: int = 0, prompts_optional: bool = False
+) -> AnyClip:
+    mean, std = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+    if has_maps(name):
+        return load_clip(name, weights, pixel_mean=mean, pixel_std=std)
+    return load_crop_clip(name, weights, mask_prompt_depth=depth, prompts_optional=prompts_optional)
