@@ -58,7 +58,7 @@ class Miner:
         self.proposer, self.text, self.regions = proposer, text, regions
         self.short_side, self.long_side = short_side, long_side
         assert isinstance(regions.clip, CropClip), (
-            "nouns are matched by a CLIP that has a text half"
+            "nouns need the text half of a CLIP"
         )
         self.clip = regions.clip
         self._rows: dict[str, Tensor] = {}
