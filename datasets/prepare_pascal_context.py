@@ -28,6 +28,7 @@ from frozenseg.data.annotations.fields import (
     whole_number,
 )
 from frozenseg.data.annotations.run_lengths import decode_run_lengths
+from frozenseg.data.images import image_size
 from frozenseg.data.preparation import Preparation, copy_file, run_script, save_labels
 from frozenseg.data.readers.files import load_json, missing_files
 from frozenseg.data.registry import dataset_spec
@@ -110,6 +111,11 @@ def job_of(entry: Mapping[str, Any], source: Path, target: Path, split: str) -> 
 def convert(segments: Segments, job: Job) -> None:
     size = (job.entry["height"], job.entry["width"])
     image_id = job.entry["image_id"]
+    if (found := image_size(job.picture, upright=False)) != size:
+        raise UserError(
+            f"{segments.path} states {size} (height, width) for image {image_id!r}, but "
+            f"{job.picture} has {found}: get both again"
+        )
     copy_file(job.picture, job.image)
     with Faults(segments.path).entry(f"a segment of image {image_id!r}"):
         save_labels(labels_59(segments.of_image.get(image_id, ()), size), job.labels_59)

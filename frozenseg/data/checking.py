@@ -82,7 +82,9 @@ def check_dataset(
     every = spec.source is not None if every is None else every
     problems = [*panoptic_problems, *instance_problems]
     num_read = 0
-    if (spec.panoptic is None or panoptic) and (spec.instances is None or instances):
+    if (panoptic is None) == (spec.panoptic is None) and (instances is None) == (
+        spec.instances is None
+    ):
         num_read, found = _read(spec, root, panoptic, instances, every=every, track=track)
         problems += found
     findings = _findings(spec, root, panoptic, instances)
@@ -119,23 +121,23 @@ def _findings(
     panoptic: PanopticReader | None,
     instances: InstanceReader | None,
 ) -> list[Finding]:
-    index = panoptic or instances
+    index = instances if panoptic is None else panoptic
     known = spec.num_images
     if known is None:
-        known = len(index) if index else len(_matching(root, spec.images))
+        known = len(_matching(root, spec.images)) if index is None else len(index)
 
     def finding(part: Part, what: str, path: Path, found: int) -> Finding:
         return Finding(what, path, found, known, "" if found == known else _advice(spec, part))
 
     pictures = len(_matching(root, spec.images))
-    if index:
+    if index is not None:
         missing = missing_files(
             filled(root, spec.images, stem, links=False) for stem in index.stems
         )
         pictures = len(index) - len(missing)
     findings = [finding("images", "images", _folder(root, spec.images), pictures)]
     if spec.panoptic is not None:
-        entries, maps = len(panoptic) if panoptic else 0, root / spec.panoptic.maps
+        entries, maps = 0 if panoptic is None else len(panoptic), root / spec.panoptic.maps
         num_maps = len(listed_files(maps, "*.png"))
         findings += [
             finding("panoptic", "panoptic entries", root / spec.panoptic.json, entries),
@@ -145,7 +147,7 @@ def _findings(
         labels, path = _matching(root, spec.semantic.path), _folder(root, spec.semantic.path)
         findings.append(finding("semantic", "label maps", path, len(labels)))
     if spec.instances is not None:
-        entries, path = len(instances) if instances else 0, root / spec.instances.json
+        entries, path = 0 if instances is None else len(instances), root / spec.instances.json
         findings.append(finding("instances", "instance entries", path, entries))
     if spec.instance_ids is not None:
         objects, path = _matching(root, spec.instance_ids), _folder(root, spec.instance_ids)

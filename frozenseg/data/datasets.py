@@ -81,7 +81,7 @@ def assemble(
     )
     return DatasetSamples(
         root=root,
-        images=_image_list(spec, root, panoptic or instances),
+        images=_image_list(spec, root, instances if panoptic is None else panoptic),
         readers=readers,
         wanted=tasks,
         is_thing=spec.class_list.vocabulary.is_thing,
@@ -146,14 +146,14 @@ def stems_below(root: Path, path: str) -> set[str]:
 def _image_list(
     spec: DatasetSpec, root: Path, index: PanopticReader | InstanceReader | None
 ) -> ImageList:
-    names = index.stems if index else listed_names(spec, root)
+    names = listed_names(spec, root) if index is None else index.stems
     stems = names
     if spec.images.endswith("{}"):  # names have their endings
         stems = [str(Path(name).with_suffix("")) for name in names]
-    if not index and len(set(stems)) < len(stems):
+    if index is None and len(set(stems)) < len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
         raise UserError(f"two images are called {twice} in {root / spec.images}: rename one")
-    ids = index.image_ids if index else stems
+    ids = stems if index is None else index.image_ids
     return ImageList(path=spec.images, ids=ids, names=names, stems=stems, exif=spec.exif)
 
 

@@ -17,6 +17,7 @@ from frozenseg.data.pillow import (
     opened_image,
 )
 from frozenseg.errors import UserError
+from frozenseg.io.gates import reason_of
 from frozenseg.io.paths import is_hidden
 
 _GREY_OF_16_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -211,8 +212,14 @@ def _not_an_image(array: np.ndarray, name: str) -> UserError:
 def _channels_last(image: Tensor) -> np.ndarray:
     if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise UserError(f"the tensor has shape {tuple(image.shape)}: an image is (3, H, W)")
-    image = image.detach().cpu().permute(1, 2, 0)
-    return (image.float() if image.is_floating_point() else image).numpy()
+    try:
+        image = image.detach().cpu().permute(1, 2, 0)
+        return (image.float() if image.is_floating_point() else image).numpy()
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        raise UserError(
+            f"a tensor of {image.dtype} and layout {image.layout} on {image.device} cannot be read "
+            f"({reason_of(error)}): give a dense tensor of numbers"
+        ) from error
 
 
 def _to_tensor(image: Image.Image) -> Tensor:

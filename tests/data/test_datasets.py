@@ -387,6 +387,14 @@ class TestBadInput:
         with pytest.raises(UserError, match=r"000000000139.png has segment 99, which panoptic_val"):
             self.open(root)[0]
 
+    def test_a_file_without_images(self, download: Download) -> None:
+        path = "coco/annotations/panoptic_val2017.json"
+        change = self.edit(lambda c: c.update(images=[], annotations=[]))
+        root = self.spoiled(download, path, change)
+        for skip_bad in (False, True):
+            with pytest.raises(UserError, match="none of 0 samples is complete"):
+                self.open(root, skip_bad=skip_bad)
+
     def test_a_map_of_another_size(self, download: Download, layouts) -> None:
         root = self.spoiled(
             download,

@@ -212,6 +212,8 @@ def test_integers_beyond_sixteen_bits_are_no_image(high: int) -> None:
         (np.zeros((4, 5), complex), "values of type complex128"),
         (np.full((4, 5), None), "values of type object"),
         (None, "type NoneType cannot be read"),
+        (torch.zeros(3, 2, 2, device="meta"), "on meta cannot be read"),
+        (torch.zeros(3, 2, 2).to_sparse(), "layout torch.sparse_coo"),
         (b"x", "type bytes cannot be read"),
         ("~nouser/x.png", "no image file ~nouser/x.png"),
         ("a\0b.png", "is damaged|null byte|no image"),

@@ -332,3 +332,16 @@ def test_a_name_in_a_list_cannot_leave_its_folder(download: Download, prepare: P
     root = download("pascal_voc")
     (root / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").write_text("../../2007_000033\n")
     assert prepare("prepare_pascal_voc", root) == 2
+
+
+def test_a_stated_size_is_compared_before_memory_is_taken(
+    download: Download, prepare: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = download("pascal_context")
+    path = root / "VOCdevkit/VOC2010/trainval_merged.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image.update(height=1 << 20, width=1 << 20)
+    path.write_text(json.dumps(content))
+    assert prepare("prepare_pascal_context", root) == 2
+    assert "(1048576, 1048576) (height, width)" in capsys.readouterr().err.replace("\n", " ")
