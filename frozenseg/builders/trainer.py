@@ -146,6 +146,12 @@ def build_training(
     return Training(model, trainer)
 
 
+def check_trainable(cfg: CfgNode) -> None:
+    """Raises a ``UserError`` if the model of the configuration has no part to train."""
+    if not has_trained_parts(cfg):
+        raise UserError("this configuration has no part to train: evaluate it with --eval-only")
+
+
 def images_per_step(batch_size: int, accumulate: int) -> int:
     """Returns how many images one process sees at once, so that all parts make the whole batch.
 
@@ -262,12 +268,17 @@ def _build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationMod
     Raises:
         UserError: the model has no part to train, or the weights do not fit.
     """
+<<<<<<< HEAD
     if not has_trained_parts(cfg):
         raise UserError("this configuration has no part to train: evaluate it with --eval-only")
     if cfg.MODEL.WEIGHTS:
         model = load_model(cfg, cfg.MODEL.WEIGHTS, prompts_optional=True)
     else:
         model = build_model(cfg, prompts_optional=True)
+=======
+    check_trainable(cfg)
+    model = load_model(cfg, cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else build_model(cfg)
+>>>>>>> engine
     model.to(device)
     share_weights(model.trainable_state().values())
     return model

@@ -84,7 +84,7 @@ class FrozenSeg(nn.Module):
 
     @property
     def device(self) -> device:
-        return next(self.network.parameters()).device
+        return next(self.segmenter.model.parameters()).device
 
     def forward(self, batched_inputs: list[Entry]) -> dict[str, Tensor] | list[Entry]:
         """Weighted losses while training, else ``sem_seg``, ``panoptic_seg``, ``instances`` each.

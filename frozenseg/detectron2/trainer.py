@@ -10,8 +10,16 @@ from detectron2.utils import comm
 from torch.optim.lr_scheduler import LambdaLR
 
 from frozenseg.builders.model import has_trained_parts
-from frozenseg.builders.trainer import CHECKPOINTS, choose_seed, images_per_step, saved_state
+from frozenseg.builders.trainer import (
+    CHECKPOINTS,
+    check_trainable,
+    choose_seed,
+    images_per_step,
+    saved_state,
+)
 from frozenseg.builders.training import build_adamw, build_schedule, training_settings
+from frozenseg.builders.vocabularies import build_training_vocabulary, trained_in_this_run
+from frozenseg.checkpoint.class_names import classes_note
 from frozenseg.checkpoint.weights import tower_notes
 from frozenseg.config import ConfigError
 from frozenseg.detectron2.evaluation import EvaluatorsAdapter, build_evaluator
@@ -72,6 +80,7 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         if not has_trained_parts(cfg):
             raise ConfigError("this configuration has no part to train: pass --eval-only")
+        check_trainable(cfg)
         self.settings = settings = training_settings(cfg)
         precision = settings.autocast
         if precision is not None:

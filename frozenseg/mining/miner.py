@@ -57,9 +57,7 @@ class Miner:
     ) -> None:
         self.proposer, self.text, self.regions = proposer, text, regions
         self.short_side, self.long_side = short_side, long_side
-        assert isinstance(regions.clip, CropClip), (
-            "nouns need the text half of a CLIP"
-        )
+        assert isinstance(regions.clip, CropClip), "nouns need the text half of a CLIP"
         self.clip = regions.clip
         self._rows: dict[str, Tensor] = {}
 

@@ -20,7 +20,7 @@ CLIP: dict[str, Any] = {
         "embed_dim": 16,
         "vision_cfg": {"timm_model_name": "convnext_for_detectron2", "timm_proj": "linear"},
         "text_cfg": {
-            "context_length": 12,
+            "context_length": 77,
             "vocab_size": 515,
             "width": 16,
             "heads": 2,

@@ -183,7 +183,7 @@ def test_a_panoptic_record_of_detectron2_is_read(tmp_path: Path) -> None:
         }
     )
     assert sample.panoptic.ids.tolist() == [[0, 0, 0, 263, 263, 263]] * 4
-    assert sample.panoptic.segments == (Segment(263, 2, is_thing=False, is_crowd=True),)
+    assert sample.panoptic.segments == (Segment(263, 2, is_thing=False, is_crowd=True, area=12),)
     assert sample.image.unique().tolist() == [9]
 
 

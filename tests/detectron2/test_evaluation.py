@@ -15,7 +15,15 @@ from frozenseg.detectron2 import EvaluatorsAdapter, Trainer, build_evaluator, de
 from frozenseg.detectron2.datasets import records_of
 from frozenseg.detectron2.records import entry_of, result_of
 from frozenseg.evaluation.evaluators import EvaluatorSpec
-from frozenseg.structures import Instances, PanopticMap, Result, Sample, Segment, boxes_of
+from frozenseg.structures import (
+    InputImage,
+    Instances,
+    PanopticMap,
+    Result,
+    Sample,
+    Segment,
+    boxes_of,
+)
 from tests.detectron2.conftest import Configure
 
 pytestmark = pytest.mark.detectron2
@@ -72,7 +80,7 @@ def test_scores_are_those_of_the_projects_own_evaluation(
     for spec in adapter.specs:
         evaluator = spec.make()
         for index, sample in enumerate(scenes):
-            (result,) = predict([entries[index]["image"]], [(256, 256)])
+            (result,) = predict([InputImage(entries[index]["image"], sample.image, (256, 256))])
             spec.feed(evaluator, result, sample)
         for name, value in evaluator.evaluate().items():
             task, measure = name.split("/", 1)

@@ -23,7 +23,8 @@ from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
 from frozenseg.detectron2 import FrozenSeg, Trainer, detectron2_config
 from frozenseg.detectron2.records import instances_of
 from frozenseg.errors import UserError
-from frozenseg.structures import Sample, Target
+from frozenseg.ops.maps import size_of
+from frozenseg.structures import InputImage, Sample, Target
 from frozenseg.vocabulary.text_classifier import build_text_classifier
 from tests.detectron2.conftest import Configure
 
@@ -77,7 +78,7 @@ def test_it_segments_as_the_project_itself_does(
     configure: Configure, model: FrozenSeg, sample: Sample
 ) -> None:
     (output,) = model([{"image": sample.image}])
-    segmenter = build_segmenter(configure(), model=model.network)
+    segmenter = build_segmenter(configure(), model=model.segmenter.model)
     expected = segmenter.build_predictor(shapes_vocabulary("val"))(
         [InputImage(sample.image, sample.image, size_of(sample.image))]
     )[0]
@@ -221,7 +222,7 @@ def test_only_sam_segments_without_a_trained_part(
             test + "INSTANCE_ON": False,
             masks + "SAM_NAME": str(towers),
             masks + "POINTS_PER_SIDE": 2,
-            masks + "IOU_THRESHOLD": -10.0,
+            masks + "IOU_THRESHOLD": 0.0,
             masks + "STABILITY_THRESHOLD": 0.0,
         }
     )
@@ -242,7 +243,7 @@ def test_only_sam_segments_without_a_trained_part(
     ],
 )
 def test_an_unknown_part_is_not_passed_over(configure: Configure, key: str) -> None:
-    with pytest.raises(UserError, match=rf"MODEL\.{key} is 'Swin'"):
+    with pytest.raises(UserError, match=rf"MODEL\.{key} must be .*; got 'Swin'"):
         build(configure(**{f"MODEL.{key}": "Swin"}))
 
 

@@ -18,6 +18,7 @@ pytest.importorskip("detectron2", reason="needs Detectron2")
 
 from detectron2.engine import HookBase
 
+from frozenseg.builders.model import build_frozenseg
 from frozenseg.builders.options import RunOptions
 from frozenseg.builders.trainer import build_training
 from frozenseg.builders.training import build_adamw, build_schedule
