@@ -268,17 +268,11 @@ def _build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationMod
     Raises:
         UserError: the model has no part to train, or the weights do not fit.
     """
-<<<<<<< HEAD
-    if not has_trained_parts(cfg):
-        raise UserError("this configuration has no part to train: evaluate it with --eval-only")
+    check_trainable(cfg)
     if cfg.MODEL.WEIGHTS:
         model = load_model(cfg, cfg.MODEL.WEIGHTS, prompts_optional=True)
     else:
         model = build_model(cfg, prompts_optional=True)
-=======
-    check_trainable(cfg)
-    model = load_model(cfg, cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else build_model(cfg)
->>>>>>> engine
     model.to(device)
     share_weights(model.trainable_state().values())
     return model
