@@ -15,13 +15,3 @@ def expect(key: str, value: object, allowed: Collection[object]) -> None:
     if value not in allowed:
         choices = " or ".join(str(choice) for choice in allowed)
         raise ConfigError(f"{key} is {quoted(value)}: set it to {choices}")
-
-
-def expect_at_least(key: str, value: float, least: float) -> None:
-    """Refuses a number that is too small.
-
-    Raises:
-        ConfigError: the key, the value and the limit are named.
-    """
-    if value < least:
-        raise ConfigError(f"{key} must be at least {least}, got {value}")

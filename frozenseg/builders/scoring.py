@@ -117,10 +117,9 @@ def _category_ids(name: str, task: Task, num_classes: int) -> Sequence[int]:
     if name in SHAPES:
         return range(num_classes)
     spec = dataset_spec(name)
-    files = spec.panoptic if task == "panoptic" or spec.instances is None else spec.instances
-    if files is None or files.contiguous:
-        return range(num_classes)
-    return [row.dataset_id for row in class_table(spec.vocabulary)]
+    files = spec.instances if task == "instance" and spec.instances is not None else spec.panoptic
+    contiguous = files is not None and files.contiguous
+    return range(num_classes) if contiguous else spec.class_list.ids
 
 
 def _label_values(name: str, num_classes: int) -> Sequence[int]:
@@ -129,6 +128,6 @@ def _label_values(name: str, num_classes: int) -> Sequence[int]:
         return range(num_classes)
     spec = dataset_spec(name)
     if spec.semantic is not None and spec.semantic.own_ids is not None:
-        return [row.dataset_id for row in class_table(spec.vocabulary)]
+        return spec.class_list.ids
     first = 1 if spec.vocabulary == ADE20K else 0
     return range(first, first + num_classes)

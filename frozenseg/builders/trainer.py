@@ -3,6 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from fvcore.common.config import CfgNode
@@ -52,26 +53,38 @@ from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabular
 
 logger = logging.getLogger(__name__)
 
-Evaluate = Callable[[int], Mapping[str, float]]
+Evaluate = Callable[[SegmentationModel, int], Mapping[str, float]]
 CHECKPOINTS = "checkpoints"  # subfolder of OUTPUT_DIR
 
 
-def build_trainer(
+class Training(NamedTuple):
+    """A training that is ready to run.
+
+    Args:
+        model: whose trained part is updated.
+        trainer: the loop.
+    """
+
+    model: SegmentationModel
+    trainer: Trainer
+
+
+def build_training(
     cfg: CfgNode,
-    model: SegmentationModel,
     *,
     device: torch.device,
     options: RunOptions = DEFAULT_OPTIONS,
     evaluate: Evaluate | None = None,
-) -> Trainer:
+) -> Training:
     """Builds a training that is ready to run. Collective.
+
+    The seed, which a resumed run keeps, also determines the initial weights.
 
     Args:
         cfg: the configuration.
-        model: what ``build_training_model`` returned.
         device: of this process.
         options: ``resume``, ``accumulate``, ``wandb_project`` and ``skip_bad`` apply.
-        evaluate: called with the iteration every ``TEST.EVAL_PERIOD`` iterations.
+        evaluate: called with the model and the iteration every ``TEST.EVAL_PERIOD`` iterations.
 
     Raises:
         UserError: the configuration, the data set or the output folder do not allow it.
@@ -82,6 +95,7 @@ def build_trainer(
     saved = saved_state(checkpoints, resume=options.resume, num_iterations=settings.num_iterations)
     seed = choose_seed(settings.seed, saved)
     seed_everything(seed)
+    model = _build_training_model(cfg, device)
     step = _build_step(cfg, model, device, settings.autocast)
     towers = tower_notes(step.model)
     seed_everything(seed + 1 + process_rank())  # loss points differ between processes
@@ -91,7 +105,7 @@ def build_trainer(
     start = 0 if saved is None else saved.iteration
     samples_seen = 0 if saved is None else saved.numbers["samples_seen"]
     writers = _build_writers(cfg, settings, start, options) if is_main_process() else ()
-    return Trainer(
+    trainer = Trainer(
         step=step,
         batches=training_batches(
             training_samples(settings.data_set, skip_bad=options.skip_bad),
@@ -121,8 +135,9 @@ def build_trainer(
         unlogged=None if saved is None else saved.numbers.get("unlogged"),
         accumulate=options.accumulate,
         evaluation_period=settings.evaluation_period,
-        evaluate=evaluate,
+        evaluate=None if evaluate is None else lambda done: evaluate(model, done),
     )
+    return Training(model, trainer)
 
 
 def images_per_step(batch_size: int, accumulate: int) -> int:
@@ -226,7 +241,7 @@ def choose_seed(configured: int, saved: Checkpoint | None) -> int:
     return int(chosen)
 
 
-def build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationModel:
+def _build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationModel:
     """Builds the model with ``MODEL.WEIGHTS``, if set, and equal weights on every rank. Collective.
 
     Args:

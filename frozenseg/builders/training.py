@@ -7,7 +7,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from frozenseg.builders.checks import expect, expect_at_least
+from frozenseg.builders.checks import expect
 from frozenseg.builders.vocabularies import only_training_set
 from frozenseg.config import default_config
 from frozenseg.data.augmentation import resize_for_test
@@ -50,14 +50,9 @@ def training_settings(cfg: CfgNode) -> TrainingSettings:
     """Reads the settings of a training.
 
     Raises:
-        UserError: a number is too small, a value is not offered, or ``DATASETS.TRAIN`` is not one
-            data set.
+        UserError: ``DATASETS.TRAIN`` is not one data set.
     """
     solver = cfg.SOLVER
-    expect_at_least("SOLVER.MAX_ITER", solver.MAX_ITER, 1)
-    expect_at_least("SOLVER.IMS_PER_BATCH", solver.IMS_PER_BATCH, 1)
-    expect_at_least("INPUT.IMAGE_SIZE", cfg.INPUT.IMAGE_SIZE, 1)
-    expect_at_least("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0)
     return TrainingSettings(
         data_set=only_training_set(cfg),
         folder=Path(cfg.OUTPUT_DIR),
@@ -93,8 +88,6 @@ def build_criterion(cfg: CfgNode) -> Criterion:
 def build_adamw(cfg: CfgNode, model: nn.Module) -> ClippedAdamW:
     """Returns the optimizer of the model's trainable parameters."""
     solver, clip = cfg.SOLVER, cfg.SOLVER.CLIP_GRADIENTS
-    expect("SOLVER.OPTIMIZER", solver.OPTIMIZER, ("ADAMW",))
-    expect("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", clip.CLIP_TYPE, ("full_model",))
     return build_optimizer(
         model,
         base_lr=solver.BASE_LR,
@@ -125,9 +118,7 @@ def build_schedule(cfg: CfgNode) -> Schedule:
 def build_mapper(cfg: CfgNode) -> TrainingMapper:
     """Returns the augmentation of training samples."""
     keys = cfg.INPUT
-    expect("INPUT.FORMAT", keys.FORMAT, ("RGB",))
     expect("INPUT.DATASET_MAPPER_NAME", keys.DATASET_MAPPER_NAME, ("coco_panoptic_lsj",))
-    expect("INPUT.RANDOM_FLIP", keys.RANDOM_FLIP, ("horizontal", "none"))
     return TrainingMapper(
         crop_size=keys.IMAGE_SIZE,
         min_scale=keys.MIN_SCALE,
@@ -160,7 +151,6 @@ def build_preparation(cfg: CfgNode, name: str) -> ImagePreparation:
         cfg: the configuration.
         name: the test set.
     """
-    expect("INPUT.FORMAT", cfg.INPUT.FORMAT, ("RGB",))
     sides = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     default = default_config().INPUT
     if sides == (default.MIN_SIZE_TEST, default.MAX_SIZE_TEST):
@@ -171,5 +161,4 @@ def build_preparation(cfg: CfgNode, name: str) -> ImagePreparation:
 def _autocast_type(cfg: CfgNode) -> torch.dtype | None:
     if not cfg.SOLVER.AMP.ENABLED:
         return None
-    expect("SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE, ("bfloat16", "float16"))
     return getattr(torch, cfg.SOLVER.AMP.DTYPE)

@@ -1,4 +1,4 @@
-"""From one layout of trained weights to the other, each checked against the configuration."""
+"""Converts trained weights between our format and the official one, and checks each weight."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +16,11 @@ from frozenseg.checkpoint.weights import (
     towers_of,
     write_trained,
 )
+from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
-from frozenseg.io.weight_files import describe_differences, read_weights
+from frozenseg.io.gates import reason_of
+from frozenseg.io.text import one_line
+from frozenseg.io.weight_files import describe_differences
 from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.towers.frozen import fingerprint_of
 
@@ -25,13 +28,13 @@ from frozenseg.towers.frozen import fingerprint_of
 def to_own_layout(source: Path, output: Path, cfg: CfgNode) -> None:
     """Writes the trained weights of an official (or our own) file as safetensors, without towers.
 
-    No tower is needed for it. If the file holds whole towers, their fingerprints are noted beside
-    the weights, so that other towers are noticed later.
+    No tower is loaded. If the file holds whole towers, their fingerprints are stored with the
+    weights, so that loading them with other towers fails.
 
     Raises:
-        UserError: the file cannot be read, or is not of this configuration.
+        UserError: the file cannot be read, or does not fit the configuration.
     """
-    weights = read_weights(source)
+    weights = open_weights(source)
     model = frozenseg_outline(cfg, weights.tensors)
     load_state(model, weights, source=str(source), towers="skip")
     trained, towers = split_state(weights.tensors, source=str(source))
@@ -44,12 +47,14 @@ def to_official_layout(
     """Writes trained weights under official names, as a ``.pth`` that the official code reads.
 
     Args:
-        with_towers: also those of the frozen towers, without which the official code looks for them
-            elsewhere.
+        source: a file of trained weights.
+        output: the file to write.
+        cfg: the configuration of the weights.
+        with_towers: include the frozen towers, which the official code otherwise downloads.
 
     Raises:
-        UserError: the file cannot be read, is not of this configuration, or holds what the official
-            code has no place for.
+        UserError: the file cannot be read, does not fit the configuration, or holds weights that
+            the official code has no place for; or ``output`` cannot be written.
     """
     weights = open_weights(source)
     if with_towers:
@@ -64,8 +69,15 @@ def to_official_layout(
         no_object_weight=cfg.MODEL.MASK_FORMER.NO_OBJECT_WEIGHT,
         with_towers=with_towers,
     )
+    content = {"model": {name: value.contiguous() for name, value in state.items()}}
     with atomic_write(output) as part:
-        torch.save({"model": {name: value.contiguous() for name, value in state.items()}}, part)
+        try:
+            torch.save(content, part)
+        except (OSError, RuntimeError) as error:  # a full disk is a RuntimeError of the zip writer
+            raise UserError(
+                f"{one_line(output)} cannot be written ({reason_of(error)}): free some space or "
+                "choose another folder"
+            ) from error
 
 
 def _with_trained_parts(cfg: CfgNode, weights: Mapping[str, Tensor]) -> FrozenSeg:

@@ -1,4 +1,4 @@
-"""The names of the published FrozenSeg and FC-CLIP weights, and ours: one table, read both ways."""
+"""Names of the published FrozenSeg and FC-CLIP weights and ours: one table for both directions."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 from frozenseg.checkpoint.name_table import NameTable
 
-# Official name, our name; the first line that fits counts. "*" is the end of a name, "#" a number,
-# which in our name may be doubled (layers of a perceptron stand at every second place) or one more
-# (injectors are named by their layer, counted from 1).
+# Official name, our name; the first matching line counts. "*" is the rest of a name, "#" a number,
+# which our name may double (layers of a perceptron have even indices) or increase by one (injectors
+# are named by their layer, counted from 1).
 TABLE = """
 backbone.clip_model.*                        clip.model.*
 sam.*                                        sam.model.*
@@ -68,12 +68,12 @@ LOSS_WEIGHTS = "criterion.empty_weight"  # follows from the configuration, so ou
 
 
 def is_official(names: Iterable[str]) -> bool:
-    """Whether weights carry official names."""
+    """Returns True if weights have official names."""
     return any(name.startswith("sem_seg_head.") for name in names)
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """An official state under our names, and the official names that nothing here knows."""
+    """Returns an official state under our names, and the official names that are unknown here."""
     names = {name: _NAMES.ours(name) for name in state if name != LOSS_WEIGHTS}
     known = {ours: state[name] for name, ours in names.items() if ours is not None}
     return known, [name for name, ours in names.items() if ours is None]
@@ -82,10 +82,14 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
 def to_official(
     state: Mapping[str, Tensor], *, num_classes: int, no_object_weight: float
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Our state under official names with what the official loss keeps, and our names it lacks.
+    """Returns our state under official names, and our names that the official code lacks.
+
+    The state includes the class weights that the official loss stores.
 
     Args:
+        state: our trained weights, perhaps with those of the towers.
         num_classes: of the training vocabulary.
+        no_object_weight: of the training loss.
     """
     names = {name: _NAMES.official(name) for name in state}
     known = {official: state[name] for name, official in names.items() if official is not None}

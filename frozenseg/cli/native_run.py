@@ -16,7 +16,7 @@ from frozenseg.builders.evaluation import (
 )
 from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import load_model
-from frozenseg.builders.trainer import CHECKPOINTS, build_trainer, build_training_model
+from frozenseg.builders.trainer import CHECKPOINTS, Training, build_training
 from frozenseg.builders.vocabularies import trained_in_this_run
 from frozenseg.evaluation.loop import Report
 from frozenseg.io.writing import optional_file
@@ -51,8 +51,7 @@ def run(cfg: CfgNode, options: RunOptions) -> int:
         return 0
     with ExitStack() as writers:
         with StopRequest() as stop:
-            model = build_training_model(cfg, process_device(cfg.MODEL.DEVICE))
-            trainer = _prepare(cfg, model, folder, options)
+            model, trainer = _prepare(cfg, folder, options)
             for writer in trainer.writers:
                 writers.callback(writer.close)
             status = _train(trainer, stop)
@@ -61,25 +60,24 @@ def run(cfg: CfgNode, options: RunOptions) -> int:
     return status
 
 
-def _prepare(cfg: CfgNode, model: SegmentationModel, folder: Path, options: RunOptions) -> Trainer:
-    def evaluate(iteration: int) -> Mapping[str, float]:
+def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Training:
+    def evaluate(model: SegmentationModel, iteration: int) -> Mapping[str, float]:
         place = folder / f"{INFERENCE}-{iteration:07d}"
         reports = evaluate_datasets(trained_in_this_run(cfg), model, place, options)
         _save_optional(reports, place)
         return flat_metrics(reports)
 
-    trainer = build_trainer(
+    training = build_training(
         cfg,
-        model,
         device=process_device(cfg.MODEL.DEVICE),
         options=options,
         evaluate=evaluate if cfg.DATASETS.TEST else None,
     )
     if is_main_process():
-        describe_run(folder, cfg.dump(), engine="native", resumed=trainer.iteration > 0)
-        count = sum(value.numel() for value in trainer.step.model.trainable_state().values())
+        describe_run(folder, cfg.dump(), engine="native", resumed=training.trainer.iteration > 0)
+        count = sum(value.numel() for value in training.model.trainable_state().values())
         logger.info("%.2f M trained parameters", count / 1e6)
-    return trainer
+    return training
 
 
 def _train(trainer: Trainer, stop: StopRequest) -> int:

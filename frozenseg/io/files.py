@@ -64,7 +64,8 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the folder {one_line(folder)} cannot be made ({reason_of(error)}): choose another"
+            f"the folder {one_line(folder)} cannot be made ({reason_of(error)}): choose another "
+            "place"
         ) from error
 
 

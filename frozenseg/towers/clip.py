@@ -1,4 +1,4 @@
-"""The CLIP tower: *what* things are. Strided maps, region and text embeddings."""
+"""The CLIP tower (*what* things are): strided maps, region and text embeddings."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ Tokenize = Callable[[list[str]], Tensor]  # a tokenizer of open_clip
 
 
 class ClipTower(FrozenTower):
-    """What every CLIP tower offers; subclasses know their image encoder.
+    """The common part of CLIP towers; subclasses implement their image encoder.
 
     Args:
         model: an open_clip model.
@@ -43,12 +43,12 @@ class ClipTower(FrozenTower):
 
     @property
     def logit_scale(self) -> Tensor:
-        """CLIP's own temperature as a factor, at most 100."""
+        """CLIP's own factor on cosines, at most 100."""
         return self.model.logit_scale.exp().clamp(max=100)
 
     @torch.no_grad()
     def encode_text(self, prompts: list[str]) -> Tensor:
-        """(N, D) text embeddings, not normalised."""
+        """Returns (N, D) text embeddings, not normalised."""
         device = self.pixel_mean.device
         batches = self.tokenize(prompts).to(device).split(TEXT_BATCH)
         return torch.cat([self.model.encode_text(tokens) for tokens in batches])
@@ -60,11 +60,11 @@ class ClipTower(FrozenTower):
         return total, min(total, tokenizer.context_length)
 
     def forward(self, images: Tensor) -> ClipFeatures:
-        """Features of a (B, 3, H, W) normalised batch whose sides are multiples of 32."""
+        """Returns features of a (B, 3, H, W) normalised batch whose sides are multiples of 32."""
         raise NotImplementedError
 
     def embed_regions(self, clip_map: Tensor, mask_logits: Tensor) -> Tensor:
-        """What CLIP sees under each of (B, Q, H, W) masks: (B, Q, D), not normalised."""
+        """Returns (B, Q, D) embeddings, not normalised, of the regions under (B, Q, H, W) masks."""
         raise NotImplementedError
 
 

@@ -125,6 +125,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path} has the format {quoted(notes.get('format'))}, expected {FORMAT}: start a new "
             "run"
         )
+    if about.get("iteration") != notes.get("iteration"):
+        raise UserError(f"{path} has files of two checkpoints: use another one")
     with parser_gate(path, expected="a checkpoint", advice="use another one"):
         iteration, numbers = int(notes["iteration"]), dict(json.loads(notes["numbers"]))
     return Checkpoint(iteration, weights, about, training, numbers)

@@ -92,7 +92,8 @@ def label_at(
         font_size: pixels.
     """
     height, width = _plate_size(text, font_size)
-    x0, y0 = _inside(corner[0], corner[1] - height, (height, width), size)
+    x0 = round(max(0, min(corner[0], size[1] - width)))
+    y0 = round(max(0, min(corner[1] - height, size[0] - height)))
     return Label(text, color, font_size, (x0, y0, x0 + width, y0 + height))
 
 
@@ -119,14 +120,22 @@ def _find_box(
     coarse = mask[step // 2 :: step, step // 2 :: step]
     cell = step * size[0] / mask.shape[0]  # side of a grid cell, pixels of the drawing
     depth = _depth(coarse, (plate[0] / cell, plate[1] / cell))
-    for box in taken:
-        depth[_centers_overlapping(box, plate, cell)] = 0
+    y, x = (_centers(*each, cell) for each in zip(coarse.shape, size, plate, strict=True))
+    for x0, y0, x1, y1 in taken:
+        near_y = abs(y - (y0 + y1) / 2) <= (plate[0] + y1 - y0) / 2
+        near_x = abs(x - (x0 + x1) / 2) <= (plate[1] + x1 - x0) / 2
+        depth[np.ix_(near_y, near_x)] = 0
     row, column = np.unravel_index(depth.argmax(), depth.shape)
     if not depth[row, column]:
         return None
-    left, top = (column + 0.5) * cell - plate[1] / 2, (row + 0.5) * cell - plate[0] / 2
-    x0, y0 = _inside(left, top, plate, size)
-    return x0, y0, x0 + plate[1], y0 + plate[0]
+    top, left = int(y[row] - plate[0] / 2), int(x[column] - plate[1] / 2)
+    return left, top, left + plate[1], top + plate[0]
+
+
+def _centers(num_cells: int, size: int, plate: int, cell: float) -> NDArray[np.floating]:
+    """Position of a plate's centre for each grid cell, such that the plate is on the drawing."""
+    lowest = plate / 2
+    return np.clip((np.arange(num_cells) + 0.5) * cell, lowest, max(lowest, size - lowest))
 
 
 def _depth(mask: Mask, plate: tuple[float, float]) -> NDArray[np.float64]:
@@ -137,23 +146,6 @@ def _depth(mask: Mask, plate: tuple[float, float]) -> NDArray[np.float64]:
     sampling = (2 / plate[0], 2 / plate[1])
     distance = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=sampling)
     return np.asarray(distance)[1:-1, 1:-1]
-
-
-def _centers_overlapping(box: Box, plate: tuple[int, int], cell: float) -> tuple[slice, slice]:
-    """Rows and columns of the cells around which a plate would overlap ``box``."""
-    x0, y0, x1, y1 = box
-    rows = _cells(y0 - plate[0] / 2, y1 + plate[0] / 2, cell)
-    return rows, _cells(x0 - plate[1] / 2, x1 + plate[1] / 2, cell)
-
-
-def _cells(start: float, stop: float, cell: float) -> slice:
-    return slice(max(0, int(start / cell - 0.5)), max(0, int(stop / cell + 1.5)))
-
-
-def _inside(x: float, y: float, plate: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """The upper left corner (x, y) of a plate, moved so that it lies inside the drawing."""
-    x0 = round(max(0, min(x, size[1] - plate[1])))
-    return x0, round(max(0, min(y, size[0] - plate[0])))
 
 
 def _plate_size(text: str, font_size: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from frozenseg.errors import UserError
+from frozenseg.io.files import CACHE_VARIABLE
 from frozenseg.io.safetensors_files import read_safetensors, write_safetensors
 from frozenseg.io.text import one_line
 
@@ -63,7 +64,12 @@ def write_rows(rows: Tensor, path: Path) -> None:
     try:
         write_safetensors({NAME: rows}, path, {"format": FORMAT})
     except (UserError, OSError) as error:
-        logger.warning("text embeddings are not kept for the next run: %s", error)
+        logger.warning(
+            "text embeddings are not kept for the next run (%s); set %s to a folder that can be "
+            "written",
+            error,
+            CACHE_VARIABLE,
+        )
 
 
 def _problem(rows: Tensor, num_rows: int, width: int | None) -> str | None:

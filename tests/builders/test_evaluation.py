@@ -17,7 +17,7 @@ from frozenseg.data.catalog import dataset_samples, dataset_vocabulary
 from frozenseg.data.registry import dataset_spec
 from frozenseg.data.specs import SPECS
 from frozenseg.errors import UserError
-from frozenseg.structures import Instances, Result, Sample, Segment, boxes_of
+from frozenseg.structures import InputImage, Instances, Result, Sample, Segment, boxes_of
 from frozenseg.vocabulary import Vocabulary
 
 Download = Callable[..., Path]

@@ -1,6 +1,7 @@
 """Written predictions of imperfect models, scored by the official packages and by ourselves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,11 +14,11 @@ from torch import Tensor
 from frozenseg.builders.evaluation import evaluate_dataset
 from frozenseg.builders.options import RunOptions
 from frozenseg.config import load_config
-from frozenseg.data.catalog import dataset_samples, dataset_vocabulary
-from frozenseg.data.readers.panoptic import PanopticFiles, PanopticReader
+from frozenseg.data.catalog import dataset_samples, dataset_spec, dataset_vocabulary
+from frozenseg.data.readers.panoptic import PanopticReader
 from frozenseg.metrics import Classes, PanopticEvaluator, SemanticEvaluator
 from frozenseg.structures import Instances, Result, Sample, boxes_of
-from frozenseg.vocabulary.vocabulary import class_table
+from frozenseg.vocabulary.class_tables import class_table
 from tests.builders.test_evaluation import FILES, Oracle, cache, on_disk  # noqa: F401 (fixtures)
 
 COCO = "openvocab_coco_2017_val_panoptic_with_sem_seg"
@@ -79,14 +80,11 @@ def _semantic_metrics(name: str, folder: Path, first: int = 0) -> dict[str, floa
     return evaluator.evaluate()
 
 
-def _panoptic_quality(name: str, folder: Path, class_ids: dict[int, int]) -> float:
-    is_thing = dataset_vocabulary(name).is_thing
-    reader = PanopticReader(
-        PanopticFiles(json="panoptic.json", maps="panoptic"),
-        root=folder,
-        class_ids=class_ids,
-        is_thing=is_thing,
-    )
+def _panoptic_quality(name: str, folder: Path) -> float:
+    spec = dataset_spec(name)
+    is_thing = spec.class_list.vocabulary.is_thing
+    files = replace(spec.panoptic, json="panoptic.json", maps="panoptic")
+    reader = PanopticReader(files, root=folder, classes=spec.class_list)
     evaluator = PanopticEvaluator(Classes(len(is_thing), is_thing=is_thing))
     for index, sample in enumerate(dataset_samples(name)):
         evaluator.process(reader.read(index), sample.panoptic)
@@ -95,16 +93,15 @@ def _panoptic_quality(name: str, folder: Path, class_ids: dict[int, int]) -> flo
 
 def test_coco_predictions_give_our_figures(written) -> None:
     metrics, folder, root = written(COCO)
-    class_ids = {row.dataset_id: k for k, row in enumerate(class_table("coco_panoptic"))}
     assert 0 < metrics["panoptic/PQ"] < 100
-    assert _panoptic_quality(COCO, folder, class_ids) == pytest.approx(metrics["panoptic/PQ"])
+    assert _panoptic_quality(COCO, folder) == pytest.approx(metrics["panoptic/PQ"])
     assert _semantic_metrics(COCO, folder)["semantic/mIoU"] == metrics["semantic/mIoU"]
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     truth = coco.COCO(str(root / "coco/annotations/instances_val2017.json"))
     found = truth.loadRes(str(folder / "instances.json"))
     evaluation = cocoeval.COCOeval(truth, found, "segm")
-    evaluation.params.catIds = sorted(class_ids)
+    evaluation.params.catIds = sorted(dataset_spec(COCO).class_list.ids)
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
@@ -125,8 +122,7 @@ def test_ade20k_label_maps_count_classes_from_1(written) -> None:
     metrics, folder, _ = written(ADE20K)
     assert 0 < metrics["semantic/mIoU"] < 100
     assert _semantic_metrics(ADE20K, folder, first=1)["semantic/mIoU"] == metrics["semantic/mIoU"]
-    contiguous = {k: k for k in range(150)}
-    assert _panoptic_quality(ADE20K, folder, contiguous) == pytest.approx(metrics["panoptic/PQ"])
+    assert _panoptic_quality(ADE20K, folder) == pytest.approx(metrics["panoptic/PQ"])
 
 
 def test_lvis_results_give_our_figures(

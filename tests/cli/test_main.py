@@ -10,6 +10,8 @@ from PIL import Image
 
 import frozenseg
 
+SHIPPED = frozenseg.BUILTIN_MODELS["shapes"][1]
+
 
 def refused(done, *parts: str) -> None:
     assert done.exit_code == 2, done.output
@@ -34,9 +36,16 @@ def test_help_names_every_command_and_imports_no_torch():
         assert command in done.stdout
 
 
-def test_every_command_has_an_example_in_its_help(run):
-    for command in ("segment", "demo", "evaluate", "train", "doctor"):
-        assert f"Example: frozenseg {command}" in " ".join(run(command, "--help").stdout.split())
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("segment", "demo", "evaluate", "train", "doctor", "sam-masks", "benchmark", "convert"),
+        *("summary", "figure compare", "figure attention", "figure clusters", "figure diagnosis"),
+    ],
+)
+def test_every_command_has_an_example_in_its_help(run, command):
+    done = run(*command.split(), "--help")
+    assert f"Example: frozenseg {command}" in " ".join(done.stdout.split())
 
 
 def test_unknown_option_ends_with_2(run):
@@ -53,13 +62,14 @@ def test_missing_configuration_file(run, picture):
     refused(run("segment", picture, "-w", "cat", "--model", "gone.yaml"), "gone.yaml")
 
 
-def test_missing_tower(run, picture, tmp_path):
+def test_missing_tower(run, picture, tmp_path, foreign_weights):
     config = tmp_path / "tower.yaml"
     config.write_text(
         "MODEL:\n  FROZEN_SEG:\n    CLIP_MODEL_NAME: RN50\n"
         f"    CLIP_PRETRAINED_WEIGHTS: {tmp_path}/clip.safetensors\n"
     )
-    refused(run("segment", picture, "-w", "cat", "--model", config), "clip.safetensors")
+    done = run("segment", picture, "-w", "cat", "--model", config, "--weights", SHIPPED)
+    refused(done, "clip.safetensors")
 
 
 def test_weights_of_another_architecture_are_refused_by_name_and_shape(
@@ -120,13 +130,23 @@ def test_console_command_exits_with_2_and_one_line(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_offline_names_the_file_to_fetch_instead_of_downloading(run, tmp_path, monkeypatch) -> None:
+def test_offline_names_the_file_to_fetch_instead_of_downloading(
+    run, tmp_path, monkeypatch, foreign_weights
+) -> None:
     monkeypatch.setenv("FROZENSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FROZENSEG_OFFLINE", "")
     image = tmp_path / "image.png"
     Image.new("RGB", (32, 32)).save(image)
     model = "fcclip_rn50.yaml"
-    done = run("--offline", "segment", image, "-w", "cat", "--model", model, "-o", tmp_path / "out")
+    options = ("--model", model, "--weights", SHIPPED, "-o", tmp_path / "out")
+    done = run("--offline", "segment", image, "-w", "cat", *options)
     assert done.exit_code == 2
     assert "offline" in done.stderr and "RN50" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_python_m_frozenseg_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "frozenseg", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"frozenseg {frozenseg.__version__}\n"

@@ -115,6 +115,16 @@ def test_a_resumed_run_continues_exactly(finished: Path, tmp_path: Path) -> None
     assert "SOLVER.MAX_ITER was 2, is 4" in (tmp_path / "run" / "log.txt").read_text()
 
 
+def test_the_seed_alone_decides_the_first_weights(tmp_path: Path) -> None:
+    found = []
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        torch.rand(3)  # leaves the generator in another state each time
+        opts = (*UNTESTED, "SOLVER.MAX_ITER", "1", "SEED", seed)
+        assert train(tmp_path / name, opts=opts) == 0
+        found.append(losses(tmp_path / name))
+    assert found[0] == found[1] != found[2]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     ("precision", "within"), [("float32", 2e-3), ("float16", 2e-3), ("bfloat16", 2e-2)]
@@ -184,20 +194,20 @@ def test_eval_only_takes_the_newest_checkpoint_of_the_run(finished: Path) -> Non
     ("arguments", "opts", "sentence"),
     [
         ((), ("SOLVER.BASE_LRR", "1"), "SOLVER.BASE_LR"),
-        ((), ("SOLVER.OPTIMIZER", "SGD"), "set it to ADAMW"),
+        ((), ("SOLVER.OPTIMIZER", "SGD"), "must be 'ADAMW'"),
         ((), ("SOLVER.IMS_PER_BATCH", "3"), "--accumulate"),
-        ((), ("DATASETS.TRAIN", "()"), "name one"),
+        ((), ("DATASETS.TRAIN", "()"), "name exactly one"),
         pytest.param((), ("MODEL.DEVICE", "cuda"), "CUDA", marks=without_cuda),
         (("--eval-only",), (), "MODEL.WEIGHTS is empty"),
         (("--num-gpus", "0"), (), "at least 1"),
         (("--engine", "detectron2"), (), "--engine native"),
         (("--wandb", "project"), (), "pip install wandb"),
         (("--save-predictions", "out"), (), "--save-predictions needs --eval-only"),
-        ((), ("SOLVER.MAX_ITER", "0"), "SOLVER.MAX_ITER must be at least 1"),
-        ((), ("SOLVER.IMS_PER_BATCH", "0"), "SOLVER.IMS_PER_BATCH must be at least 1"),
-        ((), ("DATALOADER.NUM_WORKERS", "-1"), "NUM_WORKERS must be at least 0"),
-        ((), ("INPUT.IMAGE_SIZE", "0"), "INPUT.IMAGE_SIZE must be at least 1"),
-        ((), ("MODEL.DEVICE", "gpu"), "set it to auto, cpu, cuda"),
+        ((), ("SOLVER.MAX_ITER", "0"), "SOLVER.MAX_ITER must be a whole number from 1"),
+        ((), ("SOLVER.IMS_PER_BATCH", "0"), "SOLVER.IMS_PER_BATCH must be a whole number from 1"),
+        ((), ("DATALOADER.NUM_WORKERS", "-1"), "NUM_WORKERS must be a whole number from 0"),
+        ((), ("INPUT.IMAGE_SIZE", "0"), "INPUT.IMAGE_SIZE must be a whole number from 1"),
+        ((), ("MODEL.DEVICE", "gpu"), "must be auto, cpu, cuda"),
         ((), ("SOLVER.MAX_ITER", "2", "--resume"), "--resume comes after KEY VALUE pairs"),
         (("--num-gpus", "2", "--dist-url", "localhost:1"), (), "tcp://FIRST_MACHINE:29500"),
         (("--output", __file__), (), "cannot be made (File exists)"),

@@ -17,8 +17,9 @@ from frozenseg.builders.maskformer import (
     maskformer_outline,
 )
 from frozenseg.builders.model import build_model
+from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
-from frozenseg.builders.trainer import build_trainer
+from frozenseg.builders.trainer import build_training
 from frozenseg.config import ACCEPTED_UNUSED, known_keys, load_config
 from frozenseg.config.allowed import fixed_keys
 
@@ -39,7 +40,8 @@ SMALL_SWIN = (
 )  # fmt: skip
 FCCLIP = (
     "MODEL.META_ARCHITECTURE", "FCCLIP", "MODEL.FC_CLIP.CLIP_MODEL_NAME", "shapes",
-    "MODEL.FC_CLIP.EMBED_DIM", "128",
+    "MODEL.FC_CLIP.EMBED_DIM", "128", "MODEL.MASK_ENSEMBLE.ENABLED", "False",
+    "MODEL.PIPELINE.REGION_CLASSIFIER", "image_crops", "MODEL.PIPELINE.REGION_CLIP_NAME", "shapes",
 )  # fmt: skip
 
 
@@ -77,11 +79,10 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
         frozenseg.model_config("shapes", overrides=[*pairs, "OUTPUT_DIR", str(tmp_path / "run")])
     )
     RecordingNode.read.clear()
-    trainer = build_trainer(cfg, build_model(cfg), device=torch.device("cpu"))
-    trainer.run()
+    build_training(cfg, device=torch.device("cpu")).trainer.run()
     check_test_sets(cfg)
     segmenter = build_segmenter(cfg)
-    evaluate_dataset(cfg, segmenter, "shapes_val", tmp_path / "report", limit=2)
+    evaluate_dataset(cfg, segmenter, "shapes_val", tmp_path / "report", RunOptions(limit=2))
     fcclip = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *FCCLIP]))
     build_segmenter(fcclip, model=build_model(fcclip))
     swin = RecordingNode(load_config("ovseg/ovseg_swin_base_vit_l14.yaml", SMALL_SWIN))

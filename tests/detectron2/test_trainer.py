@@ -19,7 +19,7 @@ pytest.importorskip("detectron2", reason="needs Detectron2")
 from detectron2.engine import HookBase
 
 from frozenseg.builders.options import RunOptions
-from frozenseg.builders.trainer import build_trainer
+from frozenseg.builders.trainer import build_training
 from frozenseg.builders.training import build_adamw, build_schedule
 from frozenseg.checkpoint.weights import load_weights, save_weights
 from frozenseg.detectron2 import Trainer, detectron2_config, run
@@ -76,16 +76,15 @@ class Notes(HookBase):
 
 def native(cfg: CfgNode, *, resume: bool = False) -> list[Losses]:
     memory = Memory()
-    trainer = build_trainer(
-        cfg, device=torch.device(cfg.MODEL.DEVICE), options=RunOptions(resume=resume)
-    )
+    device, options = torch.device(cfg.MODEL.DEVICE), RunOptions(resume=resume)
+    trainer = build_training(cfg, device=device, options=options).trainer
     trainer.writers, trainer.log_period = [memory], 1
     trainer.run()
     return memory.losses
 
 
 def train_natively(cfg: CfgNode) -> None:
-    build_trainer(cfg, device=torch.device("cpu")).run()
+    build_training(cfg, device=torch.device("cpu")).trainer.run()
 
 
 def with_detectron2(

@@ -14,7 +14,7 @@ import torch
 from frozenseg.evaluation.evaluators import EvaluatorSpec
 from frozenseg.evaluation.loop import BLOCKS, Report, evaluate
 from frozenseg.io.files import atomic_write
-from frozenseg.structures import Result, Sample
+from frozenseg.structures import InputImage, Result, Sample
 
 
 class Brightness:

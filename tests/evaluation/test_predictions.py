@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from frozenseg.errors import UserError
 from frozenseg.evaluation.predictions import (
@@ -17,7 +16,7 @@ from frozenseg.evaluation.predictions import (
     PredictionWriter,
     file_stem,
 )
-from frozenseg.structures import Instances, PanopticMap, Result, Sample, Segment
+from frozenseg.structures import InputImage, Instances, PanopticMap, Result, Sample, Segment
 from tests.evaluation.test_loop import Grey, run
 
 SIZE = (4, 6)
@@ -33,9 +32,9 @@ def formats(folder: Path) -> list[PredictionWriter]:
     ]
 
 
-def predict(images: list[Tensor], *_: list) -> list[Result]:
+def predict(images: list[InputImage]) -> list[Result]:
     """Results that depend on the image's value, which is its index plus 100."""
-    return [result_of(int(image.max()) - 100) for image in images]
+    return [result_of(int(image.pixels.max()) - 100) for image in images]
 
 
 def result_of(index: int) -> Result:
@@ -82,10 +81,10 @@ def test_every_image_has_its_files_and_entries(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_evaluation_leaves_the_same_files_when_resumed(tmp_path: Path) -> None:
-    def dies_at_twelve(images: list[Tensor], *others: list) -> list[Result]:
-        if int(images[0].max()) == 112:
+    def dies_at_twelve(images: list[InputImage]) -> list[Result]:
+        if int(images[0].pixels.max()) == 112:
             raise KeyboardInterrupt
-        return predict(images, *others)
+        return predict(images)
 
     with pytest.raises(KeyboardInterrupt):
         run(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from frozenseg.errors import UserError
 from frozenseg.metrics import metrics_table, write_report
 
 METRICS = {
@@ -62,6 +63,6 @@ def test_a_failed_write_leaves_the_old_report_whole(
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         write_report(tmp_path, {"panoptic/PQ": 1.0}, {})
     assert (tmp_path / "metrics.json").read_text() == before

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from frozenseg.modeling.layers import tokens_of
 from frozenseg.modeling.pixel_decoder import PixelFeatures
 from frozenseg.modeling.position_encoding import sine_positions
-from frozenseg.modeling.transformer_decoder import TransformerDecoder, blocked_cells, resized
+from frozenseg.modeling.transformer_decoder import TransformerDecoder, blocked_cells
+from frozenseg.ops.maps import resize_maps
 
 
 def decoder(**options) -> TransformerDecoder:
@@ -119,7 +120,7 @@ def test_sam_tokens_carry_the_embedding_of_their_level() -> None:
     model(features, sam, classify, every_layer=False)
     for level, tokens in enumerate(seen):
         size = features.levels[level].shape[-2:]
-        plain = tokens_of(resized(features.sam, (size[0], size[1])))
+        plain = tokens_of(resize_maps(features.sam, (size[0], size[1])))
         torch.testing.assert_close(tokens, plain + model.level_embedding.weight[level])
 
 

@@ -108,7 +108,6 @@ def test_a_folder_without_a_run_is_named(
         ("config.yaml", ""),
         ("config.yaml", "a: [1"),
         ("environment.json", '{"packages"'),
-        ("metrics.jsonl", '{"no": "iteration", "total_loss": 1}'),
         ("inference/shapes_val/metrics.json", "[1]"),
     ],
 )

@@ -139,7 +139,7 @@ class TestPhotographs:
             ({}, "nothing to measure: give --weights NAME=FILE for some of fcclip_rn50x64"),
             ({"my_model": HEAD}, "my_model.*: this table has rows of fcclip_rn50x64"),
             ({"frozenseg_rn50x64": Path("none.pth")}, "none.pth: there is no such file"),
-            ({"frozenseg_convnext_large": HEAD}, "none of the table's data sets is on the disk"),
+            ({"frozenseg_convnext_large": HEAD}, "no data set of this table is on disk"),
         ],
     )
     def test_mistakes_are_named(
@@ -171,7 +171,7 @@ class TestShapesWorld:
         assert reproduce.in_shapes_world("table8", [1], tmp_path, **options) == (text, found)
 
     def test_other_tables_need_photographs(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="table3 needs photographs"):
+        with pytest.raises(UserError, match="table3 needs --world photographs"):
             reproduce.in_shapes_world("table3", [1], tmp_path, overrides=[], limit=None)
 
     def test_a_training_that_was_stopped_ends_the_command(

@@ -94,6 +94,13 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(
     assert "trying the previous one" in caplog.text
 
 
+def test_files_of_two_checkpoints_do_not_mix(folder: CheckpointFolder) -> None:
+    before = folder.save(checkpoint(5))
+    path = folder.save(checkpoint(10))
+    shutil.copyfile(before / WEIGHTS, path / WEIGHTS)
+    assert newest(folder) == 5
+
+
 def test_a_failed_save_leaves_nothing_behind(folder: CheckpointFolder) -> None:
     folder.save(checkpoint(5))
     broken = Checkpoint(6, {"a": torch.ones(1)}, {}, {}, numbers={"object": object()})
