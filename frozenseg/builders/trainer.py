@@ -3,6 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -180,7 +181,11 @@ def build_training_classifier(
 
 
 def saved_state(
-    checkpoints: CheckpointFolder, *, resume: bool, num_iterations: int
+    checkpoints: CheckpointFolder,
+    *,
+    resume: bool,
+    num_iterations: int,
+    limit: str = "SOLVER.MAX_ITER",
 ) -> Checkpoint | None:
     """Returns the checkpoint to resume from, the same in every process; None starts a run.
 
@@ -188,6 +193,7 @@ def saved_state(
         checkpoints: the run's folder.
         resume: False requires a folder without checkpoints.
         num_iterations: the end of the run.
+        limit: the setting that determines it, for the message.
 
     Raises:
         UserError: there are checkpoints although ``resume`` is off, none of them can be read, or
@@ -218,7 +224,7 @@ def saved_state(
         )
     if saved.iteration > num_iterations:
         raise UserError(
-            f"the checkpoint {checkpoints.path(saved.iteration)} is beyond SOLVER.MAX_ITER "
+            f"the checkpoint {checkpoints.path(saved.iteration)} is beyond {limit} "
             f"{num_iterations}: raise it, or start another run in another OUTPUT_DIR"
         )
     logger.info("resuming after iteration %s", chosen)
@@ -276,13 +282,22 @@ def _build_step(
 def _build_writers(
     cfg: CfgNode, settings: TrainingSettings, start: int, options: RunOptions
 ) -> list[Writer]:
-    folder = settings.folder
-    writers: list[Writer] = [
-        OptionalWriter("metrics", lambda: JsonLines(folder / "metrics.jsonl", resume_at=start)),
-        OptionalWriter("TensorBoard", lambda: TensorBoard(folder / "tensorboard", resume_at=start)),
-    ]
-    project = options.wandb_project
+    folder, project = settings.folder, options.wandb_project
+    writers = file_writers(folder, start)
     if project is not None:
         wandb = WeightsAndBiases(folder, project=project, config=cfg, resume_at=start)
         writers.append(OptionalWriter("Weights & Biases", lambda: wandb))
     return writers
+
+
+def file_writers(folder: Path, start: int) -> list[Writer]:
+    """Returns the writers of metrics that need only the run's folder.
+
+    Args:
+        folder: of the run.
+        start: iteration that the run continues from.
+    """
+    return [
+        OptionalWriter("metrics", lambda: JsonLines(folder / "metrics.jsonl", resume_at=start)),
+        OptionalWriter("TensorBoard", lambda: TensorBoard(folder / "tensorboard", resume_at=start)),
+    ]

@@ -14,12 +14,14 @@ from typer.core import TyperGroup
 
 import frozenseg
 from frozenseg.cli import datasets, figure, vocabulary
+from frozenseg.cli.adapt_clip import adapt_clip
 from frozenseg.cli.benchmark import benchmark
 from frozenseg.cli.console import ShownFormatter, accept_any_text, errors, say_error
 from frozenseg.cli.convert import convert
 from frozenseg.cli.demo import demo
 from frozenseg.cli.doctor import doctor
 from frozenseg.cli.evaluate import evaluate
+from frozenseg.cli.mine import mine
 from frozenseg.cli.sam_masks import sam_masks
 from frozenseg.cli.segment import segment
 from frozenseg.cli.summary import summary
@@ -88,6 +90,8 @@ app.command()(evaluate)
 app.command()(train)
 app.command()(doctor)
 app.command()(sam_masks)
+app.command()(mine)
+app.command()(adapt_clip)
 app.command()(benchmark)
 app.command()(convert)
 app.command()(summary)

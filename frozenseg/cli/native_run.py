@@ -54,7 +54,7 @@ def run(cfg: CfgNode, options: RunOptions) -> int:
             model, trainer = _prepare(cfg, folder, options)
             for writer in trainer.writers:
                 writers.callback(writer.close)
-            status = _train(trainer, stop)
+            status = train_until_stop(trainer, stop)
         if status == 0:
             _finish(cfg, model, trainer, folder, options)
     return status
@@ -80,7 +80,8 @@ def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Training:
     return training
 
 
-def _train(trainer: Trainer, stop: StopRequest) -> int:
+def train_until_stop(trainer: Trainer, stop: StopRequest) -> int:
+    """Trains to the end, a stop or a divergence, and returns the exit status."""
     try:
         finished = trainer.run(stop)
     except Diverged as error:

@@ -103,6 +103,21 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
+def gather_rows(rows: Tensor) -> Tensor:
+    """Returns the (N, D) rows of all processes, by rank; N is equal everywhere. Collective.
+
+    Gradient flows to this process's rows only, times the number of processes: after
+    ``average_gradients`` it is that of a single process with all rows.
+    """
+    if not is_distributed():
+        return rows
+    own = rows.detach().contiguous()
+    blocks = [torch.empty_like(own) for _ in range(num_processes())]
+    dist.all_gather(blocks, own)
+    blocks[process_rank()] = own + num_processes() * (rows - own)
+    return torch.cat(blocks)
+
+
 def gather(tensor: Tensor, device: torch.device) -> list[Tensor]:
     """Returns the tensors of all processes, by rank, on the CPU. Collective.
 

@@ -1,24 +1,18 @@
 """SAM masks of many images: spread over processes, one file per image, so that it can resume."""
 
-import queue
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.process import BaseProcess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import torch
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from frozenseg.data.catalog import dataset_samples
 from frozenseg.data.images import read_image
 from frozenseg.data.readers.samples import DatasetSamples
 from frozenseg.errors import UserError
-from frozenseg.runtime.launch import share_cores
+from frozenseg.runtime.spread import spread
 from frozenseg.sam_masks.cache import CachedMasks
-
-POLL_SECONDS = 2.0  # between checks that the processes are alive
 
 BuildMasks = Callable[[str], CachedMasks]
 """Builds the masks' cache and source for a device name; can be pickled."""
@@ -103,75 +97,24 @@ def make_masks(
             be written.
         RuntimeError: a process died.
     """
-    if processes == 1:
-        yield from _outcomes(build(device), images, indices)
-        return
-    context = mp.get_context("spawn")
-    outcomes = context.Queue()
-    workers = [
-        context.Process(
-            target=_work,
-            args=(build, images, indices[rank::processes], device, rank, processes, outcomes),
-            daemon=True,
-        )
-        for rank in range(processes)
-    ]
-    for worker in workers:
-        worker.start()
+    yield from spread(_Maker(build, images), indices, device=device, processes=processes)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Builds the work of one process; can be pickled."""
+
+    build: BuildMasks
+    images: Images
+
+    def __call__(self, device: str) -> Callable[[int], Outcome]:
+        masks = self.build(device)
+        return lambda index: _outcome(masks, self.images, index)
+
+
+def _outcome(masks: CachedMasks, images: Images, index: int) -> Outcome:
     try:
-        yield from _gathered(outcomes, workers, len(indices))
-    finally:
-        for worker in workers:
-            worker.terminate()
-            worker.join()
-
-
-def _outcomes(masks: CachedMasks, images: Images, indices: Sequence[int]) -> Iterator[Outcome]:
-    for index in indices:
-        try:
-            image = images[index]
-        except UserError as error:  # must not stop the other images
-            yield Outcome(index, made=False, problem=str(error))
-        else:
-            yield Outcome(index, made=masks.complete(image))
-
-
-def _work(
-    build: BuildMasks,
-    images: Images,
-    indices: Sequence[int],
-    device: str,
-    rank: int,
-    processes: int,
-    outcomes,
-) -> None:
-    """Runs one process, which sends an outcome for each image, or an error."""
-    share_cores(processes)
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        device = f"cuda:{rank % torch.cuda.device_count()}"
-    try:
-        for outcome in _outcomes(build(device), images, indices):
-            outcomes.put(outcome)
-    except UserError as error:
-        outcomes.put(error)
-    except Exception:  # crosses the process boundary as text
-        outcomes.put(RuntimeError(traceback.format_exc()))
-
-
-def _gathered(outcomes, workers: Sequence[BaseProcess], expected: int) -> Iterator[Outcome]:
-    found = 0
-    while found < expected:
-        try:
-            outcome = outcomes.get(timeout=POLL_SECONDS)
-        except queue.Empty:
-            dead = [worker for worker in workers if worker.exitcode]
-            if dead:
-                raise RuntimeError(
-                    f"a process ended with status {dead[0].exitcode}, perhaps for lack of memory: "
-                    "run the command again with fewer --processes; finished masks are kept"
-                ) from None
-            continue
-        if isinstance(outcome, Exception):
-            raise outcome
-        found += 1
-        yield outcome
+        image = images[index]
+    except UserError as error:  # must not stop the other images
+        return Outcome(index, made=False, problem=str(error))
+    return Outcome(index, made=masks.complete(image))

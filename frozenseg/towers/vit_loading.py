@@ -28,7 +28,7 @@ def load_crop_clip(
             ``open_clip_model.safetensors`` and ``bpe.txt.gz``.
         pretrained: open_clip's tag of published weights such as ``openai``; a file: a CLIP after
             fine-tuning or mask prompt tuning, or a whole OVSeg checkpoint; or ``random``. A folder
-            has its own weights, which only ``random`` overrides.
+            has its own weights, which a file and ``random`` override; a tag does not.
         mask_prompt_depth: of the mask prompts, which the weights must hold; 0: none.
         new_prompts: draw prompts where the weights have none, to start mask prompt tuning.
 
@@ -37,8 +37,8 @@ def load_crop_clip(
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        tower, path = _folder_tower(folder, mask_prompt_depth), folder / WEIGHTS_NAME
-        path = None if pretrained == RANDOM else path
+        tower = _folder_tower(folder, mask_prompt_depth)
+        path = None if pretrained == RANDOM else _folder_weights(folder, pretrained)
     else:
         tower = _named_tower(name, pretrained, mask_prompt_depth)
         path = None if pretrained == RANDOM else _clip_file(name, pretrained)
@@ -67,6 +67,16 @@ def _named_tower(name: str, pretrained: str, depth: int) -> CropClip:
     tokenize = open_clip.get_tokenizer(name)
     model = open_clip.CLIP(**config)
     return CropClip(model, tokenize=tokenize, mask_prompt_depth=depth, name=f"{name}/{pretrained}")
+
+
+def _folder_weights(folder: Path, pretrained: str) -> Path:
+    """Returns the file that overrides a folder's weights, else the folder's own."""
+    file = Path(pretrained).expanduser()
+    if file.suffix and not file.is_file():
+        raise UserError(
+            f"no file {pretrained} with weights for the CLIP in {folder}: check its path"
+        )
+    return file if file.is_file() else folder / WEIGHTS_NAME
 
 
 def _folder_tower(folder: Path, depth: int) -> CropClip:

@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
 
-from frozenseg.training.optimizer import ClippedAdamW
+from frozenseg.training.optimizer import ClippedAdamW, NamedParameters
 
 MAX_LOSS = 1e5  # training starts near 100; a larger loss has exploded
 DIVERGED_EXIT_CODE = 1
@@ -22,10 +21,12 @@ class Diverged(RuntimeError):
 
 
 def confirm_update(
-    model: nn.Module,
+    model: NamedParameters,
     optimizer: ClippedAdamW,
     scaler: torch.amp.GradScaler,
     images: Sequence[str],
+    *,
+    advice: str = ADVICE,
 ) -> None:
     """Checks that the last update had a finite gradient and was therefore applied.
 
@@ -36,6 +37,7 @@ def confirm_update(
         optimizer: its last gradient norm is checked.
         scaler: the loss scale of float16, which may skip an update.
         images: names of the images of the update.
+        advice: what to do next.
 
     Raises:
         Diverged: the gradient is not finite; the weights are those before the update.
@@ -45,7 +47,7 @@ def confirm_update(
         return
     if scaler.is_enabled() and scaler.get_scale() >= MIN_LOSS_SCALE:
         return  # expected occasionally: the loss scale was too large, so the update was skipped
-    raise Diverged(gradient_message(model, images))
+    raise Diverged(gradient_message(model, images, advice=advice))
 
 
 def cost_message(error: FloatingPointError, images: Sequence[str]) -> str:
@@ -54,16 +56,18 @@ def cost_message(error: FloatingPointError, images: Sequence[str]) -> str:
     return f"{reason}. Images: {', '.join(images)}. Next: {ADVICE}"
 
 
-def loss_message(losses: Mapping[str, float], images: Sequence[str]) -> str:
+def loss_message(
+    losses: Mapping[str, float], images: Sequence[str], *, advice: str = ADVICE
+) -> str:
     """Returns the report of losses that exploded or are not finite, with the images."""
     worst = sorted(losses.items(), key=lambda item: -_size(item[1]))[:3]
     values = ", ".join(f"{name} = {loss:.6g}" for name, loss in worst)
     return (
-        f"the loss exploded or is not finite: {values}. Images: {', '.join(images)}. Next: {ADVICE}"
+        f"the loss exploded or is not finite: {values}. Images: {', '.join(images)}. Next: {advice}"
     )
 
 
-def gradient_message(model: nn.Module, images: Sequence[str]) -> str:
+def gradient_message(model: NamedParameters, images: Sequence[str], *, advice: str = ADVICE) -> str:
     """Returns the report of gradients that are not finite, and the images.
 
     Gradients flow from the output to the input, so the last such parameter is named first.
@@ -72,7 +76,7 @@ def gradient_message(model: nn.Module, images: Sequence[str]) -> str:
     broken = [name for name, gradient in graded if not gradient.isfinite().all()]
     return (
         f"the gradient is not finite in {len(broken)} of {len(graded)} parameters, nearest to the "
-        f"output in {', '.join(broken[:-4:-1])}. Images: {', '.join(images)}. Next: {ADVICE}"
+        f"output in {', '.join(broken[:-4:-1])}. Images: {', '.join(images)}. Next: {advice}"
     )
 
 

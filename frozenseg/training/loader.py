@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,10 @@ from frozenseg.training.sampler import InfiniteSampler, Visit
 from frozenseg.training.step import Batch
 
 Augment = Callable[[Sample, np.random.Generator], tuple[Tensor, Target]]
+
+
+Item = TypeVar("Item")
+AnyBatch = TypeVar("AnyBatch")
 
 
 class _Item(NamedTuple):
@@ -70,34 +74,68 @@ def training_batches(
         UserError: a sample cannot be read and ``skip_bad`` is off; the file is named.
         RuntimeError: a worker died or hangs.
     """
-    loader = DataLoader(
-        Attempts(AugmentedSamples(samples, augment=augment, seed=seed)),
-        batch_size=batch_size,
-        sampler=InfiniteSampler(
+    return batch_stream(
+        AugmentedSamples(samples, augment=augment, seed=seed),
+        collate,
+        order=InfiniteSampler(
             len(samples), seed=seed, rank=rank, world_size=world_size, start=start
         ),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        skip_bad=skip_bad,
+    )
+
+
+def batch_stream(
+    read: Callable[[Visit], Item],
+    join: Callable[[Sequence[Item], int], AnyBatch],
+    *,
+    order: InfiniteSampler,
+    batch_size: int,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    skip_bad: bool = False,
+) -> Iterator[AnyBatch]:
+    """Yields one process's batches of any kind of samples.
+
+    Args:
+        read: reads the sample of a visit and augments it.
+        join: makes a batch of samples and the number of visits that they took.
+        order: of the visits; its seed also seeds the workers.
+        batch_size: samples per batch of this process.
+        num_workers, pin_memory, skip_bad: see ``training_batches``.
+    """
+    loader = DataLoader(
+        Attempts(read),
+        batch_size=batch_size,
+        sampler=order,
         num_workers=num_workers,
         collate_fn=as_list,
         pin_memory=pin_memory,
-        generator=torch.Generator().manual_seed(seed),  # leaves the training's generator unchanged
+        generator=torch.Generator().manual_seed(
+            order.seed
+        ),  # leaves the training's generator unchanged
     )
-    return _good_batches(loader, skip_bad=skip_bad)
+    return _good_batches(loader, join, skip_bad=skip_bad)
 
 
-def _good_batches(loader: DataLoader, *, skip_bad: bool) -> Iterator[Batch]:
+def _good_batches(
+    loader: DataLoader, join: Callable[[Sequence[Any], int], AnyBatch], *, skip_bad: bool
+) -> Iterator[AnyBatch]:
     visits = 0
     try:
         for items in start_workers(loader):
             visits += len(items)
             if good := without_bad(items, skip_bad=skip_bad):
-                yield collate(good, visits=visits)
+                yield join(good, visits)
                 visits = 0
     except (EOFError, ConnectionError) as error:  # a worker died while sending a batch
         time.sleep(1)  # lets PyTorch's SIGCHLD handler raise its more detailed error here
         raise RuntimeError("a DataLoader worker has died") from error
 
 
-def collate(items: Sequence[_Item], *, visits: int) -> Batch:
+def collate(items: Sequence[_Item], visits: int) -> Batch:
     """Joins items to a batch; ``visits`` counts the bad samples that were left out, too."""
     images, targets, names = zip(*items, strict=True)
     return Batch(list(images), list(targets), list(names), visits)

@@ -1,7 +1,7 @@
 """AdamW with the recipe's parameter groups; each step clips the gradient of the whole model."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,12 @@ NORM_LAYERS = (
     nn.LocalResponseNorm,
 )
 POSITION_TABLES = ("relative_position_bias_table", "absolute_pos_embed")  # no weight decay
+
+
+class NamedParameters(Protocol):
+    """A model, as far as its parameters have names."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
 
 
 class ClippedAdamW(torch.optim.AdamW):
@@ -110,7 +116,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["initial_lr"] * factor
 
 
-def moments_by_name(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+def moments_by_name(optimizer: torch.optim.Optimizer, model: NamedParameters) -> dict[str, Tensor]:
     """Returns the optimizer's moments by ``<kind>/<parameter name>``, independent of the groups."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
@@ -121,7 +127,7 @@ def moments_by_name(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[
 
 
 def load_moments(
-    optimizer: torch.optim.Optimizer, model: nn.Module, moments: Mapping[str, Tensor]
+    optimizer: torch.optim.Optimizer, model: NamedParameters, moments: Mapping[str, Tensor]
 ) -> None:
     """Restores the moments of ``moments_by_name``; parameters without an entry start at zero.
 

@@ -19,6 +19,21 @@ def cosine(*, num_iterations: int) -> Schedule:
     return lambda iteration: 0.5 * (1.0 + math.cos(math.pi * iteration / num_iterations))
 
 
+def cosine_after_warmup(*, num_iterations: int, warmup: int) -> Schedule:
+    """Rises linearly to 1 over ``warmup`` iterations, then falls to 0 along half a cosine wave.
+
+    The first iteration already has the factor ``1 / warmup``, as in CLIP's public training code.
+    """
+
+    def factor(iteration: int) -> float:
+        if iteration < warmup:
+            return (iteration + 1) / warmup
+        share = (iteration - warmup) / max(1, num_iterations - warmup)
+        return 0.5 * (1.0 + math.cos(math.pi * share))
+
+    return factor
+
+
 def polynomial(*, num_iterations: int, power: float = 0.9) -> Schedule:
     """Falls from 1 to 0 as a power of the remaining share of iterations ("poly")."""
     return lambda iteration: (1.0 - iteration / num_iterations) ** power

@@ -1,10 +1,11 @@
 """The training loop: fetch a batch, update, log, save, evaluate."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from frozenseg.runtime.distributed import (
     agreed_to_stop,
@@ -19,10 +20,25 @@ from frozenseg.training.checkpoints import CheckpointFolder
 from frozenseg.training.metric_writers import DeviceMean, Writer, write_all
 from frozenseg.training.optimizer import set_learning_rate
 from frozenseg.training.schedule import Schedule
-from frozenseg.training.step import Batch, TrainStep
-from frozenseg.training.training_state import capture_state
+from frozenseg.training.training_state import TrainedParts, capture_state
 
 logger = logging.getLogger(__name__)
+
+
+class AnyBatch(Protocol):
+    """A batch of samples, as far as the loop looks into it."""
+
+    @property
+    def images(self) -> Sized: ...
+    @property
+    def visits(self) -> int: ...
+
+
+class Step(TrainedParts, Protocol):
+    """Makes one update; ``TrainStep`` describes the methods."""
+
+    def __call__(self, batches: Sequence[Any]) -> dict[str, Tensor]: ...
+    def confirm(self) -> None: ...
 
 
 class Trainer:
@@ -49,8 +65,8 @@ class Trainer:
     def __init__(
         self,
         *,
-        step: TrainStep,
-        batches: Iterator[Batch],
+        step: Step,
+        batches: Iterator[AnyBatch],
         schedule: Schedule,
         num_iterations: int,
         checkpoints: CheckpointFolder,

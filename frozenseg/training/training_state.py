@@ -7,22 +7,34 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.runtime.distributed import gather, num_processes, process_rank
 from frozenseg.runtime.random_state import random_state, restore_random_state
 from frozenseg.training.checkpoints import Checkpoint
-from frozenseg.training.optimizer import load_moments, moments_by_name
+from frozenseg.training.optimizer import (
+    ClippedAdamW,
+    NamedParameters,
+    load_moments,
+    moments_by_name,
+)
 
 logger = logging.getLogger(__name__)
+
+
+class TrainedModel(NamedParameters, Protocol):
+    """A model with some trained weights, which checkpoints keep."""
+
+    def train(self, mode: bool = True) -> Any: ...
+    def trainable_state(self) -> dict[str, Tensor]: ...
+    def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None: ...
 
 
 class TrainedParts(Protocol):
     """The parts of a training that have a state, except random generators."""
 
     @property
-    def model(self) -> FrozenSeg: ...
+    def model(self) -> TrainedModel: ...
     @property
-    def optimizer(self) -> torch.optim.Optimizer: ...
+    def optimizer(self) -> ClippedAdamW: ...
     @property
     def scaler(self) -> torch.amp.GradScaler: ...
     @property

@@ -165,7 +165,7 @@ def build_text_classifier(
     embeddings = None if path is None else read_rows(path, num_rows=len(words), width=width)
     if embeddings is None:
         logger.info("encoding %d words in %d sentences each", len(words), len(templates))
-        embeddings = _embed(encode_text, words, templates, progress)
+        embeddings = embed_words(encode_text, words, templates, progress)
         if path is not None:
             write_rows(embeddings, path)
     check_distinct(vocabulary, embeddings)
@@ -173,13 +173,20 @@ def build_text_classifier(
 
 
 @torch.no_grad()
-def _embed(
+def embed_words(
     encode_text: Callable[[list[str]], Tensor],
     words: list[str],
-    templates: Sequence[str],
-    progress: Callable[[int, int], None] | None,
+    templates: Sequence[str] = VILD_TEMPLATES,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Returns (S, D) float32: templates are normalised, averaged and normalised again."""
+    """Returns (S, D) float32: templates are normalised, averaged and normalised again.
+
+    Args:
+        encode_text: prompts to (N, D) embeddings of any length.
+        words: class names or synonyms, each one string.
+        templates: sentences with one ``{}``.
+        progress: called with the number of prompts encoded so far and in total.
+    """
     rows: list[Tensor] = []
     words_per_batch = max(1, PROMPTS_PER_BATCH // len(templates))
     for start in range(0, len(words), words_per_batch):

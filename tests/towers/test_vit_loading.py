@@ -41,6 +41,17 @@ def test_a_folder_of_another_depth_is_refused(folder) -> None:
         load_crop_clip(str(folder), "")
 
 
+def test_a_file_overrides_the_weights_of_a_folder(folder, tiny_vit, tmp_path) -> None:
+    other = tiny_vit(seed=1)
+    state = {name: value.contiguous() for name, value in other.published_state().items()}
+    save_file(state, tmp_path / "tuned.safetensors")
+    file = str(tmp_path / "tuned.safetensors")
+    clip = load_crop_clip(str(folder), file, mask_prompt_depth=3)
+    assert clip.fingerprint == other.fingerprint != tiny_vit().fingerprint
+    with pytest.raises(UserError, match=r"no file .*missing.safetensors"):
+        load_crop_clip(str(folder), str(tmp_path / "missing.safetensors"), mask_prompt_depth=3)
+
+
 def test_random_weights_ask_for_no_file(folder, tiny_vit) -> None:
     clip = load_crop_clip(str(folder), "random", mask_prompt_depth=1)
     assert clip.mask_prompt_depth == 1

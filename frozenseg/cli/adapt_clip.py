@@ -1,0 +1,175 @@
+"""``frozenseg adapt-clip``: fine-tunes CLIP, or its mask prompts, on mined pairs (OVSeg)."""
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from frozenseg.cli.options import Device
+from frozenseg.errors import UserError
+
+if TYPE_CHECKING:
+    from frozenseg.builders.adaptation import AdaptationSettings
+
+
+class Recipe(NamedTuple):
+    """Published constants (OVSeg, released training)."""
+
+    lr: float
+    weight_decay: float
+
+
+class Learning(StrEnum):
+    """What learns besides CLIP's temperature."""
+
+    IMAGE = "image"
+    PROMPTS = "prompts"
+
+
+class Precision(StrEnum):
+    """Of the image encoder."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+RECIPES = {Learning.IMAGE: Recipe(5e-6, 0.2), Learning.PROMPTS: Recipe(0.05, 0.0)}
+
+
+def adapt_clip(
+    part: Annotated[
+        Learning,
+        typer.Argument(
+            help="What learns, besides CLIP's temperature: the image encoder (fine-tuning) or the "
+            "mask prompts (mask prompt tuning).",
+            show_default=False,
+        ),
+    ],
+    pairs: Annotated[
+        Path, typer.Argument(help="The pairs.tsv of frozenseg mine.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run (OUTPUT_DIR).")
+    ] = Path("output/adapt_clip"),
+    clip: Annotated[
+        str, typer.Option(help="An open_clip ViT such as ViT-L-14, or a CLIP folder.")
+    ] = "ViT-L-14",
+    clip_weights: Annotated[
+        str,
+        typer.Option(help="Weights to start from: a published tag, or the file of an earlier run."),
+    ] = "openai",
+    mask_prompt_depth: Annotated[
+        int, typer.Option(help="Blocks whose blank patches are replaced by prompts.", min=1)
+    ] = 3,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate (default: 5e-6, prompts 0.05).", show_default=False),
+    ] = None,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(help="Of matrices (default: 0.2, prompts 0).", show_default=False),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the pairs.", min=1)] = 5,
+    warmup: Annotated[int, typer.Option(help="Iterations of linear warm-up.", min=0)] = 100,
+    batch_size: Annotated[
+        int, typer.Option(help="Pairs per update, over all processes (OVSeg: ViT-B-16 1024).")
+    ] = 256,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Of the image encoder."),
+    ] = Precision.BFLOAT16,
+    checkpoint_period: Annotated[
+        int, typer.Option(help="Updates between checkpoints; 0: only at the end.", min=0)
+    ] = 1000,
+    workers: Annotated[int, typer.Option(help="Data-loading processes.", min=0)] = 4,
+    seed: Annotated[int, typer.Option(help="Negative: choose one.")] = -1,
+    num_gpus: Annotated[
+        int, typer.Option(help="Processes on this machine, one device each.", min=1)
+    ] = 1,
+    device: Device = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the newest checkpoint.")
+    ] = False,
+) -> None:
+    """Adapt CLIP to masked regions; Ctrl-C saves a checkpoint, --resume continues from it.
+
+    First fine-tune, then tune mask prompts from the result, as in the paper.
+
+    Example: frozenseg adapt-clip image pairs/pairs.tsv -o output/ft && frozenseg adapt-clip
+    prompts pairs/pairs.tsv --clip-weights output/ft/clip_final.safetensors -o output/ft_mpt
+    """
+    from frozenseg.builders.adaptation import AdaptationSettings
+    from frozenseg.runtime.devices import choose_device
+    from frozenseg.runtime.launch import Group, launch
+
+    recipe = RECIPES[part]
+    settings = AdaptationSettings(
+        pairs=pairs,
+        output=output,
+        part=part.value,
+        clip=clip,
+        clip_weights=clip_weights,
+        mask_prompt_depth=mask_prompt_depth,
+        lr=recipe.lr if lr is None else lr,
+        weight_decay=recipe.weight_decay if weight_decay is None else weight_decay,
+        epochs=epochs,
+        warmup=warmup,
+        batch_size=batch_size,
+        precision=precision.value,
+        checkpoint_period=checkpoint_period,
+        num_workers=workers,
+        seed=seed,
+        device=device or "auto",
+    )
+    kind = choose_device(settings.device).type
+    status = launch(run, (settings, resume), group=Group(num_gpus=num_gpus), device=kind)
+    raise typer.Exit(status)
+
+
+def run(settings: "AdaptationSettings", resume: bool) -> int:
+    """Runs one process of an adaptation and returns its exit status. Collective."""
+    from frozenseg.cli.console import say_error
+    from frozenseg.runtime.distributed import is_distributed
+
+    try:
+        return _run(settings, resume)
+    except UserError as error:
+        if not is_distributed():
+            raise
+        say_error(str(error))
+        return 2
+
+
+def _run(settings: "AdaptationSettings", resume: bool) -> int:
+    import yaml
+
+    from frozenseg.builders.adaptation import build_adaptation, save_clip
+    from frozenseg.cli.native_run import train_until_stop
+    from frozenseg.runtime.devices import process_device
+    from frozenseg.runtime.distributed import is_main_process, process_rank, wait_for_all
+    from frozenseg.runtime.run_folder import describe_run, set_up_logging
+    from frozenseg.runtime.signals import StopRequest
+
+    set_up_logging(settings.output, rank=process_rank())
+    with ExitStack() as writers, StopRequest() as stop:
+        device = process_device(settings.device)
+        trainer = build_adaptation(settings, device=device, resume=resume)
+        for writer in trainer.writers:
+            writers.callback(writer.close)
+        if is_main_process():
+            values = {name: _plain(value) for name, value in asdict(settings).items()}
+            text = yaml.safe_dump(values)
+            describe_run(settings.output, text, engine="native", resumed=trainer.iteration > 0)
+        status = train_until_stop(trainer, stop)
+        if status == 0 and is_main_process():
+            save_clip(trainer, settings.output)
+        wait_for_all()
+    return status
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
