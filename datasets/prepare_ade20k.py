@@ -21,7 +21,13 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from frozenseg.data.images import read_label_map
-from frozenseg.data.preparation import Preparation, input_files, run_script, save_labels
+from frozenseg.data.preparation import (
+    Preparation,
+    check_same_size,
+    input_files,
+    run_script,
+    save_labels,
+)
 from frozenseg.data.readers.panoptic import colors_of_ids
 from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
@@ -98,9 +104,8 @@ def convert_semantic(_: None, job: tuple[Path, Path]) -> None:
 
 
 def convert_objects(_: None, paths: Paths) -> None:
+    check_same_size(paths.semantic, paths.instances)
     semantic, instances = read_semantic(paths.semantic), read_instances(paths.instances)
-    if any(each.mask.shape != semantic.shape for each in instances):
-        raise UserError(f"{paths.instances} and {paths.semantic} differ in size: fetch them again")
     ids, segments = panoptic_of(semantic, instances)
     with atomic_write(paths.panoptic) as part:
         Image.fromarray(colors_of_ids(ids)).save(part)

@@ -16,7 +16,13 @@ import numpy as np
 from PIL import Image
 
 from frozenseg.data.images import open_image, read_label_map
-from frozenseg.data.preparation import Preparation, input_files, run_script, save_labels
+from frozenseg.data.preparation import (
+    Preparation,
+    check_same_size,
+    input_files,
+    run_script,
+    save_labels,
+)
 from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
@@ -59,11 +65,10 @@ def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
 
 def convert(lookup: np.ndarray, job: Job) -> None:
     """Writes the label map last, so that it is there only if the image is."""
-    picture = open_image(job.source).convert("RGB")  # as stored, because its labels are, too
     segmentation = job.source.with_name(f"{job.source.stem}_seg.png")
+    check_same_size(job.source, segmentation)
+    picture = open_image(job.source).convert("RGB")  # as stored, because its labels are, too
     labels = labels_of(read_label_map(segmentation), lookup, path=segmentation)
-    if labels.shape[::-1] != picture.size:
-        raise UserError(f"{segmentation} and {job.source} differ in size: fetch them again")
     size = shrunk(picture.size)
     with atomic_write(job.image) as part:
         picture.resize(size, Image.Resampling.BILINEAR).save(part)

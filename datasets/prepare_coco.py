@@ -15,7 +15,7 @@ import numpy as np
 
 from frozenseg.data.datasets import panoptic_reader
 from frozenseg.data.derived import labels_of_panoptic
-from frozenseg.data.preparation import Preparation, run_script, save_labels
+from frozenseg.data.preparation import Preparation, check_same_size, run_script, save_labels
 from frozenseg.data.readers.panoptic import PanopticReader
 from frozenseg.data.registry import dataset_spec
 from frozenseg.io.paths import inside
@@ -32,12 +32,19 @@ def prepare(preparation: Preparation, splits: Sequence[str]) -> None:
         target = preparation.root / f"coco/panoptic_semseg_{split}2017"
         preparation.remove_leftovers(target)
         files = [inside(target, name, source=reader.json) for name in reader.file_names]
-        jobs = [(row, path) for row, path in enumerate(files) if not preparation.is_done(path)]
+        images = preparation.root / f"coco/{split}2017"
+        jobs = [
+            (row, images / f"{path.stem}.jpg", path)
+            for row, path in enumerate(files)
+            if not preparation.is_done(path)
+        ]
         preparation.run(convert, jobs, title=f"COCO {split}: semantic", shared=reader)
 
 
-def convert(reader: PanopticReader, job: tuple[int, Path]) -> None:
-    row, path = job
+def convert(reader: PanopticReader, job: tuple[int, Path, Path]) -> None:
+    row, image, path = job
+    if image.is_file():  # images are not needed here, but most users have them
+        check_same_size(image, reader.map_file(row))
     save_labels(semantic_of(reader.read(row)), path)
 
 

@@ -16,7 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from frozenseg.data.images import read_label_map
-from frozenseg.data.preparation import Preparation, copy_file, run_script, save_labels
+from frozenseg.data.preparation import (
+    Preparation,
+    check_same_size,
+    copy_file,
+    run_script,
+    save_labels,
+)
 from frozenseg.data.readers.files import missing_files
 from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
@@ -76,6 +82,7 @@ def listed(path: Path) -> list[str]:
 
 
 def convert(_: None, job: Job) -> None:
+    check_same_size(job.picture, job.labels)
     labels = read_label_map(job.labels)
     if (
         labels.ndim != 2

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from frozenseg.errors import UserError
 
 MAX_PIXELS_VARIABLE = "FROZENSEG_MAX_PIXELS"
-DEFAULT_MAX_PIXELS = 150_000_000  # a photo of 14,000 x 10,700 pixels
+DEFAULT_MAX_PIXELS = 120_000_000  # a photo of 12,600 x 9,500 pixels
 BYTES_PER_PIXEL = 8  # largest file for the permitted number of pixels: 16 bits, four channels
 # EPS and WMF start other programs; the others are containers that Pillow cannot decode by itself
 REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
@@ -20,7 +20,7 @@ REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 def max_pixels() -> int:
     """The largest number of pixels that an image may have.
 
-    ``$FROZENSEG_MAX_PIXELS`` replaces the default of 150 million.
+    ``$FROZENSEG_MAX_PIXELS`` replaces the default of 120 million.
 
     Raises:
         UserError: the variable is not a positive whole number.

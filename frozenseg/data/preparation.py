@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from frozenseg.data.images import image_size
 from frozenseg.data.specs import data_root
 from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
@@ -156,6 +157,21 @@ def input_files(folder: Path, pattern: str, *, page: str, known: int | None = No
     if known is not None and len(files) != known:
         console.print(f"[yellow]{escape(str(folder))} has {len(files)} of {known} files[/]")
     return files
+
+
+def check_same_size(*paths: Path) -> None:
+    """Compares the stored sizes of images by their headers, before any of them is decoded.
+
+    Raises:
+        UserError: an image differs from the first one.
+    """
+    sizes = [image_size(path, upright=False) for path in paths]
+    for path, (height, width) in zip(paths, sizes, strict=True):
+        if (height, width) != sizes[0]:
+            raise UserError(
+                f"{path} is {width} x {height} pixels, but {paths[0]} {sizes[0][1]} x "
+                f"{sizes[0][0]}: fetch both again"
+            )
 
 
 def save_labels(labels: np.ndarray, path: Path) -> None:

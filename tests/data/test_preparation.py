@@ -345,3 +345,12 @@ def test_a_stated_size_is_compared_before_memory_is_taken(
     path.write_text(json.dumps(content))
     assert prepare("prepare_pascal_context", root) == 2
     assert "(1048576, 1048576) (height, width)" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_an_image_and_its_labels_must_have_one_size(
+    download: Download, prepare: Prepare, layouts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = download("pascal_voc")
+    layouts.save_picture(root / "VOCdevkit/VOC2012/JPEGImages/2007_000042.jpg", (5, 5))
+    assert prepare("prepare_pascal_voc", root) == 2
+    assert "2007_000042.png is 3 x 2 pixels" in capsys.readouterr().err.replace("\n", "")
