@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -226,3 +227,14 @@ def test_masks_of_a_photograph_take_less_than_a_tenth_of_what_floats_take():
         masks.append(12 * np.tanh(far / 4) - 3 + 3 * grain)
     packed = packed_logits(torch.from_numpy(np.stack(masks)))
     assert len(packed) < 10 * 500 * 375 * 4 / 10
+
+
+def test_logits_are_inflated_to_their_stated_size_only():
+    bomb = torch.frombuffer(bytearray(zlib.compress(bytes(100_000_000))), dtype=torch.uint8)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="do not have the size"):
+            unpacked_logits(bomb, (3, 49, 64))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
