@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Target(NamedTuple):
-    """What one training image holds: one entry per panoptic segment, things and stuff alike."""
+    """The annotation of one training image: one entry per panoptic segment, thing or stuff."""
 
     class_ids: Tensor  # (N,) int64, contiguous ids
     masks: Tensor  # (N, H, W) bool, at the size of the padded batch or smaller
@@ -76,7 +76,7 @@ class Proposals(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """What CLIP sees under each mask of an image."""
+    """CLIP embeddings of the regions under an image's masks."""
 
     embeddings: Tensor  # (Q, D), any length
     judged: Tensor  # (Q,) bool: False where the classifier could not see anything of the mask
@@ -146,7 +146,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Result:
-    """What the model says of one image, at the size that the caller asked for."""
+    """The outputs for one image, at the requested size."""
 
     semantic: Tensor | None = None  # (K, H, W) class scores
     panoptic: PanopticMap | None = None

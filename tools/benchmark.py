@@ -83,7 +83,7 @@ def panoptic(pairs: Iterator[Pair]) -> float:
 
 
 def panoptic_by_loop(pairs: Iterator[Pair]) -> float:
-    """The same without crowd regions, written down as it is defined: segment by segment."""
+    """Panoptic quality by its definition, segment by segment, without crowd regions."""
     iou_sum, attempts = np.zeros(NUM_CLASSES), np.zeros(NUM_CLASSES)
     for prediction, target in pairs:
         ids, annotated = prediction.ids.numpy(), target.ids.numpy()

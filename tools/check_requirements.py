@@ -58,7 +58,7 @@ def wrong_versions(pins: Mapping[str, Requirement]) -> Iterator[str]:
 
 
 def missing_pins(pins: Mapping[str, Requirement]) -> Iterator[str]:
-    """What pinned packages need here and no pin names."""
+    """Returns requirements of pinned packages that have no pin."""
     for name, pin in pins.items():
         for need in needs_of(name, pin.extras):
             known = canonicalize_name(need.name)

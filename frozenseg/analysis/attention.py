@@ -1,4 +1,4 @@
-"""Where a query looks: its attention over the image in the last decoder layer (Fig. 6)."""
+"""Attention of a query over the image in the last decoder layer (Fig. 6)."""
 
 from typing import NamedTuple
 

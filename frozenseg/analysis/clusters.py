@@ -1,4 +1,4 @@
-"""What SAM's image encoder tells apart: k-means of its features (Fig. 7)."""
+"""Clusters of SAM's image features by k-means (Fig. 7)."""
 
 from collections.abc import Sequence
 

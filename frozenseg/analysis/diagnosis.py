@@ -1,4 +1,4 @@
-"""Where the score is lost: what the model would reach with true masks, or with true classes.
+"""Diagnosis of the score: how it changes with true masks or with true classes.
 
 One part of the model's answer is replaced by the truth at a time:
 
@@ -41,7 +41,7 @@ Scores = dict[str, dict[str, float]]  # by variant, then by measure, percent
 
 
 class Masks(NamedTuple):
-    """What an image's results are combined from, at the size of the annotation."""
+    """Masks of one image with their classes, at the size of the annotation."""
 
     class_probs: Tensor  # (Q, K + 1), void last
     mask_probs: Tensor  # (Q, H, W)

@@ -1,4 +1,4 @@
-"""How large a model is, part by part."""
+"""Parameter counts of a model, part by part."""
 
 from typing import NamedTuple, cast
 
@@ -82,7 +82,7 @@ def _groups_of(model: FrozenSeg) -> Groups:
 
 
 def _size(part: str, modules: list[nn.Module], counted: set[int]) -> Size:
-    """What the modules hold that is not yet ``counted``."""
+    """Returns the parameters of the modules that are not yet in ``counted``."""
     trained = frozen = 0
     for parameter in (parameter for module in modules for parameter in module.parameters()):
         if id(parameter) in counted:

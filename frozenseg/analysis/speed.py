@@ -1,4 +1,4 @@
-"""How large and how fast a model is (Table 6): parameters, multiply-adds, times, memory."""
+"""Speed and memory of a model (Table 6): parameters, multiply-adds, times, peak memory."""
 
 import time
 from collections import defaultdict
@@ -47,7 +47,7 @@ POSTPROCESSING = "post-processing"
 
 @dataclass(frozen=True)
 class Speed:
-    """What a model took for images, one at a time, from pixels to results.
+    """Times of a model on images, one at a time, from pixels to results.
 
     ``stages`` are medians in milliseconds, each waited for by itself; ``images_per_second`` is of
     whole passes that nobody interrupts. The memory is the device's, or the process's on a CPU.

@@ -40,7 +40,7 @@ def noted_classes(weights: str | Path) -> Vocabulary | None:
         with safe_open(path, framework="pt") as file:
             note = (file.metadata() or {}).get(CLASSES)
         return None if note is None else _parsed(json.loads(note))
-    except Exception as error:  # whoever loads the weights gets the sentence about the file
+    except Exception as error:  # loading the weights reports the error of the file
         logger.warning("%s: the note of its classes cannot be read (%s)", path, error)
         return None
 

@@ -23,7 +23,7 @@ class Recipe(NamedTuple):
 
 
 class Learning(StrEnum):
-    """What learns besides CLIP's temperature."""
+    """The part that is trained in addition to CLIP's temperature."""
 
     IMAGE = "image"
     PROMPTS = "prompts"

@@ -11,7 +11,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class Rule(NamedTuple):
-    """What a value must be, in words and as a test."""
+    """A condition on a value, as a phrase and as a test."""
 
     expected: str
     fits: Callable[[object], bool]

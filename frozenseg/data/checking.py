@@ -194,7 +194,7 @@ def _read(
 
 
 def _matching(root: Path, path: str) -> list[Path]:
-    """Existing files where ``{}`` stands for a name, or for a name in a folder."""
+    """Returns existing files that match a path with ``{}`` for a name or a name in a folder."""
     before, after = path.split("{}")
     folder, _, start = before.rpartition("/")
     base = root / folder if folder or not before.startswith("/") else Path("/")

@@ -86,5 +86,5 @@ class DatasetSpec:
 
     @property
     def is_seen(self) -> tuple[bool, ...]:
-        """Which classes ``unseen`` does not list, by class."""
+        """True for each class that ``unseen`` does not list."""
         return tuple(name not in (self.unseen or ()) for name in self.class_list.names)

@@ -133,7 +133,7 @@ def listed_names(spec: DatasetSpec, root: Path) -> list[str]:
 
 
 def stems_below(root: Path, path: str) -> set[str]:
-    """What ``{}`` stands for in the existing files of one folder; temporary files do not count."""
+    """Returns the values of ``{}`` in existing files of one folder; temporary files are ignored."""
     before, after = path.split("{}")
     folder, _, start = before.rpartition("/")
     base = root / folder

@@ -29,7 +29,7 @@ from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 
 class Asked(NamedTuple):
-    """What an image is segmented into."""
+    """The classes and outputs requested for an image."""
 
     vocabulary: Vocabulary
     outputs: tuple[str, ...]  # none: those that are configured
@@ -37,7 +37,7 @@ class Asked(NamedTuple):
 
 
 class IncompatibleKeys(NamedTuple):
-    """What Detectron2's checkpointer asks after loading; weights that do not fit are an error."""
+    """Reply to Detectron2's checkpointer; it is empty, because weights that do not fit are errors."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]

@@ -14,7 +14,7 @@ PROPOSALS = "proposals"  # key of the queries' masks among a result's extras
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSettings:
-    """Which outputs to compute, and the thresholds of each.
+    """Outputs to compute, and their thresholds.
 
     Args:
         semantic, panoptic, instance: compute this output.

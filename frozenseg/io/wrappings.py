@@ -1,4 +1,4 @@
-"""What training programs put around a model's weights: containers and prefixes of names."""
+"""Containers and name prefixes that training programs put around a model's weights."""
 
 import logging
 from collections.abc import Mapping

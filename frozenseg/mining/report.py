@@ -1,4 +1,4 @@
-"""What was mined: numbers of pairs and nouns, and a picture of samples."""
+"""The report of mining: numbers of pairs and nouns, and a picture of samples."""
 
 import random
 from collections import Counter

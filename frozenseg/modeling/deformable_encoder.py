@@ -60,7 +60,7 @@ class DeformableAttention(nn.Module):
     def points(
         self, query: Tensor, reference_points: Tensor, sizes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Where each query-head looks, (B, Q, M, L, P, 2) as (x, y), and how much it counts."""
+        """Returns sampling points (B, Q, M, L, P, 2) as (x, y), and their attention weights."""
         offsets = self.sampling_offsets(query)
         offsets = offsets.unflatten(-1, (self.num_heads, self.num_levels, self.num_points, 2))
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(dim=-1)
@@ -127,7 +127,7 @@ class DeformableEncoder(nn.Module):
 
     @property
     def num_levels(self) -> int:
-        """How many maps the parameters are laid out for."""
+        """Number of maps that the parameters are laid out for."""
         return len(self.level_embedding)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:

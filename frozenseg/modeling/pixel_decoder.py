@@ -13,7 +13,7 @@ NUM_GROUPS = 32  # of every GroupNorm
 
 
 class PixelFeatures(NamedTuple):
-    """What the transformer decoder reads."""
+    """The input of the transformer decoder."""
 
     mask_features: Tensor  # (B, C, H / 4, W / 4)
     levels: list[Tensor]  # (B, C, h, w) at strides 32, 16, 8

@@ -91,7 +91,7 @@ class TextClassifier:
 
 
 class TextEncoder(Protocol):
-    """What a CLIP tower offers for text; ``frozenseg.towers.roles`` describes it."""
+    """The text half of a CLIP tower; see ``frozenseg.towers.roles``."""
 
     @property
     def embed_dim(self) -> int: ...

@@ -59,7 +59,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended.
+    """The outcome of a case.
 
     Args:
         kind: ``result``, ``refused`` (a ``UserError``), or one of ``FAULTS``.

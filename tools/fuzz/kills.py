@@ -166,7 +166,7 @@ WORKS = {
 
 
 def outputs(folder: Path) -> dict[str, Any]:
-    """What a finished run has left, by path: bytes, or records without their times.
+    """Returns the files of a finished run by path: bytes, or records without their times.
 
     Of checkpoints, only the last counts: which ones remain before it depends on the kill.
     """

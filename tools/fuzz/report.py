@@ -1,4 +1,4 @@
-"""What the cases of a run came to: a table, Markdown for the documentation, and JSON."""
+"""Reports of a run: a table, Markdown for the documentation, and JSON."""
 
 from collections import Counter
 from dataclasses import asdict

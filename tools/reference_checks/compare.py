@@ -12,7 +12,7 @@ Verdict = Literal["pass", "fail", "not compared", "unknown"]
 
 
 class Row(NamedTuple):
-    """What came of one recorded array."""
+    """The outcome for one recorded array."""
 
     name: str
     verdict: Verdict
@@ -56,7 +56,7 @@ def compare(
 def compare_numbers(
     name: str, ours: Mapping[str, float], recorded: Mapping[str, float], *, tolerance: float
 ) -> Row:
-    """The same for named numbers; ``tolerance`` is relative."""
+    """Like ``compare``, for named numbers; ``tolerance`` is relative."""
     if ours.keys() != recorded.keys():
         missing = sorted(ours.keys() ^ recorded.keys())
         return Row(name, "fail", tolerance=tolerance, note=f"only one side has {missing[0]}")

@@ -99,7 +99,7 @@ def build_reference(case: Case) -> tuple[SegmentationModel, CfgNode]:
 
 
 def reference_config(case: Case) -> CfgNode:
-    """What a case says of the configuration; keys unknown to this project are passed over."""
+    """Returns the configuration of a case; keys unknown to this project are ignored."""
     config, resolved = case["config"], case["config"].get("resolved", {})
     clip = "FROZEN_SEG" if _has_sam(case) else "FC_CLIP"
     base = config.get("base_config_file", "")

@@ -1,1 +1,1 @@
-"""What annotation files may hold: every value is checked here before anything else sees it."""
+"""Validation of annotation files: every value is checked before it is used."""

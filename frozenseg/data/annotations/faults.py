@@ -1,4 +1,4 @@
-"""What is wrong in annotation files: raised at once, or collected entry by entry."""
+"""Errors in annotation files: raised at once, or collected entry by entry."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ class BadEntry(UserError):
 
 
 class Faults:
-    """What is wrong in one file.
+    """The errors of one file.
 
     Args:
         path: the file, for messages.

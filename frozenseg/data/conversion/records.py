@@ -1,4 +1,4 @@
-"""What converters produce: images with polygons."""
+"""Records that converters produce: images with polygons."""
 
 from pathlib import Path
 from typing import NamedTuple

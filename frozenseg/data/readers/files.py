@@ -1,4 +1,4 @@
-"""What all readers share: JSON that may be broken, image entries, files that may be missing."""
+"""Helpers of all readers: JSON that may be invalid, image entries, missing files."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence

@@ -60,7 +60,7 @@ def image_name(image: Entry) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceFile:
-    """Where a data set's objects are listed, below the data root.
+    """The file that lists a data set's objects, below the data root.
 
     Args:
         json: the annotation file.
@@ -143,7 +143,7 @@ class InstanceReader:
         return {key: json.dumps(objects).encode() for key, objects in grouped.items()}
 
     def _read_object(self, entry: Entry, listed: set[int | str]) -> tuple[Entry, int | str]:
-        """What is kept of one object, and the id of its image.
+        """Returns the fields to keep of one object, and the id of its image.
 
         Raises:
             BadEntry: a value is missing or wrong.

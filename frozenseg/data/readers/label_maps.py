@@ -18,7 +18,7 @@ _VALUES = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class LabelMaps:
-    """Where a data set's label maps are, below the data root, and what their values mean.
+    """The location of a data set's label maps below the data root, and the meaning of values.
 
     Args:
         path: of one map, with ``{}`` for the image's stem.
@@ -57,7 +57,7 @@ class LabelMapReader:
             self._lookup[class_id if files.own_ids is None else own_id] = class_id
 
     def map_file(self, stem: str, *, links: bool = True) -> Path:
-        """Where an image's map is.
+        """Returns the path of an image's map.
 
         Raises:
             UserError: the stem, or with ``links`` a link, leads out of the folder of maps.

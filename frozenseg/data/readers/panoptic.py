@@ -48,7 +48,7 @@ def image_name(annotation: Entry, image: Entry) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PanopticFiles:
-    """Where a data set's panoptic annotation is, below the data root.
+    """The location of a data set's panoptic annotation below the data root.
 
     Args:
         json: the annotation file.
@@ -122,7 +122,7 @@ class PanopticReader:
         return len(self.image_ids)
 
     def map_file(self, index: int, *, links: bool = True) -> Path:
-        """Where one image's segment map is.
+        """Returns the path of one image's segment map.
 
         Raises:
             UserError: the name, or with ``links`` a link, leads out of the folder of maps.

@@ -37,7 +37,7 @@ class BadFile(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Readers:
-    """Where the annotations of a data set come from.
+    """The sources of a data set's annotations.
 
     Args:
         panoptic, semantic, instances: None for a kind that is not read. A panoptic reader's images

@@ -234,7 +234,7 @@ def relative_position_index(window: int) -> Tensor:
 
 
 def _parts(side: int, window: int, *, device: torch.device) -> Tensor:
-    """Which cells of a shifted row belong together: the last window is cut at the shift."""
+    """Returns the region of each cell of a shifted row; the last window is cut at the shift."""
     cells = torch.arange(side, device=device)
     return (cells >= side - window).long() + (cells >= side - window // 2).long()
 

@@ -41,7 +41,7 @@ ERRORS = {
 
 @contextmanager
 def small_files(limit: int) -> Iterator[None]:
-    """No file can grow beyond ``limit`` bytes, whoever writes it: a full disk for all languages."""
+    """No file can grow beyond ``limit`` bytes: a full disk for code in any language."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -181,7 +181,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "checkpoint": _checkpoint, "evaluation": _evaluation,
     "preparation": _preparation, "metrics": _metrics, "log": _log,
 }  # fmt: skip
-CONVENIENCES = ("text_rows", "sam_masks", "metrics", "log")  # work goes on without them
+CONVENIENCES = ("text_rows", "sam_masks", "metrics", "log")  # work continues without them
 
 
 def _make(rng: Random) -> Case:

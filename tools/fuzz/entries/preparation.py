@@ -160,7 +160,7 @@ def check_status(status: int, said: str) -> None:
 
 
 def _check_result(source: Script, root: Path, status: int, leftovers: Sequence[str]) -> None:
-    """What was prepared can be opened, and leftovers of a killed run are no samples."""
+    """Checks that prepared data opens and that leftovers of a killed run are not samples."""
     from frozenseg.data.datasets import open_dataset
     from frozenseg.errors import UserError
 

@@ -1,4 +1,4 @@
-"""What a run leaves and reads again: evaluation blocks, checkpoints, metrics and configuration."""
+"""Files that a run writes and reads again: blocks, checkpoints, metrics, configuration."""
 
 import json
 import shutil

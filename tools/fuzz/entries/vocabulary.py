@@ -47,7 +47,7 @@ def _run_text(arguments: Any, _: Path) -> None:
 
 
 def _embed(vocabulary: Any) -> None:
-    """What is accepted can be encoded: the tower's tokenizer reads every class name."""
+    """Checks that accepted class names can be encoded by the tower's tokenizer."""
     import frozenseg
     from frozenseg.towers.loading import load_clip
 
