@@ -101,7 +101,7 @@ class _Parts:
         return [Path(place) for place in places if place is not None]
 
     def _tasks(self) -> tuple[Task, ...]:
-        """Returns the tasks that the annotations support; label maps alone do not separate things."""
+        """Returns the tasks that the annotations support; label maps do not separate things."""
         given = {key for key, value in self.content.items() if value is not None}
         if "panoptic" in given or {"instances", "labels"} <= given:
             return ("panoptic", "semantic", "instance")

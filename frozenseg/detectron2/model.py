@@ -37,7 +37,7 @@ class Asked(NamedTuple):
 
 
 class IncompatibleKeys(NamedTuple):
-    """Reply to Detectron2's checkpointer; it is empty, because weights that do not fit are errors."""
+    """Reply to Detectron2's checkpointer, always empty: weights that do not fit are errors."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]

@@ -97,7 +97,7 @@ def reread_single_level(
 
 
 def implementation(device: torch.device | str) -> str:
-    """Returns the implementation used on a device: ``compiled CPU``, ``compiled CUDA`` or ``PyTorch reference``."""
+    """Returns the implementation of a device: compiled CPU or CUDA, or PyTorch reference."""
     key = torch.device(device).type.upper()
     name = "frozenseg::ms_deform_attn"
     compiled = key in ("CPU", "CUDA") and torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
