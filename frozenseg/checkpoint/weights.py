@@ -49,7 +49,12 @@ def open_weights(path: str | Path) -> WeightsFile:
         )
     path = user_path(path)
     own = path / FOLDER_FILE
-    return read_weights(own if own.is_file() else path)
+    try:
+        return read_weights(own if own.is_file() else path)
+    except OSError as error:  # the name is too long, or the disk fails
+        raise UserError(
+            f"{quoted(path)} cannot be read ({error.strerror or error}): give another weights file"
+        ) from error
 
 
 def load_weights(model: TrainedProposer, path: str | Path, *, towers: Towers = "compare") -> None:

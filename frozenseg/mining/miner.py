@@ -1,7 +1,7 @@
 """Pairs of one image: each noun of its captions with the region that CLIP finds most like it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -57,8 +57,7 @@ class Miner:
     ) -> None:
         self.proposer, self.text, self.regions = proposer, text, regions
         self.short_side, self.long_side = short_side, long_side
-        assert isinstance(regions.clip, CropClip), "nouns need the text half of a CLIP"
-        self.clip = regions.clip
+        self.clip = cast(CropClip, regions.clip)  # nouns need its text half
         self._rows: dict[str, Tensor] = {}
 
     @torch.inference_mode()

@@ -10,7 +10,7 @@ import frozenseg
 from frozenseg.builders.model import build_model
 from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter, load_model
-from frozenseg.builders.trainer import build_trainer, build_training_model
+from frozenseg.builders.trainer import build_training
 from frozenseg.builders.training import build_mapper, build_schedule
 from frozenseg.builders.weight_conversion import to_official_layout, to_own_layout
 from frozenseg.checkpoint import ovseg
@@ -142,17 +142,15 @@ def test_two_iterations_train_are_saved_and_resumed(tiny_ovseg, tmp_path: Path, 
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     keys = [*tiny_ovseg, "OUTPUT_DIR", str(tmp_path / "run"), "SEED", "1"]
     cfg = load_config(LARGE, [*keys, "SOLVER.CHECKPOINT_PERIOD", "1"])
-    model = build_training_model(cfg, CPU)
+    model, trainer = build_training(cfg, device=CPU)
     before = {name: value.clone() for name, value in model.trainable_state().items()}
-    trainer = build_trainer(cfg, model, device=CPU)
     assert isinstance(trainer.step.criterion, MaskFormerCriterion)
     assert trainer.run()
     after = model.trainable_state()
     assert any(not torch.equal(value, before[name]) for name, value in after.items())
 
     longer = load_config(LARGE, [*keys, "SOLVER.MAX_ITER", "3"])
-    resumed = build_training_model(longer, CPU)
-    trainer = build_trainer(longer, resumed, device=CPU, options=RunOptions(resume=True))
+    resumed, trainer = build_training(longer, device=CPU, options=RunOptions(resume=True))
     assert trainer.iteration == 2
     for name, value in resumed.trainable_state().items():
         assert torch.equal(value, after[name]), name

@@ -44,7 +44,7 @@ def test_coco_has_panoptic_semantic_and_objects(download: Download, prepare: Pre
     samples = open_dataset(COCO_VAL, root=root)
     assert len(samples) == 2 and not samples.skipped
     first, nothing = samples[0], samples[1]
-    assert first.image_id == 179 and first.file_name.endswith("coco/val2017/000000000139.jpg")
+    assert first.image_id == 139 and first.file_name.endswith("coco/val2017/000000000139.jpg")
     assert first.image.shape == (3, 4, 6) and first.image.dtype == torch.uint8
     assert segments(first) == {
         0: [(4, True, False, 4), (4, True, True, 4)],

@@ -39,7 +39,7 @@ def test_the_same_string_in_two_classes_is_only_reported(caplog) -> None:
 
 def test_equal_synonyms_of_one_class_and_distinct_classes_are_no_problem(caplog) -> None:
     check_distinct(vocabulary(("TV", "tv"), ("cat",)), rows(0, 0, 0.01))
-    assert not caplog.text
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]
 
 
 def test_a_name_beyond_the_context_is_named_with_what_counts(caplog) -> None:
@@ -60,4 +60,4 @@ def test_the_miniature_tells_long_names_apart_or_refuses_them(caplog) -> None:
     assert "longer than the text encoder reads" in caplog.text
     caplog.clear()
     embed_vocabulary(clip, parse_vocabulary(["striped cyan heart", "dotted green circle"]))
-    assert not caplog.text
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]

@@ -153,9 +153,13 @@ def _preparation(folder: Path) -> Any:
 
 
 def _metrics(folder: Path) -> Any:
-    from frozenseg.training.metric_writers import JsonLines, TensorBoard
+    from frozenseg.training.metric_writers import JsonLines, OptionalWriter, TensorBoard
 
-    for writer in (JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "tensorboard")):
+    writers = (
+        OptionalWriter("metrics", lambda: JsonLines(folder / "metrics.jsonl")),
+        OptionalWriter("TensorBoard", lambda: TensorBoard(folder / "tensorboard")),
+    )
+    for writer in writers:
         writer.write(1, {"loss": 0.5})
         writer.close()
     return True
