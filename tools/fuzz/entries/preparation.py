@@ -145,6 +145,9 @@ def _script(name: str) -> ModuleType:
     return script(name)
 
 
+USAGE_ERRORS = ("Usage:", "usage:", "─ Error ─")  # of argparse and typer
+
+
 def check_status(status: int, said: str) -> None:
     """Raises ``WrongResult`` unless a command ended with 0, or with 2 and one sentence."""
     errors = [line for line in said.splitlines() if line.startswith("error:")]
@@ -152,7 +155,8 @@ def check_status(status: int, said: str) -> None:
         raise WrongResult("a traceback was printed")
     if status not in (0, 2):
         raise WrongResult(f"the exit status is {status}")
-    if status == 2 and len(errors) != 1 and "Usage:" not in said and "usage:" not in said:
+    told = any(mark in said for mark in USAGE_ERRORS)
+    if status == 2 and len(errors) != 1 and not told:
         raise WrongResult(f"{len(errors)} lines of error with exit status 2")
     controls = {c for c in said if ord(c) < 32 and c not in "\n\r\t"} | ({"\x7f"} & set(said))
     if controls:
