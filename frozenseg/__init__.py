@@ -59,7 +59,15 @@ def model_config(
     over: Sequence[str | Path] = (),
     overrides: Sequence[str] = (),
 ) -> "CfgNode":
-    """The configuration behind ``load``, with further files over it and ``KEY VALUE`` pairs."""
+    """Returns the configuration of ``load``.
+
+    Args:
+        model: as for ``load``.
+        weights: as for ``load``.
+        device: as for ``load``.
+        over: further configuration files, applied in order.
+        overrides: keys and values in turn, applied last.
+    """
     from frozenseg.config import load_config
 
     config, shipped = BUILTIN_MODELS.get(str(model), (model, None))

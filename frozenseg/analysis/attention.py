@@ -91,9 +91,13 @@ class AttentionRecorder:
 
 
 def attention_weights(attention: Attention, query: Tensor, key: Tensor, blocked: Tensor) -> Tensor:
-    """(B, Q, T): how much each query takes from each key, the mean over heads.
+    """Returns (B, Q, T) attention weights, the mean over heads.
 
-    Arguments are those of ``attention``, which itself never holds its weights.
+    Args:
+        attention: the module, which itself never keeps its weights.
+        query: (B, Q, C), as given to the module.
+        key: (B, T, C), as given to the module.
+        blocked: (B, Q, T) bool, as given to the module.
     """
     weights, biases = attention.in_proj.weight.chunk(3), attention.in_proj.bias.chunk(3)
     query, key = (

@@ -95,7 +95,14 @@ def read_crop(folder: Path, pair: Pair, *, source: Path) -> tuple[Tensor, Tensor
 
 
 def write_crop(folder: Path, filepath: str, mask_path: str, crop: Tensor, mask: Tensor) -> None:
-    """Writes a (3, H, W) uint8 crop and its (H, W) bool mask as PNG files.
+    """Writes a crop and its mask as PNG files.
+
+    Args:
+        folder: of the pairs.
+        filepath: of the crop, below the folder.
+        mask_path: of the mask, below the folder.
+        crop: (3, H, W) uint8 RGB.
+        mask: (H, W) bool.
 
     Raises:
         UserError: a file cannot be written.

@@ -146,7 +146,13 @@ def run_script(
 
 
 def input_files(folder: Path, pattern: str, *, page: str, known: int | None = None) -> list[Path]:
-    """The files of a download, sorted; prints a warning if their number differs from the known one.
+    """Returns the files of a download, sorted; warns if their number is not the known one.
+
+    Args:
+        folder: of the download.
+        pattern: of the file names, as for ``Path.glob``.
+        page: where to get the download, for the message.
+        known: number of files of a complete download; None: unknown.
 
     Raises:
         UserError: there is none.

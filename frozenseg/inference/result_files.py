@@ -80,7 +80,15 @@ class CocoDataset:
 def write_segmentation(
     found: "Segmentation", folder: Path, stem: str, *, masks: bool, scores: bool
 ) -> dict[str, Path]:
-    """Writes the files of one image; see :meth:`Segmentation.save`."""
+    """Writes the files of one image; see :meth:`Segmentation.save`.
+
+    Args:
+        found: the result.
+        folder: for the files.
+        stem: of the file names.
+        masks: also write a PNG per segment.
+        scores: show scores in the drawing.
+    """
     paths = {"drawing": folder / f"{stem}.png", "segments": folder / f"{stem}.json"}
     _write_png(paths["drawing"], found.draw(scores=scores))
     has_ids = found.instances is None

@@ -51,7 +51,14 @@ class DeformableAttention(nn.Module):
     def forward(
         self, query: Tensor, reference_points: Tensor, values: Tensor, sizes: Tensor
     ) -> Tensor:
-        """(B, Q, C) queries at (Q, 2) places (x, y) in [0, 1], (B, T, C) tokens, (L, 2) sizes."""
+        """Returns (B, Q, C) attended values.
+
+        Args:
+            query: (B, Q, C).
+            reference_points: (Q, 2), (x, y) in [0, 1].
+            values: (B, T, C) tokens of all maps.
+            sizes: (L, 2), height and width of each map.
+        """
         locations, weights = self.points(query, reference_points, sizes)
         if len(sizes) < self.num_levels:
             locations, weights = reread_single_level(locations, weights)
@@ -70,7 +77,14 @@ class DeformableAttention(nn.Module):
         return locations, weights.unflatten(-1, (self.num_levels, self.num_points))
 
     def gather(self, values: Tensor, sizes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-        """(B, Q, C): what (B, T, C) tokens hold at these places."""
+        """Returns (B, Q, C) weighted samples of the tokens.
+
+        Args:
+            values: (B, T, C) tokens of all maps.
+            sizes: (L, 2), height and width of each map.
+            locations: (B, Q, M, L, P, 2), (x, y) in [0, 1].
+            weights: (B, Q, M, L, P).
+        """
         level_start = F.pad(sizes.prod(dim=-1).cumsum(0)[:-1], (1, 0))
         values = self.value_proj(values).unflatten(-1, (self.num_heads, -1))
         return self.output_proj(ms_deform_attn(values, sizes, level_start, locations, weights))
@@ -93,6 +107,14 @@ class DeformableEncoderLayer(nn.Module):
     def forward(
         self, tokens: Tensor, positions: Tensor, reference_points: Tensor, sizes: Tensor
     ) -> Tensor:
+        """Returns the refined (B, T, C) tokens.
+
+        Args:
+            tokens: (B, T, C) of all maps.
+            positions: (B, T, C), added to the queries.
+            reference_points: (T, 2), the centre of each cell as (x, y) in [0, 1].
+            sizes: (L, 2), height and width of each map.
+        """
         tokens = self.norm(
             tokens + self.attention(tokens + positions, reference_points, tokens, sizes)
         )

@@ -23,7 +23,14 @@ class Attention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, *, blocked: Tensor | None = None
     ) -> Tensor:
-        """(B, Q, C) over (B, T, C); ``blocked`` (B, Q, T) bool leaves each query a key."""
+        """Returns (B, Q, C) attended values.
+
+        Args:
+            query: (B, Q, C).
+            key: (B, T, C).
+            value: (B, T, C).
+            blocked: (B, Q, T) bool, keys that a query ignores; each query must keep one.
+        """
         weights, biases = self.in_proj.weight.chunk(3), self.in_proj.bias.chunk(3)
         query, key, value = (
             F.linear(tokens, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

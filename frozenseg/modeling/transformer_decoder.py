@@ -37,7 +37,15 @@ class DecoderBlock(nn.Module):
         *,
         blocked: Tensor,
     ) -> Tensor:
-        """(B, Q, C) queries over (B, T, C) memory, of which (B, Q, T) is blocked."""
+        """Returns the refined (B, Q, C) queries.
+
+        Args:
+            queries: (B, Q, C).
+            query_positions: (B, Q, C), added to the queries of both attentions.
+            keys: (B, T, C), memory with its positions.
+            memory: (B, T, C).
+            blocked: (B, Q, T) bool, memory outside each query's mask.
+        """
         placed = queries + query_positions
         queries = self.cross_norm(
             queries + self.cross_attention(placed, keys, memory, blocked=blocked)
@@ -158,7 +166,14 @@ class TransformerDecoder(nn.Module):
     def predict(
         self, queries: Tensor, mask_logits: Tensor, pixels: PixelFeatures, classify: Classify
     ) -> Prediction:
-        """Classifies each query from its own features and those under its mask."""
+        """Classifies each query from its own features and those under its mask.
+
+        Args:
+            queries: (B, Q, C).
+            mask_logits: (B, Q, h, w) at stride 4.
+            pixels: of the pixel decoder.
+            classify: (B, Q, D) embeddings to (B, Q, K + 1) logits.
+        """
         pooled = self.adapt_pooled(mask_pool(pixels.mask_features, mask_logits))
         embeddings = self.class_embedding(self.norm(queries) + self.pool_projection(pooled))
         return Prediction(classify(embeddings), mask_logits)

@@ -37,7 +37,13 @@ def entries_of(entry: Entry, key: str) -> list[Any]:
 
 
 def whole_number(entry: Entry, key: str, *, low: int, high: int) -> int:
-    """An integer from ``low`` to ``high``.
+    """Returns an integer of an entry.
+
+    Args:
+        entry: of the annotation file.
+        key: of the value.
+        low: smallest allowed value.
+        high: largest allowed value.
 
     Raises:
         BadEntry: the key is missing or holds something else.

@@ -22,8 +22,12 @@ def reference_forward(
     Locations (x, y) in [0, 1] cover the whole map: (0, 0) is the outer corner of the first cell,
     whose centre is (0.5 / width, 0.5 / height). What lies outside of the map counts as zero.
 
-    Computed in the dtype of the locations, returned in the dtype of ``value``. Arguments as in
-    :func:`frozenseg.ops.ms_deform_attn.ms_deform_attn`; differentiable by ordinary autograd.
+    Computed in the dtype of the locations, returned in the dtype of ``value``; differentiable by
+    ordinary autograd.
+
+    Args:
+        value, spatial_shapes, level_start, sampling_locations, attention_weights: see
+            :func:`frozenseg.ops.ms_deform_attn.ms_deform_attn`.
     """
     batch, _, heads, channels = value.shape
     queries = sampling_locations.shape[1]
@@ -45,9 +49,14 @@ def reference_backward(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of :func:`reference_forward` for value, locations and weights, in this order.
+    """Returns the gradients of :func:`reference_forward` for value, locations and weights.
 
     Written out because a backward that is itself an operator runs below autograd.
+
+    Args:
+        grad_output: gradient of the result, (B, Q, M * C).
+        value, spatial_shapes, level_start, sampling_locations, attention_weights: see
+            :func:`frozenseg.ops.ms_deform_attn.ms_deform_attn`.
     """
     batch, _, heads, channels = value.shape
     grad_value = sampling_locations.new_zeros(value.shape)
