@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from frozenseg.errors import UserError
-from frozenseg.io.files import user_path
+from frozenseg.io.files import is_file, user_path
 from frozenseg.io.text import quoted
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def vocabulary_of(words: str | None, vocabulary: str | None, stuff: str | None) 
 
     if vocabulary is not None:
         path = user_path(vocabulary)
-        found = read_vocabulary(path) if path.is_file() else builtin_vocabulary(vocabulary)
+        found = read_vocabulary(path) if is_file(path) else builtin_vocabulary(vocabulary)
     elif words is not None:
         found = parse_vocabulary(_classes(words))
     else:

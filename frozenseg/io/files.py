@@ -54,6 +54,22 @@ def _temporary_cache() -> Path:
 _kept_alive: list[tempfile.TemporaryDirectory[str]] = []
 
 
+def is_file(path: Path) -> bool:
+    """Returns True for an existing file; False for text that is no path, such as a long one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Returns True for an existing folder; False for text that is no path, such as a long one."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def make_folder(folder: Path) -> None:
     """Creates a folder and its parents.
 

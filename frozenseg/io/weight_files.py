@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from frozenseg.errors import UserError
 from frozenseg.io.documents import read_json
-from frozenseg.io.files import user_path
+from frozenseg.io.files import is_file, is_folder, user_path
 from frozenseg.io.gates import parser_gate
 from frozenseg.io.safetensors_files import damaged, read_safetensors
 from frozenseg.io.text import one_line, quoted
@@ -48,7 +48,7 @@ def read_weights(path: str | Path) -> WeightsFile:
             weights that no model has (NaN, infinity, complex numbers).
     """
     path = _index_of(user_path(path))
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(
             f"no weights file {one_line(path)}: give the path of a .safetensors or .pth file"
         )
@@ -134,13 +134,13 @@ def _what_else(path: Path, start: bytes) -> str:
 def _index_of(path: Path) -> Path:
     """Returns the index of a folder of shards, or of the folder that a shard lies in."""
     is_shard = re.search(r"-\d{5}-of-\d{5}\.\w+$", path.name) is not None
-    if not (is_shard or path.is_dir()):
+    if not (is_shard or is_folder(path)):
         return path
     folder = path.parent if is_shard else path
     name = path.name.split("-")[0] if is_shard else ""
     candidates = [*folder.glob(f"{name}*.index.json")] if is_shard else []
     candidates += [folder / name for name in INDEX_FILES]
-    return next((each for each in candidates if each.is_file()), path)
+    return next((each for each in candidates if is_file(each)), path)
 
 
 def _is_index(path: Path) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from frozenseg.errors import UserError
 from frozenseg.io.downloads import Published, is_offline, obtain
-from frozenseg.io.files import cache_folder, user_path
+from frozenseg.io.files import cache_folder, is_file, is_folder, user_path
 from frozenseg.io.gates import reason_of
 from frozenseg.io.text import quoted
 from frozenseg.io.weight_files import describe_differences, read_weights
@@ -93,7 +93,7 @@ def load_clip(
     """
     normalization = {"pixel_mean": tuple(pixel_mean), "pixel_std": tuple(pixel_std)}
     folder = SHAPES / "clip" if name == "shapes" else user_path(name)
-    if name == "shapes" or folder.is_dir():
+    if name == "shapes" or is_folder(folder):
         model, tokenize = clip_folder.load_clip_folder(folder, with_weights=pretrained != RANDOM)
         return clip_tower(model, tokenize=tokenize, name=name, **normalization)
     config = open_clip_config(name)
@@ -113,7 +113,7 @@ def has_maps(name: str) -> bool:
     folder = user_path(name)
     if name == "shapes":
         return True
-    if folder.is_dir():
+    if is_folder(folder):
         return clip_folder.is_convnext(folder)
     vision = (open_clip.get_model_config(name) or {}).get("vision_cfg", {})
     return not vision or "timm_model_name" in vision or isinstance(vision.get("layers"), list)
@@ -162,7 +162,7 @@ def load_sam(name: str, weights: str = "") -> SamTower:
             damaged or of another model.
     """
     folder = SHAPES if name == "shapes" else user_path(name)
-    if name == "shapes" or folder.is_dir():
+    if name == "shapes" or is_folder(folder):
         model = sam_folder.load_sam_folder(folder, with_weights=weights != RANDOM)
         return _sam_tower(model, name)
     if name not in SAM_BUILDERS:
@@ -210,7 +210,7 @@ def clip_file(name: str, pretrained: str) -> Path:
     published = get_pretrained_cfg(name, pretrained) if pretrained else {}
     if not published:
         path = user_path(pretrained)
-        if pretrained and (path.is_file() or path.suffix or len(path.parts) > 1):
+        if pretrained and (is_file(path) or path.suffix or len(path.parts) > 1):
             return path
         tags = ", ".join(list_pretrained_tags_by_model(name))
         raise UserError(
@@ -218,7 +218,7 @@ def clip_file(name: str, pretrained: str) -> Path:
             "a file: give one of them"
         )
     own = cache_folder() / "clip" / f"{name}-{pretrained}.safetensors"
-    return own if own.is_file() else _from_hub(published["hf_hub"].rstrip("/"), own)
+    return own if is_file(own) else _from_hub(published["hf_hub"].rstrip("/"), own)
 
 
 def _from_hub(repository: str, own: Path) -> Path:

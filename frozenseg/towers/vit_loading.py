@@ -9,6 +9,7 @@ from open_clip.pretrained import get_pretrained_cfg
 from torch import Tensor
 
 from frozenseg.errors import UserError
+from frozenseg.io.files import is_file, is_folder
 from frozenseg.io.weight_files import read_weights
 from frozenseg.towers.clip_folder import CONFIG_NAME, MERGES_NAME, WEIGHTS_NAME, load_tokenizer
 from frozenseg.towers.clip_vit import PROMPTS, CropClip
@@ -43,7 +44,7 @@ def load_crop_clip(
         UserError: an unknown name or tag, a missing file, or weights that do not fit.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if is_folder(folder):
         tower = _folder_tower(folder, mask_prompt_depth)
         path = None if pretrained == RANDOM else _folder_weights(folder, pretrained)
     else:
@@ -83,11 +84,11 @@ def _named_tower(name: str, pretrained: str, depth: int) -> CropClip:
 def _folder_weights(folder: Path, pretrained: str) -> Path:
     """Returns the file that overrides a folder's weights, else the folder's own."""
     file = Path(pretrained).expanduser()
-    if file.suffix and not file.is_file():
+    if file.suffix and not is_file(file):
         raise UserError(
             f"no file {pretrained} with weights for the CLIP in {folder}: check its path"
         )
-    return file if file.is_file() else folder / WEIGHTS_NAME
+    return file if is_file(file) else folder / WEIGHTS_NAME
 
 
 def _folder_tower(folder: Path, depth: int) -> CropClip:

@@ -7,7 +7,7 @@ import pytest
 
 from frozenseg.errors import UserError
 from frozenseg.io import files
-from frozenseg.io.files import atomic_write, cache_folder, user_path
+from frozenseg.io.files import atomic_write, cache_folder, is_file, is_folder, user_path
 
 CACHE_KEYS = ("FROZENSEG_CACHE", "XDG_CACHE_HOME")
 
@@ -71,3 +71,8 @@ def test_a_folder_in_the_way_is_one_sentence(tmp_path: Path) -> None:
     ):
         assert part.name.startswith(files.TEMPORARY_PREFIX)
     assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
+
+
+def test_text_that_is_no_path_is_neither_file_nor_folder(tmp_path: Path) -> None:
+    assert not is_file(Path("x" * 3000)) and not is_folder(Path("x" * 3000))
+    assert is_folder(tmp_path) and not is_file(tmp_path)
