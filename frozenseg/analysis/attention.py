@@ -9,12 +9,12 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from frozenseg.inference.outputs import image_masks
 from frozenseg.inference.predictor import Predictor
 from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.modeling.layers import Attention
 from frozenseg.modeling.transformer_decoder import TransformerDecoder
 from frozenseg.ops.maps import size_of
+from frozenseg.pipeline.masks import image_masks
 from frozenseg.structures import InputImage, boxes_of
 from frozenseg.visualization.heat import draw_heat
 from frozenseg.visualization.highlight_boxes import with_box

@@ -25,7 +25,8 @@ from frozenseg.inference.predictor import Predictor
 from frozenseg.inference.semantic import class_maps
 from frozenseg.metrics import Classes, PanopticEvaluator, SemanticEvaluator
 from frozenseg.ops.maps import size_of
-from frozenseg.pipeline.proposers.ground_truth import GroundTruth, assign_queries, logits_at
+from frozenseg.pipeline.masks import masks_at
+from frozenseg.pipeline.proposers.ground_truth import assign_queries, with_classes
 from frozenseg.structures import InputImage, PanopticMap, Proposals, Sample, Target
 
 AS_IT_IS, TRUE_CLASSES, TRUE_MASKS, BOTH = "as it is", "true classes", "true masks", "both"
@@ -137,11 +138,11 @@ def with_truth(
     """
     if not len(target.class_ids):
         return []
-    logits = logits_at(proposals, size_of(target.masks))
+    logits = masks_at(proposals, size_of(target.masks))
     masks, class_ids = target.masks.to(logits.device), target.class_ids.to(logits.device)
-    segments, queries = assign_queries(logits > 0, masks, shared=shared)
+    segments, queries = pairs = assign_queries(logits > 0, masks, shared=shared)
     truth = F.one_hot(class_ids, predictor.text.num_classes + 1).to(logits)
-    oracle = GroundTruth(shared=shared).classified(Target(class_ids, masks), proposals)
+    oracle = with_classes(Target(class_ids, masks), proposals, pairs)
     true_masks = masks.to(logits)
     return [
         (TRUE_CLASSES, Masks(truth[segments], logits[queries].sigmoid())),

@@ -12,7 +12,7 @@ from frozenseg.checkpoint import ovseg
 from frozenseg.checkpoint.official import from_official, is_official, to_official
 from frozenseg.checkpoint.ovseg_proposer import is_ovseg
 from frozenseg.errors import UserError
-from frozenseg.io.files import user_path
+from frozenseg.io.files import is_file, user_path
 from frozenseg.io.safetensors_files import write_safetensors
 from frozenseg.io.text import one_line, quoted
 from frozenseg.io.weight_files import (
@@ -49,12 +49,7 @@ def open_weights(path: str | Path) -> WeightsFile:
         )
     path = user_path(path)
     own = path / FOLDER_FILE
-    try:
-        return read_weights(own if own.is_file() else path)
-    except OSError as error:  # the name is too long, or the disk fails
-        raise UserError(
-            f"{quoted(path)} cannot be read ({error.strerror or error}): give another weights file"
-        ) from error
+    return read_weights(own if is_file(own) else path)
 
 
 def load_weights(model: TrainedProposer, path: str | Path, *, towers: Towers = "compare") -> None:

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from frozenseg.inference.instance import top_instances
 from frozenseg.inference.panoptic import panoptic_map
-from frozenseg.ops.maps import Size, resize_maps
-from frozenseg.structures import Instances, PanopticMap, Proposals
+from frozenseg.structures import Instances, PanopticMap
 
 PROPOSALS = "proposals"  # key of the queries' masks among a result's extras
 
@@ -57,14 +56,3 @@ class OutputSettings:
         """Returns the best instances of (Q, K + 1) class probabilities and (Q, H, W) logits."""
         things = is_thing if self.panoptic or self.things_only else None
         return top_instances(class_probs, mask_logits, things, num_instances=self.num_instances)
-
-
-def image_masks(proposals: Proposals) -> Tensor:
-    """Returns (Q, H, W) mask logits over the image, without padding, at the model's size."""
-    height, width = proposals.frame.image_size
-    return resize_maps(proposals.mask_logits, proposals.frame.size)[:, :height, :width]
-
-
-def resized_masks(proposals: Proposals, size: Size) -> Tensor:
-    """Returns (Q, H, W) mask logits over the image at ``size``."""
-    return resize_maps(image_masks(proposals), size)

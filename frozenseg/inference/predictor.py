@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from frozenseg.inference.mask_ensemble import MaskEnsemble
-from frozenseg.inference.outputs import PROPOSALS, OutputSettings, image_masks
+from frozenseg.inference.outputs import PROPOSALS, OutputSettings
 from frozenseg.inference.semantic import class_maps
 from frozenseg.ops.maps import Size, resize_maps, size_of
+from frozenseg.pipeline.masks import image_masks
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.protocols import TextRows
 from frozenseg.structures import InputImage, Proposals, Result
@@ -52,26 +53,20 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, images: Sequence[InputImage]) -> list[Result]:
         """Segments images of any sizes; a result does not depend on the rest of the batch."""
-        device = self.seen.device
-        images = [
-            self.with_sam_masks(image._replace(pixels=image.pixels.to(device))) for image in images
-        ]
-        return [
-            self.segment(image, proposals)
-            for image, proposals in zip(images, self.propose(images), strict=True)
-        ]
-
-    def propose(self, images: Sequence[InputImage]) -> list[Proposals]:
-        """Proposes masks; images of the same padded size share a forward pass."""
-        proposer = self.model.proposer
         groups: dict[Size, list[int]] = {}
         for index, image in enumerate(images):
-            groups.setdefault(proposer.padded_size([size_of(image.pixels)]), []).append(index)
-        found: dict[int, Proposals] = {}
-        for indices in groups.values():
-            batch = proposer.propose([images[index] for index in indices], self.text)
-            found |= dict(zip(indices, batch, strict=True))
-        return [found[index] for index in range(len(images))]
+            size = self.model.proposer.padded_size([size_of(image.pixels)])
+            groups.setdefault(size, []).append(index)
+        results: dict[int, Result] = {}
+        for indices in groups.values():  # proposals of one group are in memory at a time
+            batch = [self.with_sam_masks(self._on_device(images[index])) for index in indices]
+            found = zip(batch, self.propose(batch), strict=True)
+            results |= zip(indices, [self.segment(*each) for each in found], strict=True)
+        return [results[index] for index in range(len(images))]
+
+    def propose(self, images: Sequence[InputImage]) -> list[Proposals]:
+        """Proposes masks of images that share one padded size."""
+        return self.model.proposer.propose(images, self.text)
 
     def segment(self, image: InputImage, proposals: Proposals) -> Result:
         """Classifies the proposals of one image and computes its outputs."""
@@ -96,6 +91,9 @@ class Predictor:
         if self.mask_ensemble is None or image.sam_masks is not None or not needed:
             return image
         return image._replace(sam_masks=self.mask_ensemble.masks_of(image))
+
+    def _on_device(self, image: InputImage) -> InputImage:
+        return image._replace(pixels=image.pixels.to(self.seen.device))
 
     def _results(
         self, image: InputImage, proposals: Proposals, class_probs: Tensor, masks: Tensor

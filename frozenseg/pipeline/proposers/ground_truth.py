@@ -1,13 +1,14 @@
 """Proposer "ground truth": the annotated masks themselves, the oracle of the diagnosis."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from torch import Tensor
 
-from frozenseg.errors import UserError
-from frozenseg.ops.maps import Size, padded_size, resize_maps, size_of
+from frozenseg.ops.maps import size_of
+from frozenseg.pipeline.masks import masks_at
+from frozenseg.pipeline.proposers.untrained import UntrainedProposer
 from frozenseg.pipeline.protocols import Proposer, TextRows
 from frozenseg.structures import Frame, InputImage, Proposals, Target
 
@@ -16,7 +17,7 @@ GRID_PX = 640  # masks are compared on every n-th pixel of larger images
 MIN_GAIN = 1e-6  # of IoU, for a further query
 
 
-class GroundTruth(nn.Module):
+class GroundTruth(UntrainedProposer):
     """Proposes the masks of ``InputImage.target``.
 
     Args:
@@ -27,7 +28,6 @@ class GroundTruth(nn.Module):
     """
 
     tasks = frozenset({"semantic", "panoptic", "instance"})
-    void = None
 
     def __init__(
         self,
@@ -36,9 +36,8 @@ class GroundTruth(nn.Module):
         shared: bool = False,
         size_divisibility: int = 32,
     ) -> None:
-        super().__init__()
+        super().__init__(size_divisibility=size_divisibility)
         self.classifier, self.shared = classifier, shared
-        self.size_divisibility = size_divisibility
 
     def propose(self, images: Sequence[InputImage], text: TextRows) -> list[Proposals]:
         """Returns the annotated masks of each image.
@@ -56,35 +55,33 @@ class GroundTruth(nn.Module):
     def classified(self, target: Target, found: Proposals) -> Proposals:
         """Returns annotated masks with the class logits of the queries that fit them best.
 
-        A mask without a query has equal logits for all classes; void is impossible.
-
         Args:
             target: the annotation.
             found: the classifier's proposals for the same image.
         """
-        assert found.class_logits is not None, "the classifier has class logits"
         masks = target.masks.to(found.mask_logits.device)
-        segments, queries = assign_queries(
-            logits_at(found, size_of(masks)) > 0, masks, shared=self.shared
-        )
-        logits = found.class_logits.new_zeros(len(masks), found.class_logits.shape[-1])
-        logits[segments.flip(0)] = found.class_logits[queries.flip(0)]  # the first query wins
-        logits[:, -1] = -torch.inf
-        truth = proposals_of(target._replace(masks=masks))
-        return truth._replace(class_logits=logits, clip_map=found.clip_map)
+        offered = masks_at(found, size_of(masks)) > 0
+        return with_classes(target, found, assign_queries(offered, masks, shared=self.shared))
 
-    def trainable_state(self) -> dict[str, Tensor]:
-        """Returns nothing: there are no trained weights."""
-        return {}
 
-    def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """Refuses any weights."""
-        if state:
-            raise UserError(f"{source} holds trained weights, but this proposer takes none")
+def with_classes(target: Target, found: Proposals, pairs: tuple[Tensor, Tensor]) -> Proposals:
+    """Returns annotated masks with the class logits of assigned queries.
 
-    def padded_size(self, sizes: Sequence[Size]) -> Size:
-        """Returns the size that images of these sizes are padded to in one batch."""
-        return padded_size(sizes, self.size_divisibility)
+    A mask without a query has equal logits for all classes; void is impossible.
+
+    Args:
+        target: the annotation.
+        found: proposals with class logits for the same image.
+        pairs: segments and their queries, as ``assign_queries`` returns them.
+    """
+    assert found.class_logits is not None, "the classifier has class logits"
+    segments, queries = pairs
+    masks = target.masks.to(found.mask_logits.device)
+    logits = found.class_logits.new_zeros(len(masks), found.class_logits.shape[-1])
+    logits[segments.flip(0)] = found.class_logits[queries.flip(0)]  # the first query wins
+    logits[:, -1] = -torch.inf
+    truth = proposals_of(target._replace(masks=masks))
+    return truth._replace(class_logits=logits, clip_map=found.clip_map)
 
 
 def annotation_of(image: InputImage) -> Target:
@@ -97,13 +94,6 @@ def proposals_of(target: Target) -> Proposals:
     """Returns annotated masks as proposals at the size of the annotation."""
     size = size_of(target.masks)
     return Proposals((target.masks.float() * 2 - 1) * CERTAIN, Frame(size, size))
-
-
-def logits_at(proposals: Proposals, size: Size) -> Tensor:
-    """Returns (Q, H, W) mask logits of the image part of the frame, resized to ``size``."""
-    height, width = proposals.frame.image_size
-    logits = resize_maps(proposals.mask_logits, proposals.frame.size)
-    return resize_maps(logits[:, :height, :width], size)
 
 
 def assign_queries(found: Tensor, wanted: Tensor, *, shared: bool = False) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from frozenseg.ops.maps import resize_maps, size_of
+from frozenseg.ops.maps import size_of
 from frozenseg.ops.region_crops import expand_boxes, mask_crops, masked_crops
+from frozenseg.pipeline.masks import masks_at
 from frozenseg.runtime.bfloat16 import Precision, autocast_to
 from frozenseg.structures import InputImage, Proposals, Regions, boxes_of
 from frozenseg.towers.roles import CropEmbedder
@@ -79,9 +80,7 @@ class MaskedCrops(nn.Module):
 
     def binary_masks(self, image: InputImage, proposals: Proposals) -> Tensor:
         """Returns (Q, H, W) bool masks at the size of the resized image."""
-        height, width = proposals.frame.image_size
-        full = resize_maps(proposals.mask_logits, proposals.frame.size)[:, :height, :width]
-        return resize_maps(full, size_of(image.pixels)).sigmoid() > self.threshold
+        return masks_at(proposals, size_of(image.pixels)).sigmoid() > self.threshold
 
     def embed(self, crops: Crops) -> Tensor:
         """Returns the (N, D) embeddings of crops, not normalised, in float32."""

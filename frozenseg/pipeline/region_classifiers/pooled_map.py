@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from frozenseg.ops.maps import padded_size, resize_maps, size_of
 from frozenseg.ops.mask_pooling import binary_masks
+from frozenseg.pipeline.masks import masks_at
 from frozenseg.structures import ClipMap, Frame, InputImage, Proposals, Regions
 from frozenseg.towers.roles import RegionEmbedder
 
@@ -52,12 +53,9 @@ class PooledMap(nn.Module):
 
 def aligned_masks(proposals: Proposals, clip_map: ClipMap) -> Tensor:
     """Returns masks that cover the frame of the map, so that mask and map show the same place."""
-    frame = proposals.frame
-    if frame == clip_map.frame:
+    if proposals.frame == clip_map.frame:
         return proposals.mask_logits
-    full = resize_maps(proposals.mask_logits, frame.size)
-    height, width = frame.image_size
-    image_part = resize_maps(full[:, :height, :width], clip_map.frame.image_size)
+    image_part = masks_at(proposals, clip_map.frame.image_size)
     rows, columns = (
         whole - part
         for whole, part in zip(clip_map.frame.size, clip_map.frame.image_size, strict=True)
