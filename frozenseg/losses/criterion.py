@@ -1,7 +1,7 @@
 """The training loss: match, then compare classes and masks at every layer (Mask2Former, 3.3)."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -93,11 +93,8 @@ class Criterion:
             ValueError: targets disagree with each other or with the batch.
             FloatingPointError: the predictions have diverged.
         """
-        num_images = len(predictions[-1].class_logits)
-        if len(targets) != num_images:
-            raise ValueError(f"{num_images} images but {len(targets)} targets: give one each")
         supervised = predictions if self.deep_supervision else predictions[-1:]
-        packed = pack_targets(targets)
+        packed = packed_for(predictions, targets)
         device = predictions[-1].mask_logits.device
         with torch.autocast(device.type, enabled=False):
             points = [self._draw_points(prediction, packed) for prediction in supervised]
@@ -106,17 +103,16 @@ class Criterion:
             pairs = self._match(supervised, packed, [drawn.shared for drawn in points])
             count = len(packed.class_ids) if num_targets is None else num_targets
             divisor = average_over_processes(count, device)
-            losses: dict[str, Tensor] = {}
-            for layer, prediction in enumerate(supervised):
-                suffix = f"_{layer}" if layer < len(supervised) - 1 else ""
-                mask, dice = self._mask_losses(prediction, packed, pairs[layer], points[layer])
-                classes = class_loss(
-                    prediction, packed, pairs[layer], no_object_weight=self.no_object_weight
-                )
-                losses[f"loss_ce{suffix}"] = self.class_weight * classes
-                losses[f"loss_mask{suffix}"] = self.mask_weight * mask / divisor
-                losses[f"loss_dice{suffix}"] = self.dice_weight * dice / divisor
-        return losses
+            return weighted_losses(
+                self,
+                supervised,
+                packed,
+                pairs,
+                lambda layer: self._mask_losses(
+                    supervised[layer], packed, pairs[layer], points[layer]
+                ),
+                divisor=divisor,
+            )
 
     def _draw_points(self, prediction: Prediction, targets: PackedTargets) -> _Points:
         num_images, num_queries = prediction.class_logits.shape[:2]
@@ -148,6 +144,59 @@ class Criterion:
         logits = sample_points(matched.unsqueeze(1), points).squeeze(1)
         cross_entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         return cross_entropy.mean(dim=1).sum(), dice_loss(logits.sigmoid(), labels).sum()
+
+
+class LossWeights(Protocol):
+    """Factors of the loss terms."""
+
+    class_weight: float
+    mask_weight: float
+    dice_weight: float
+    no_object_weight: float  # of void among the classes
+
+
+def packed_for(predictions: Sequence[Prediction], targets: Sequence[Target]) -> PackedTargets:
+    """Packs the targets of a batch.
+
+    Raises:
+        ValueError: targets disagree with each other or with the batch.
+    """
+    num_images = len(predictions[-1].class_logits)
+    if len(targets) != num_images:
+        raise ValueError(f"{num_images} images but {len(targets)} targets: give one each")
+    return pack_targets(targets)
+
+
+def weighted_losses(
+    weights: LossWeights,
+    predictions: Sequence[Prediction],
+    targets: PackedTargets,
+    pairs: Tensor,
+    mask_losses: Callable[[int], tuple[Tensor, Tensor]],
+    *,
+    divisor: float | Tensor,
+) -> dict[str, Tensor]:
+    """Returns the weighted terms of all predictions under Detectron2's names.
+
+    Args:
+        weights: factors of the terms.
+        predictions: the final one last; its terms have no number.
+        targets: the batch's targets.
+        pairs: (layers, 2, M) rows of the (B * Q) queries and of the packed targets.
+        mask_losses: of a prediction's index: the mask and the dice term, summed over matches.
+        divisor: of the mask terms.
+    """
+    losses: dict[str, Tensor] = {}
+    for layer, prediction in enumerate(predictions):
+        suffix = f"_{layer}" if layer < len(predictions) - 1 else ""
+        mask, dice = mask_losses(layer)
+        classes = class_loss(
+            prediction, targets, pairs[layer], no_object_weight=weights.no_object_weight
+        )
+        losses[f"loss_ce{suffix}"] = weights.class_weight * classes
+        losses[f"loss_mask{suffix}"] = weights.mask_weight * mask / divisor
+        losses[f"loss_dice{suffix}"] = weights.dice_weight * dice / divisor
+    return losses
 
 
 def class_loss(

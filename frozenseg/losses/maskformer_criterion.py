@@ -9,12 +9,13 @@ from torchvision.ops import sigmoid_focal_loss
 
 from frozenseg.losses.criterion import (
     average_over_processes,
-    class_loss,
     dice_loss,
     matched_rows,
+    packed_for,
+    weighted_losses,
 )
 from frozenseg.losses.maskformer_matcher import PixelMatcher
-from frozenseg.losses.matcher import PackedTargets, pack_targets
+from frozenseg.losses.matcher import PackedTargets
 from frozenseg.ops.maps import size_of
 from frozenseg.structures import Prediction, Target
 
@@ -73,28 +74,22 @@ class MaskFormerCriterion:
             ValueError: targets disagree with each other or with the batch.
             FloatingPointError: the predictions have diverged.
         """
-        num_images = len(predictions[-1].class_logits)
-        if len(targets) != num_images:
-            raise ValueError(f"{num_images} images but {len(targets)} targets: give one each")
         supervised = predictions if self.deep_supervision else predictions[-1:]
-        packed = pack_targets(targets)
+        packed = packed_for(predictions, targets)
         device = predictions[-1].mask_logits.device
         with torch.autocast(device.type, enabled=False):
             matches = self.matcher(supervised, packed)
             pairs = matched_rows(matches, predictions[-1].class_logits, packed.counts)
             count = len(packed.class_ids) if num_targets is None else num_targets
             divisor = average_over_processes(count, device)
-            losses: dict[str, Tensor] = {}
-            for layer, prediction in enumerate(supervised):
-                suffix = f"_{layer}" if layer < len(supervised) - 1 else ""
-                mask, dice = self._mask_losses(prediction, packed, pairs[layer])
-                classes = class_loss(
-                    prediction, packed, pairs[layer], no_object_weight=self.no_object_weight
-                )
-                losses[f"loss_ce{suffix}"] = self.class_weight * classes
-                losses[f"loss_mask{suffix}"] = self.mask_weight * mask / divisor
-                losses[f"loss_dice{suffix}"] = self.dice_weight * dice / divisor
-        return losses
+            return weighted_losses(
+                self,
+                supervised,
+                packed,
+                pairs,
+                lambda layer: self._mask_losses(supervised[layer], packed, pairs[layer]),
+                divisor=divisor,
+            )
 
     def _mask_losses(
         self, prediction: Prediction, targets: PackedTargets, pairs: Tensor

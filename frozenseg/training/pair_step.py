@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frozenseg.losses.contrastive import clip_loss
-from frozenseg.runtime.distributed import average_gradients, gather_rows
+from frozenseg.runtime.distributed import gather_rows
 from frozenseg.towers.clip_vit import CropClip
 from frozenseg.training.divergence import MAX_LOSS, Diverged, confirm_update, loss_message
 from frozenseg.training.optimizer import ClippedAdamW
 from frozenseg.training.pair_batches import PairBatch
+from frozenseg.training.step import apply_update
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's temperature is kept in [0, ln 100]
 BETAS, EPSILON = (0.9, 0.98), 1e-6
@@ -92,11 +93,7 @@ class PairStep:
         confirm_update(self.model, self.optimizer, self.scaler, self._names, advice=ADVICE)
 
     def _update(self) -> None:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        average_gradients(parameters)
-        self.scaler.unscale_(self.optimizer)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        apply_update(self.optimizer, self.scaler)
         with torch.no_grad():
             self.model.model.logit_scale.clamp_(0, MAX_LOG_SCALE)
 

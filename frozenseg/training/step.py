@@ -86,7 +86,7 @@ class TrainStep:
             parts.append({name: loss.detach() for name, loss in losses.items()})
             parts[-1]["total_loss"] = total.detach()
         self._names = [name for batch in batches for name in batch.names]
-        self._update()
+        apply_update(self.optimizer, self.scaler)
         return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
 
     def confirm(self) -> None:
@@ -111,12 +111,14 @@ class TrainStep:
             raise Diverged(loss_message(values, batch.names))
         return losses, total
 
-    def _update(self) -> None:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        average_gradients(parameters)
-        self.scaler.unscale_(self.optimizer)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+
+def apply_update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+    """Averages the gradients over processes and applies them. Collective."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    average_gradients(parameters)
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
 
 
 def _count_targets(batch: Batch) -> int:
