@@ -29,7 +29,7 @@ from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
 
 class Asked(NamedTuple):
-    """The classes and outputs requested for an image."""
+    """Classes and outputs requested for an image."""
 
     vocabulary: Vocabulary
     outputs: tuple[str, ...]  # none: those that are configured
@@ -47,8 +47,8 @@ class IncompatibleKeys(NamedTuple):
 class FrozenSeg(nn.Module):
     """The model in Detectron2's standard form: a list of dictionaries in, losses or results out.
 
-    While training it knows the classes of the first training set. Otherwise it segments into
-    ``vocabulary``, or into the words that an image brings along under the key of that name.
+    In training mode the classes are those of the first training set. In evaluation mode they are
+    those of ``vocabulary``, or those under an entry's own ``vocabulary`` key.
 
     Args:
         segmenter: the model with its ensemble and post-processing.
@@ -87,13 +87,13 @@ class FrozenSeg(nn.Module):
         return next(self.segmenter.model.parameters()).device
 
     def forward(self, batched_inputs: list[Entry]) -> dict[str, Tensor] | list[Entry]:
-        """Weighted losses while training, else ``sem_seg``, ``panoptic_seg``, ``instances`` each.
+        """Returns weighted losses in training mode, else a dictionary of results per image.
 
         Args:
             batched_inputs: ``image`` (3, H, W) RGB in 0..255; ``height`` and ``width`` of the
-                output; ``instances`` to train on. For tests also ``vocabulary``, words for this
-                image; ``known_vocabulary``, whose classes count as seen; ``outputs``, what to make
-                of it; ``original``, the uint8 picture before it was scaled.
+                output; ``instances``, the training targets. In evaluation mode also ``vocabulary``,
+                classes for this image; ``known_vocabulary``, whose classes count as seen;
+                ``outputs``, the requested tasks; ``original``, the uint8 image before resizing.
         """
         images = [entry["image"].to(self.device) for entry in batched_inputs]
         if self.training:
@@ -125,7 +125,7 @@ class FrozenSeg(nn.Module):
         return Asked(words, entry.get("outputs", ()), entry.get("known_vocabulary"))
 
     def _classifier(self) -> TextClassifier:
-        """The training classes' embeddings, made when they are first needed, on that device."""
+        """Returns embeddings of the training classes, computed once, on the model's device."""
         if self._training_classifier is None:
             with autocast(self.device.type, enabled=False):  # the trainer may have it on
                 classifier = embed_vocabulary(
@@ -137,7 +137,7 @@ class FrozenSeg(nn.Module):
         return self._training_classifier
 
     def load_weights(self, path: str) -> None:
-        """Takes over trained weights from a file or a checkpoint's folder."""
+        """Loads trained weights from a file or a checkpoint's folder."""
         if self.segmenter.model.has_trained_parts:
             load_weights(self.network, path)
 
@@ -148,7 +148,7 @@ class FrozenSeg(nn.Module):
         prefix: str = "",
         keep_vars: bool = False,
     ) -> MutableMapping[str, Tensor]:
-        """The trained weights alone, by this project's names; the towers are not stored."""
+        """Returns the trained weights by this project's names, without the frozen towers."""
         destination = {} if destination is None else destination
         for name, value in self.network.trainable_state().items():
             destination[prefix + name] = value
@@ -157,7 +157,7 @@ class FrozenSeg(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
     ) -> IncompatibleKeys:
-        """Takes over trained weights, this project's or official ones, every one of them.
+        """Loads trained weights, ours or official ones; every weight is accounted for.
 
         Raises:
             UserError: they belong to another architecture or other towers.
@@ -173,7 +173,7 @@ class FCCLIP(FrozenSeg):
 
 
 def _first_vocabulary(cfg: CfgNode) -> Vocabulary:
-    """The first test set's words; where there is none, those of the training."""
+    """Returns the first test set's classes; without a test set, those of training."""
     if not cfg.DATASETS.TEST:
         return build_trained_vocabulary(cfg)
     return build_test_vocabulary(cfg, cfg.DATASETS.TEST[0])

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from detectron2.utils.file_io import PathHandler, PathManager
 
-from frozenseg.checkpoint.weights import FOLDER_FILE
-from frozenseg.io.weight_files import read_weights
+from frozenseg.checkpoint.weights import open_weights
 
 PREFIX = "frozenseg:"  # without slashes: the checkpointer's URL parsing would change the path
 
@@ -30,9 +29,8 @@ class WeightsHandler(PathHandler):
         return [PREFIX]
 
     def _get_local_path(self, path: str, force: bool = False, **_: Any) -> str:
-        source = Path(weights_path(path)).expanduser()
-        source = source / FOLDER_FILE if source.is_dir() else source
-        weights = read_weights(source)
+        source = weights_path(path)
+        weights = open_weights(source)
         state = OrderedDict(weights.tensors)
         state._metadata = weights.notes  # the attribute that PyTorch keeps notes in
         copy = Path(self._folder.name) / f"{hash(source):x}.pth"

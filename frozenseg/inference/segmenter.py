@@ -23,9 +23,10 @@ from frozenseg.ops.maps import size_of
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.protocols import TextRows
 from frozenseg.structures import InputImage
+from frozenseg.towers.roles import TextEncoder
 from frozenseg.vocabulary.literal import as_literal
 from frozenseg.vocabulary.literal_names import with_others
-from frozenseg.vocabulary.text_classifier import embed_vocabulary
+from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 from frozenseg.vocabulary.two_spaces import TwoSpaces
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
@@ -157,14 +158,13 @@ class Segmenter:
         return AugmentedPredictor(predictor, self.augmentation)
 
     def _embed_vocabulary(self, vocabulary: Vocabulary) -> TextRows:
-        rows, regions = (
-            None
-            if encoder is None
-            else embed_vocabulary(encoder, vocabulary, cache_dir=self.cache_dir).to(self.device)
-            for encoder in (self.model.text_encoder, self.model.region_text_encoder)
-        )
-        assert rows is not None, "every model has a text encoder"
-        return rows if regions is None else TwoSpaces(rows, regions)
+        rows = self._embed_with(self.model.text_encoder, vocabulary)
+        if self.model.region_text_encoder is None:
+            return rows
+        return TwoSpaces(rows, self._embed_with(self.model.region_text_encoder, vocabulary))
+
+    def _embed_with(self, encoder: TextEncoder, vocabulary: Vocabulary) -> TextClassifier:
+        return embed_vocabulary(encoder, vocabulary, cache_dir=self.cache_dir).to(self.device)
 
     def _settings_for(self, outputs: Sequence[str]) -> OutputSettings:
         if not outputs:

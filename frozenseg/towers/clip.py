@@ -1,5 +1,6 @@
 """The CLIP tower (*what* things are): strided maps, region and text embeddings."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,7 @@ class ClipModel(FrozenTower):
         return total, min(total, tokenizer.context_length)
 
 
-class ClipTower(ClipModel):
+class ClipTower(ClipModel, ABC):
     """A CLIP whose image encoder has strided maps; subclasses know the encoder.
 
     Args:
@@ -70,13 +71,13 @@ class ClipTower(ClipModel):
     channels: tuple[int, int, int, int]  # of res2 .. res5
     strides = (4, 8, 16, 32)  # of res2 .. res5, pixels
 
+    @abstractmethod
     def forward(self, images: Tensor) -> ClipFeatures:
         """Returns features of a (B, 3, H, W) normalised batch whose sides are multiples of 32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed_regions(self, clip_map: Tensor, mask_logits: Tensor) -> Tensor:
         """Returns (B, Q, D) embeddings, not normalised, of the regions under (B, Q, H, W) masks."""
-        raise NotImplementedError
 
 
 class ConvNeXtClip(ClipTower):

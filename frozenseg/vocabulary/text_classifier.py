@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from frozenseg.towers.roles import TextEncoder
 from frozenseg.vocabulary.checks import CountTokens, check_distinct, warn_about_cut_phrases
 from frozenseg.vocabulary.row_cache import cache_path, read_rows, write_rows
 from frozenseg.vocabulary.templates import VILD_TEMPLATES
@@ -88,20 +88,6 @@ class TextClassifier:
             -1, columns.expand_as(cosines), cosines, "amax", include_self=False
         )
         return logit_scale * best
-
-
-class TextEncoder(Protocol):
-    """The text half of a CLIP tower; see ``frozenseg.towers.roles``."""
-
-    @property
-    def embed_dim(self) -> int: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def encode_text(self, prompts: list[str]) -> Tensor: ...
-
-    def count_tokens(self, prompt: str) -> tuple[int, int]: ...
 
 
 def embed_vocabulary(
