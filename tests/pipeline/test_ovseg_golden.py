@@ -1,14 +1,9 @@
 """OVSeg's second stage against the official outputs, array by array."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
 from reference_checks.ovseg import INPUTS, check_ovseg
 
 

@@ -1,14 +1,11 @@
 """Every package that is needed is pinned to one version."""
 
-import sys
 from pathlib import Path
 
+import check_requirements
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import check_requirements  # noqa: E402
 
 
 def test_every_needed_package_is_pinned():

@@ -1,18 +1,14 @@
 """The loop of the pre-training tools: schedule, and resuming."""
 
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pretraining_loop
 import pytest
 import torch
-from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
-import pretraining_loop
 from pretraining_loop import Schedule, apply_gradients, learning_rate_factor, train
+from torch import nn
 
 
 def trained(checkpoint: Path, *, until: int, resume: bool = False) -> torch.Tensor:

@@ -1,25 +1,22 @@
 """The paper's tables: what they ask for exists, and small runs of either world."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import reproduce
 from PIL import Image
+from reproduction import photographs, shapes
+from reproduction.measuring import spread
+from reproduction.paper import TABLE_3, TABLES, PaperTable, Row
+
+from frozenseg.builders.scoring import build_evaluators
+from frozenseg.config import load_config
+from frozenseg.errors import UserError
+from frozenseg.runtime.run_folder import flat
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import reproduce  # noqa: E402
-from reproduction import photographs, shapes  # noqa: E402
-from reproduction.measuring import spread  # noqa: E402
-from reproduction.paper import TABLE_3, TABLES, PaperTable, Row  # noqa: E402
-
-from frozenseg.builders.scoring import build_evaluators  # noqa: E402
-from frozenseg.config import load_config  # noqa: E402
-from frozenseg.errors import UserError  # noqa: E402
-from frozenseg.runtime.run_folder import flat  # noqa: E402
 
 HEAD = ROOT / "frozenseg/weights/shapes/head.safetensors"
 EVERY_ROW = [(table, row) for table in TABLES.values() for row in table.rows]

@@ -1,24 +1,17 @@
 """The comparison with recorded outputs: on the official ones, and on folders made here."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
-
-ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden"
-sys.path.insert(0, str(ROOT / "tools"))
-
-import typer  # noqa: E402
-import verify_reference  # noqa: E402
-from reference_checks.compare import Row, compare  # noqa: E402
-from reference_checks.model import Inspection  # noqa: E402
-from reference_checks.reference_model import (  # noqa: E402
+import typer
+import verify_reference
+from reference_checks.compare import Row, compare
+from reference_checks.model import Inspection
+from reference_checks.reference_model import (
     build_reference,
     checksum,
     drawn_weights,
@@ -26,9 +19,13 @@ from reference_checks.reference_model import (  # noqa: E402
     reference_config,
     reference_sam,
 )
+from typer.testing import CliRunner
 
-from frozenseg.builders.frozenseg import build_frozenseg  # noqa: E402
-from frozenseg.checkpoint.weights import official_state  # noqa: E402
+from frozenseg.builders.frozenseg import build_frozenseg
+from frozenseg.checkpoint.weights import official_state
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
 
 app = typer.Typer()
 app.command()(verify_reference.main)

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from reference_checks.compare import Row, compare
+from reference_checks.ovseg_case import LOGIT_SCALE, SecondStage
+from reference_checks.reference_model import Case
 from torch import Tensor
 
 from frozenseg.inference.best_masks import keep_best_masks
 from frozenseg.inference.semantic import class_maps
 from frozenseg.pipeline.region_classifiers.masked_crops import Crops
 from frozenseg.towers.clip_vit import CropClip
-from tools.reference_checks.ovseg_case import LOGIT_SCALE, SecondStage
-from tools.reference_checks.reference_model import Case
 
 Arrays = Mapping[str, np.ndarray]
 # array, ours, the kind of its tolerance. "exact" is 0. "tokens" is that of features, relative to

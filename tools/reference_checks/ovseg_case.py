@@ -8,6 +8,7 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from reference_checks.reference_model import Case
 from torch import Tensor
 
 from frozenseg.pipeline.fusion.product import Product
@@ -17,7 +18,6 @@ from frozenseg.towers.clip_vit import PROMPTS, CropClip
 from frozenseg.towers.vit_loading import IN_OVSEG
 from frozenseg.vocabulary.literal_names import literal_names
 from frozenseg.vocabulary.text_classifier import build_text_classifier
-from tools.reference_checks.reference_model import Case
 
 NORMS = tuple(f"{name}.weight" for name in ("ln_1", "ln_2", "ln_pre", "ln_post", "ln_final"))
 NO_OBJECT = "clip_adapter.non_object_embedding"
