@@ -31,53 +31,53 @@ ACCEPTED_UNUSED = (
 def default_config() -> CfgNode:
     """Returns the defaults: the paper's method on COCO panoptic."""
     cfg = CfgNode()
-    cfg.VERSION = 2
-    cfg.OUTPUT_DIR = "output"
+    cfg.VERSION = 2  # of the format of official files
+    cfg.OUTPUT_DIR = "output"  # folder of checkpoints, metrics and evaluations
     cfg.SEED = -1  # negative: not fixed
     cfg.MODEL = _model_keys()
     cfg.INPUT = _input_keys()
     cfg.DATASETS = CfgNode()
-    cfg.DATASETS.TRAIN = ()
-    cfg.DATASETS.TEST = ()
+    cfg.DATASETS.TRAIN = ()  # names of data sets, or data-set files
+    cfg.DATASETS.TEST = ()  # evaluated during and after training
     cfg.DATASETS.TRAIN_VOCABULARY = ""  # a file with other names for the training classes
     cfg.DATASETS.TEST_VOCABULARY = ()  # one file per test set; "" or (): the built-in names
     cfg.DATALOADER = CfgNode()
-    cfg.DATALOADER.NUM_WORKERS = 4
+    cfg.DATALOADER.NUM_WORKERS = 4  # reader processes per training process
     # no effect, as in official training: images without a segment are used too
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
     cfg.SOLVER = _solver_keys()
     cfg.TEST = CfgNode()
     cfg.TEST.EVAL_PERIOD = 0  # iterations between evaluations during training; 0: only at the end
-    cfg.TEST.DETECTIONS_PER_IMAGE = 100
+    cfg.TEST.DETECTIONS_PER_IMAGE = 100  # instances kept per image
     cfg.TEST.AUG = CfgNode()  # semantic results averaged over scaled and flipped images
-    cfg.TEST.AUG.ENABLED = False
+    cfg.TEST.AUG.ENABLED = False  # test-time augmentation
     cfg.TEST.AUG.MIN_SIZES = (640, 800, 960)  # short sides, pixels
-    cfg.TEST.AUG.MAX_SIZE = 1333
-    cfg.TEST.AUG.FLIP = True
+    cfg.TEST.AUG.MAX_SIZE = 1333  # long side, pixels
+    cfg.TEST.AUG.FLIP = True  # add a mirrored copy of each variant
     return cfg
 
 
 def _model_keys() -> CfgNode:
     model = CfgNode()
-    model.META_ARCHITECTURE = "FrozenSeg"  # or FCCLIP: no SAM, keys from MODEL.FC_CLIP
+    model.META_ARCHITECTURE = "FrozenSeg"  # FCCLIP: no SAM, keys from MODEL.FC_CLIP
     model.PIPELINE = _pipeline_keys()
     model.DEVICE = "auto"  # auto: cuda if available, else cpu
     model.WEIGHTS = ""  # trained weights to start from: safetensors, or an official .pth
     model.WEIGHTS_TOWERS = "compare"  # the towers in that file: compare, skip or use
     model.PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]  # of CLIP's input, RGB 0..255
-    model.PIXEL_STD = [68.5005327, 66.6321579, 70.32316305]
+    model.PIXEL_STD = [68.5005327, 66.6321579, 70.32316305]  # likewise
     model.SAM_NAME = "vit_b"  # vit_t, vit_b, vit_l, vit_h, shapes
     model.SAM_WEIGHTS = ""  # a local file; empty: the published file, from the cache folder
     model.BACKBONE = _backbone_keys()
     model.RESNETS = CfgNode(
         {
-            "DEPTH": 50,
+            "DEPTH": 50,  # of the backbone r101c: 50, 101 or 152 layers
             "STEM_TYPE": "basic",
-            "STEM_OUT_CHANNELS": 64,
+            "STEM_OUT_CHANNELS": 64,  # of the backbone r101c
             "STRIDE_IN_1X1": False,
             "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
-            "RES5_MULTI_GRID": [1, 1, 1],
-            "NORM": "FrozenBN",  # or BN: batch norms train, except in frozen parts
+            "RES5_MULTI_GRID": [1, 1, 1],  # dilation of each block of the last stage
+            "NORM": "FrozenBN",  # BN: batch norms train, except in frozen parts
         }
     )
     model.SWIN = _swin_keys()
@@ -101,10 +101,10 @@ def _pipeline_keys() -> CfgNode:
     keys = CfgNode()
     # mask2former, maskformer, or sam_points: SAM's masks, no classes, nothing trained
     keys.PROPOSER = "mask2former"
-    keys.REGION_CLASSIFIER = "pooled_map"  # or masked_crops
+    keys.REGION_CLASSIFIER = "pooled_map"  # of the map, or of crops of the image
     keys.REGION_CLIP_NAME = ""  # CLIP of the region classifier; empty: that of the proposer
-    keys.REGION_CLIP_WEIGHTS = ""
-    keys.FUSION = "geometric"  # eq. 3; or clip_alone, product
+    keys.REGION_CLIP_WEIGHTS = ""  # an open_clip tag or a local file
+    keys.FUSION = "geometric"  # eq. 3; clip_alone: no decoder; product: OVSeg
     # synonyms: one text row per synonym; literal: one per class, its names as they are written
     keys.TEXT_ROWS = "synonyms"
     return keys
@@ -114,9 +114,8 @@ def _backbone_keys() -> CfgNode:
     """The backbone of the proposer maskformer; mask2former reads its CLIP."""
     keys = CfgNode()
     keys.NAME = "CLIP"  # for maskformer: swin (sizes in MODEL.SWIN) or r101c (MODEL.RESNETS)
-    keys.WEIGHTS = (
-        ""  # of an image classifier: a file, or the name of a Swin in timm; empty: random
-    )
+    # weights of an image classifier: a file, or the name of a Swin in timm; empty: random
+    keys.WEIGHTS = ""
     keys.FREEZE_AT = 0  # parts of r101c that do not train: 1 is the stem, 2 is stem and res2
     return keys
 
@@ -124,8 +123,8 @@ def _backbone_keys() -> CfgNode:
 def _swin_keys() -> CfgNode:
     keys = CfgNode()
     keys.EMBED_DIM = 128  # channels of the first stage
-    keys.DEPTHS = (2, 2, 18, 2)
-    keys.NUM_HEADS = (4, 8, 16, 32)
+    keys.DEPTHS = (2, 2, 18, 2)  # blocks per stage
+    keys.NUM_HEADS = (4, 8, 16, 32)  # attention heads per stage
     keys.WINDOW_SIZE = 12  # tokens
     keys.DROP_PATH_RATE = 0.3  # of the last block
     return keys
@@ -145,10 +144,9 @@ def _clip_keys() -> CfgNode:
     keys = CfgNode()
     keys.CLIP_MODEL_NAME = "convnext_large_d_320"  # an open_clip name, a folder, or shapes
     keys.CLIP_PRETRAINED_WEIGHTS = "laion2b_s29b_b131k_ft_soup"  # an open_clip tag or a local file
-    keys.EMBED_DIM = 768
-    # weights of the out-of-vocabulary classifier (eq. 3)
-    keys.GEOMETRIC_ENSEMBLE_ALPHA = 0.4  # for seen classes
-    keys.GEOMETRIC_ENSEMBLE_BETA = 0.8  # for unseen classes
+    keys.EMBED_DIM = 768  # width of CLIP's embeddings
+    keys.GEOMETRIC_ENSEMBLE_ALPHA = 0.4  # weight of CLIP for seen classes (eq. 3)
+    keys.GEOMETRIC_ENSEMBLE_BETA = 0.8  # weight of CLIP for unseen classes (eq. 3)
     keys.ENSEMBLE_ON_VALID_MASK = False  # no ensemble for a mask without a pixel (ResNet towers)
     return keys
 
@@ -159,7 +157,7 @@ def _mask_ensemble_keys() -> CfgNode:
     keys.EPSILON = 0.2  # weight of the masks for unseen classes
     keys.THRESHOLD = 0.5  # minimum probability of the best unseen class of a mask
     keys.SAM_NAME = "vit_h"  # source of the masks; may differ from MODEL.SAM_NAME
-    keys.SAM_WEIGHTS = ""
+    keys.SAM_WEIGHTS = ""  # a local file; empty: the published file, from the cache folder
     keys.CACHE = ""  # folder of stored masks; empty: one per settings in the cache folder
     keys.POINTS_PER_SIDE = 32  # of the grid of point prompts
     keys.POINTS_PER_BATCH = 64  # prompts per forward pass
@@ -177,16 +175,16 @@ def _head_keys() -> CfgNode:
     head.IGNORE_VALUE = 255
     head.NUM_CLASSES = 133
     head.LOSS_WEIGHT = 1.0
-    head.CONVS_DIM = 256
-    head.MASK_DIM = 256
-    head.NORM = "GN"
+    head.CONVS_DIM = 256  # channels of the pixel decoder
+    head.MASK_DIM = 256  # channels of the mask features
+    head.NORM = "GN"  # group normalization, the only choice
     head.EMBEDDING_DIM = 768  # of maskformer's class embeddings: the width of CLIP's text rows
     head.EMBED_HIDDEN_DIM = 1024  # inside maskformer's class head
     head.COMMON_STRIDE = 4
     head.PIXEL_DECODER_NAME = "MSDeformAttnPixelDecoder"
     head.IN_FEATURES = ["res2", "res3", "res4", "res5"]
     head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
-    head.TRANSFORMER_ENC_LAYERS = 6
+    head.TRANSFORMER_ENC_LAYERS = 6  # deformable encoder layers of the pixel decoder
     head.DIM_FEEDFORWARD = 1024  # of the deformable encoders
     return head
 
@@ -195,33 +193,33 @@ def _mask_former_keys() -> CfgNode:
     former = CfgNode()
     former.TRANSFORMER_DECODER_NAME = "MultiScaleMaskedTransformerDecoder"
     former.TRANSFORMER_IN_FEATURE = "multi_scale_pixel_decoder"
-    former.DEEP_SUPERVISION = True
-    former.NO_OBJECT_WEIGHT = 0.1
-    former.CLASS_WEIGHT = 2.0
-    former.MASK_WEIGHT = 5.0
-    former.DICE_WEIGHT = 5.0
-    former.HIDDEN_DIM = 256
-    former.NUM_OBJECT_QUERIES = 250
-    former.NHEADS = 8
-    former.DROPOUT = 0.0
-    former.DIM_FEEDFORWARD = 2048
+    former.DEEP_SUPERVISION = True  # losses on every prediction, not on the last alone
+    former.NO_OBJECT_WEIGHT = 0.1  # of void in the classification loss
+    former.CLASS_WEIGHT = 2.0  # of the classification loss, in matching too
+    former.MASK_WEIGHT = 5.0  # of the per-pixel mask loss, in matching too
+    former.DICE_WEIGHT = 5.0  # of the dice loss, in matching too
+    former.HIDDEN_DIM = 256  # channels of the queries; equals SEM_SEG_HEAD.CONVS_DIM
+    former.NUM_OBJECT_QUERIES = 250  # proposed masks per image
+    former.NHEADS = 8  # attention heads
+    former.DROPOUT = 0.0  # the only choice
+    former.DIM_FEEDFORWARD = 2048  # of the transformer decoder
     former.ENC_LAYERS = 0
-    former.PRE_NORM = False
+    former.PRE_NORM = False  # the only choice
     former.ENFORCE_INPUT_PROJ = False
-    former.SIZE_DIVISIBILITY = 32
+    former.SIZE_DIVISIBILITY = 32  # padded sides are multiples of it, pixels
     # predictions: of the learned queries and of each of 9 decoder layers; in maskformer: layers
     former.DEC_LAYERS = 10
-    former.TRAIN_NUM_POINTS = 12544
-    former.OVERSAMPLE_RATIO = 3.0
-    former.IMPORTANCE_SAMPLE_RATIO = 0.75
+    former.TRAIN_NUM_POINTS = 12544  # points at which mask losses are computed
+    former.OVERSAMPLE_RATIO = 3.0  # candidates per point
+    former.IMPORTANCE_SAMPLE_RATIO = 0.75  # share of the most uncertain candidates
     former.TEST = CfgNode(
         {
-            "SEMANTIC_ON": True,
-            "INSTANCE_ON": True,
-            "PANOPTIC_ON": True,
+            "SEMANTIC_ON": True,  # evaluate semantic output
+            "INSTANCE_ON": True,  # evaluate instance output
+            "PANOPTIC_ON": True,  # evaluate panoptic output
             "RECALL_ON": False,  # class-agnostic recall of mask proposals (Table 8)
-            "OBJECT_MASK_THRESHOLD": 0.0,
-            "OVERLAP_THRESHOLD": 0.8,
+            "OBJECT_MASK_THRESHOLD": 0.0,  # minimum class probability of a panoptic segment
+            "OVERLAP_THRESHOLD": 0.8,  # minimum visible share of a panoptic segment's mask
         }
     )
     return former
@@ -229,46 +227,56 @@ def _mask_former_keys() -> CfgNode:
 
 def _input_keys() -> CfgNode:
     keys = CfgNode()
-    keys.FORMAT = "RGB"
+    keys.FORMAT = "RGB"  # of the pixels that the model receives; the only choice
     keys.DATASET_MAPPER_NAME = "coco_panoptic_lsj"  # or mask_former_semantic
     keys.IMAGE_SIZE = 1024  # side of the training crop, pixels
-    keys.MIN_SCALE = 0.1  # large-scale jitter
-    keys.MAX_SCALE = 2.0
-    # mask_former_semantic: short sides to draw from, largest long side, colour jitter
+    keys.MIN_SCALE = 0.1  # of large-scale jitter
+    keys.MAX_SCALE = 2.0  # of large-scale jitter
+    # short sides to draw from, pixels (mask_former_semantic)
     keys.MIN_SIZE_TRAIN = (
         *(320, 384, 448, 512, 576, 640, 704, 768),
         *(832, 896, 960, 1024, 1088, 1152, 1216, 1280),
     )
-    keys.MAX_SIZE_TRAIN = 2560
-    keys.COLOR_AUG_SSD = True
+    keys.MAX_SIZE_TRAIN = 2560  # long side, pixels (mask_former_semantic)
+    keys.COLOR_AUG_SSD = True  # colour jitter (mask_former_semantic)
     keys.RANDOM_FLIP = "horizontal"  # or none
     # keep segments without a pixel after scaling and cropping as targets, as in official training
     keys.KEEP_EMPTY_TARGETS = True
     keys.MIN_SIZE_TEST = 800  # short side at test, pixels
-    keys.MAX_SIZE_TEST = 1333
+    keys.MAX_SIZE_TEST = 1333  # long side at test, pixels
     return keys
 
 
 def _solver_keys() -> CfgNode:
     solver = CfgNode()
-    solver.OPTIMIZER = "ADAMW"
+    solver.OPTIMIZER = "ADAMW"  # the only choice
     solver.IMS_PER_BATCH = 16  # summed over all processes
-    solver.BASE_LR = 1e-4
-    solver.MAX_ITER = 368750
-    solver.STEPS = (327778, 355092)
-    solver.GAMMA = 0.1
+    solver.BASE_LR = 1e-4  # learning rate after the warm-up
+    solver.MAX_ITER = 368750  # optimizer updates
+    solver.STEPS = (327778, 355092)  # updates at which GAMMA multiplies the rate
+    solver.GAMMA = 0.1  # factor at each of STEPS
     solver.LR_SCHEDULER_NAME = "WarmupMultiStepLR"  # or WarmupCosineLR, WarmupPolyLR
-    solver.WARMUP_FACTOR = 1.0
-    solver.WARMUP_ITERS = 10
-    solver.WEIGHT_DECAY = 0.05
-    solver.WEIGHT_DECAY_NORM = 0.0
-    solver.WEIGHT_DECAY_EMBED = 0.0
+    solver.WARMUP_FACTOR = 1.0  # share of the rate at the first update
+    solver.WARMUP_ITERS = 10  # updates until the full rate
+    solver.WEIGHT_DECAY = 0.05  # of all other weights
+    solver.WEIGHT_DECAY_NORM = 0.0  # of normalization layers
+    solver.WEIGHT_DECAY_EMBED = 0.0  # of embeddings
     solver.BACKBONE_MULTIPLIER = 0.1  # of the learning rate; no effect on a frozen backbone
-    solver.CHECKPOINT_PERIOD = 5000
+    solver.CHECKPOINT_PERIOD = 5000  # updates between checkpoints
     solver.CLIP_GRADIENTS = CfgNode(
-        {"ENABLED": True, "CLIP_TYPE": "full_model", "CLIP_VALUE": 0.01, "NORM_TYPE": 2.0}
+        {
+            "ENABLED": True,  # clip gradients
+            "CLIP_TYPE": "full_model",  # by the norm over all weights
+            "CLIP_VALUE": 0.01,  # largest norm
+            "NORM_TYPE": 2.0,  # order of the norm
+        }
     )
-    solver.AMP = CfgNode({"ENABLED": False, "DTYPE": "bfloat16"})  # float16 uses loss scaling
+    solver.AMP = CfgNode(
+        {
+            "ENABLED": False,  # mixed precision
+            "DTYPE": "bfloat16",  # or float16, which uses loss scaling
+        }
+    )
     return solver
 
 
