@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# models that ship with the package: configuration, trained weights
-BUILTIN_MODELS = {
-    "shapes": (
-        "shapes/frozenseg.yaml",
-        Path(__file__).parent / "weights" / "shapes" / "head.safetensors",
-    )
-}
-
 
 def load(
     model: str | Path = "shapes",
@@ -36,19 +28,34 @@ def load(
     """A segmenter with trained weights.
 
     Args:
-        model: ``shapes`` (the miniature model that ships with the package), or a configuration
-            file.
-        weights: trained weights, ours or an official ``.pth``; by default those that the
-            configuration names.
+        model: a name such as ``shapes`` (the miniature model that ships with the package) or
+            ``frozenseg-convnext-large``, a folder with a configuration and weights, such as that
+            of a training, or a YAML file. ``frozenseg.model_names()`` lists the names.
+        weights: trained weights, ours or an official ``.pth``; by default those of the package or
+            the folder, else those that the configuration names.
         device: ``cpu``, ``cuda`` ...; by default cuda where there is one.
         overrides: configuration keys and values by turns, which win over the file's.
 
     Raises:
-        UserError: no such model or key, weights of another architecture, a tower that is not there.
+        UserError: no such model or key, no weights, weights of another architecture, a tower that
+            is not there.
     """
-    from frozenseg.builders.segmenter import build_segmenter
+    cfg = model_config(model, weights=weights, device=device, overrides=overrides)
 
-    return build_segmenter(model_config(model, weights=weights, device=device, overrides=overrides))
+    from frozenseg.builders.model import has_trained_parts
+    from frozenseg.builders.segmenter import build_segmenter
+    from frozenseg.config.models import without_weights
+
+    if not cfg.MODEL.WEIGHTS and has_trained_parts(cfg):
+        raise without_weights(model)
+    return build_segmenter(cfg)
+
+
+def model_names() -> list[str]:
+    """The names that ``load`` knows; only ``shapes`` ships with weights."""
+    from frozenseg.config.models import model_names
+
+    return list(model_names())
 
 
 def model_config(
@@ -67,11 +74,19 @@ def model_config(
         device: as for ``load``.
         over: further configuration files, applied in order.
         overrides: keys and values in turn, applied last.
+
+    Raises:
+        UserError: no such model, file of weights, or key.
     """
     from frozenseg.config import load_config
+    from frozenseg.config.models import model_files
+    from frozenseg.io.files import is_file, is_folder, no_weights_file, user_path
 
-    config, shipped = BUILTIN_MODELS.get(str(model), (model, None))
-    weights = weights or shipped
-    chosen = [] if weights is None else ["MODEL.WEIGHTS", str(weights)]
-    chosen += [] if device is None else ["MODEL.DEVICE", device]
-    return load_config(config, [*chosen, *overrides], over=over)
+    files = model_files(model)
+    path = None if weights is None else user_path(weights)
+    if path is not None and not (is_file(path) or is_folder(path)):
+        raise no_weights_file(path)  # here, before seconds of imports
+    chosen = files.weights if weights is None else weights
+    pairs = [] if chosen is None else ["MODEL.WEIGHTS", str(chosen)]
+    pairs += [] if device is None else ["MODEL.DEVICE", device]
+    return load_config(files.config, [*pairs, *overrides], over=over)

@@ -15,15 +15,14 @@ from fvcore.common.config import CfgNode
 from reproduction.measuring import Metrics, markdown, measured, spread
 from rich.console import Console
 
-from frozenseg import BUILTIN_MODELS
 from frozenseg.builders.frozenseg import build_frozenseg
 from frozenseg.builders.options import RunOptions
 from frozenseg.checkpoint.weights import load_weights, save_weights
 from frozenseg.cli.native_run import run
-from frozenseg.config import load_config
+from frozenseg.config import load_config, model_names
 from frozenseg.training.checkpoints import FINAL_WEIGHTS
 
-CONFIG, WEIGHTS = BUILTIN_MODELS["shapes"]
+CONFIG, WEIGHTS = model_names()["shapes"]
 MEASURES = (
     "panoptic/seen/PQ",
     "panoptic/unseen/PQ",
@@ -66,7 +65,7 @@ def ship(cfg: CfgNode, weights: Path) -> None:
     """Copies trained weights, with the names of their towers, into the package."""
     model = build_frozenseg(cfg)
     load_weights(model, weights)
-    save_weights(model, WEIGHTS, about={"config": CONFIG, "seed": str(cfg.SEED)})
+    save_weights(model, WEIGHTS, about={"config": "shapes/frozenseg.yaml", "seed": str(cfg.SEED)})
 
 
 def over_seeds(scores: dict[str, list[Metrics]]) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from frozenseg.cli.console import console, errors
 from frozenseg.cli.evaluate import test_set
-from frozenseg.cli.options import AsJson, Device, KeyValues
+from frozenseg.cli.options import MODEL_HELP, AsJson, Device, KeyValues
 from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Report(NamedTuple):
 def benchmark(
     model: Annotated[
         list[str] | None,
-        typer.Option(help="'shapes' or a YAML file; may be repeated.", show_default=False),
+        typer.Option(help=f"{MODEL_HELP} May be repeated.", show_default=False),
     ] = None,
     weights: Annotated[
         list[Path] | None,
@@ -100,7 +100,7 @@ def benchmark(
 
     Images are processed one at a time, from pixels to the outputs of the configuration.
 
-    Example: frozenseg benchmark --random --model frozenseg_convnext_large.yaml
+    Example: frozenseg benchmark --random --model frozenseg-convnext-large
     """
     names = model or ["shapes"]
     if weights and len(weights) != len(names):

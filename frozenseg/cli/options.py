@@ -34,10 +34,11 @@ Limit = Annotated[
     int | None,
     typer.Option(help="Use only the first N images.", metavar="N", min=1, show_default=False),
 ]
-ModelName = Annotated[str, typer.Option(help="'shapes' (the miniature model) or a YAML file.")]
+MODEL_HELP = "A name such as 'shapes' (the miniature model), a folder, or a YAML file."
+ModelName = Annotated[str, typer.Option(help=MODEL_HELP)]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Trained weights (default: those of the configuration).", show_default=False),
+    typer.Option(help="Trained weights (default: those of the model).", show_default=False),
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 ... (default: cuda if available).")

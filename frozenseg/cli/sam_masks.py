@@ -35,7 +35,7 @@ def sam_masks(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="'shapes' or a YAML file, whose MODEL.MASK_ENSEMBLE keys are used."),
+        typer.Option(help="A name or a YAML file, whose MODEL.MASK_ENSEMBLE keys are used."),
     ] = None,
     output: Annotated[
         Path | None,

@@ -13,19 +13,18 @@ from frozenseg.io.text import markup
 def summary(
     config: Annotated[
         str,
-        typer.Argument(help="A YAML file, one below configs/, or 'shapes'.", show_default=False),
+        typer.Argument(help="A model's name, or a YAML file.", show_default=False),
     ],
     opts: KeyValues = None,
 ) -> None:
     """Count a model's trained and frozen parameters. Nothing is downloaded.
 
-    Example: frozenseg summary frozenseg_convnext_large.yaml
+    Example: frozenseg summary frozenseg-convnext-large
     """
-    from frozenseg import BUILTIN_MODELS
     from frozenseg.analysis.speed import count_parameters
-    from frozenseg.config import load_config
+    from frozenseg.config import load_config, model_files
 
-    file, _ = BUILTIN_MODELS.get(config, (config, None))
+    file = model_files(config).config
     table = Table("part", title=f"{markup(config)}: parameters", title_justify="left")
     for heading in ("trained", "frozen"):
         table.add_column(heading, justify="right")

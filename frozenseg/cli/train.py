@@ -12,7 +12,7 @@ def train(
     config: Annotated[
         str,
         typer.Argument(
-            help="A YAML file, a name below configs/, or 'shapes', the miniature model.",
+            help="A model's name ('shapes' is the miniature model), or a YAML file.",
             show_default=False,
         ),
     ],
@@ -32,11 +32,11 @@ def train(
 
     Example: frozenseg train shapes -o output/mine SOLVER.MAX_ITER 2000
     """
-    from frozenseg import BUILTIN_MODELS
+    from frozenseg.config import model_files
     from frozenseg.runtime.signals import exit_on_signal
 
-    file, _ = BUILTIN_MODELS.get(config, (config, None))
-    arguments = ["--engine", "native", "--config-file", file, "--num-gpus", str(num_gpus)]
+    file = model_files(config).config
+    arguments = ["--engine", "native", "--config-file", str(file), "--num-gpus", str(num_gpus)]
     arguments += ["--resume"] if resume else []
     arguments += [] if output is None else ["--output", str(output)]
     with exit_on_signal():

@@ -6,6 +6,7 @@ Only ``frozenseg.builders`` and the command line read a configuration; nothing b
 from frozenseg.config.allowed import check_config
 from frozenseg.config.keys import ACCEPTED_UNUSED, default_config, known_keys
 from frozenseg.config.loading import CONFIG_ROOT, load_config
+from frozenseg.config.models import model_files, model_names
 from frozenseg.errors import ConfigError
 
 __all__ = [
@@ -16,4 +17,6 @@ __all__ = [
     "default_config",
     "known_keys",
     "load_config",
+    "model_files",
+    "model_names",
 ]

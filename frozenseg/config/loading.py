@@ -12,7 +12,7 @@ from frozenseg.config.allowed import check_config
 from frozenseg.config.keys import default_config, known_keys
 from frozenseg.errors import ConfigError, UserError
 from frozenseg.io.documents import read_yaml_mapping
-from frozenseg.io.files import user_path
+from frozenseg.io.files import is_file, user_path
 from frozenseg.io.text import cut, one_line, quoted
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -66,14 +66,16 @@ def _contents(
     return [*chain, *alone]
 
 
-def _find(path: str | Path) -> Path:
+def find_config(path: str | Path) -> Path | None:
+    """Returns a YAML file, also looked up under ``configs/``; None if it does not exist."""
     path = user_path(path)
-    for candidate in (path, CONFIG_ROOT / path, CONFIG_ROOT / f"{path}.yaml"):
-        try:
-            if candidate.is_file():
-                return candidate
-        except OSError:  # a name that is too long for any file
-            break
+    candidates = (path, CONFIG_ROOT / path, CONFIG_ROOT / f"{path}.yaml")
+    return next(filter(is_file, candidates), None)
+
+
+def _find(path: str | Path) -> Path:
+    if (found := find_config(path)) is not None:
+        return found
     raise ConfigError(
         f"no configuration file {cut(one_line(path))}: give a YAML file, or a name under "
         f"{one_line(CONFIG_ROOT)}"

@@ -70,6 +70,13 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def no_weights_file(path: Path) -> UserError:
+    """Returns the error for a path where there are no weights."""
+    return UserError(
+        f"no weights file {one_line(path)}: give the path of a .safetensors or .pth file"
+    )
+
+
 def make_folder(folder: Path) -> None:
     """Creates a folder and its parents.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from frozenseg.errors import UserError
 from frozenseg.io.documents import read_json
-from frozenseg.io.files import is_file, is_folder, user_path
+from frozenseg.io.files import is_file, is_folder, no_weights_file, user_path
 from frozenseg.io.gates import parser_gate
 from frozenseg.io.safetensors_files import damaged, read_safetensors
 from frozenseg.io.text import one_line, quoted
@@ -49,9 +49,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     """
     path = _index_of(user_path(path))
     if not is_file(path):
-        raise UserError(
-            f"no weights file {one_line(path)}: give the path of a .safetensors or .pth file"
-        )
+        raise no_weights_file(path)
     read = _read_shards if _is_index(path) else _read_file
     weights = read(path)
     _check_tensors(weights.tensors, path)

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-import frozenseg
 from frozenseg.analysis.speed import (
     ENSEMBLE,
     POSTPROCESSING,
@@ -15,7 +14,7 @@ from frozenseg.analysis.speed import (
     count_parameters,
     measure_speed,
 )
-from frozenseg.config import load_config
+from frozenseg.config import load_config, model_names
 from frozenseg.errors import UserError
 from frozenseg.structures import InputImage
 
@@ -115,6 +114,6 @@ def test_a_stage_is_the_time_between_its_ends(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_shipped_model_is_measured_with_its_own_weights():
-    config, weights = frozenseg.BUILTIN_MODELS["shapes"]
+    config, weights = model_names()["shapes"]
     predictor, _ = build_predictor(load_config(config, [*CPU, "MODEL.WEIGHTS", str(weights)]))
     assert predictor.settings.panoptic and predictor.text.num_classes == 68

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 import frozenseg
+from frozenseg.config import model_names
 
-SHIPPED = frozenseg.BUILTIN_MODELS["shapes"][1]
+SHIPPED = model_names()["shapes"].weights
 
 
 def refused(done, *parts: str) -> None:

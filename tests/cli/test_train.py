@@ -32,9 +32,11 @@ def test_words_become_the_engines_options(run, parsed, tmp_path):
     assert options.opts == ["SOLVER.MAX_ITER", "10", "SEED", "1"]
 
 
-def test_exit_status_is_the_engines(run, parsed):
-    assert run("train", "my.yaml").exit_code == 75
-    assert parsed[0].config_file == "my.yaml" and parsed[0].output is None
+def test_exit_status_is_the_engines(run, parsed, tmp_path):
+    own = tmp_path / "my.yaml"
+    own.touch()
+    assert run("train", own).exit_code == 75
+    assert parsed[0].config_file == str(own) and parsed[0].output is None
 
 
 def test_unknown_key_ends_with_2_and_names_the_nearest(run):

@@ -20,14 +20,14 @@ from frozenseg.builders.model import build_model
 from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.trainer import build_training
-from frozenseg.config import ACCEPTED_UNUSED, known_keys, load_config
+from frozenseg.config import ACCEPTED_UNUSED, known_keys, load_config, model_names
 from frozenseg.config.allowed import fixed_keys
 
 SWITCHES = {
     "MODEL.MASK_ENSEMBLE.ENABLED": "True",
     "MODEL.MASK_ENSEMBLE.POINTS_PER_SIDE": "2",
     "MODEL.DEVICE": "cpu",
-    "MODEL.WEIGHTS": str(frozenseg.BUILTIN_MODELS["shapes"][1]),
+    "MODEL.WEIGHTS": str(model_names()["shapes"].weights),
     "TEST.AUG.ENABLED": "True",
     "TEST.AUG.MIN_SIZES": "(128,)",
     "SOLVER.MAX_ITER": "1",

@@ -11,9 +11,8 @@ import torch
 from reference_checks.reference_model import build_reference, reference_vocabularies
 from torch import Tensor
 
-import frozenseg
 from frozenseg.builders.segmenter import build_segmenter
-from frozenseg.config import load_config
+from frozenseg.config import load_config, model_names
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
 from frozenseg.inference.mask_ensemble import MaskEnsemble, SamProposals, select_proposals
 from frozenseg.inference.outputs import PROPOSALS, OutputSettings
@@ -125,7 +124,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def segmenter(folder: Path) -> Segmenter:
     """The shipped model with eq. 4 on."""
-    config, weights = frozenseg.BUILTIN_MODELS["shapes"]
+    config, weights = model_names()["shapes"]
     where = ["MODEL.MASK_ENSEMBLE.CACHE", str(folder), "MODEL.WEIGHTS", str(weights)]
     return build_segmenter(load_config(config, [*OVERRIDES, *where]))
 
