@@ -51,7 +51,7 @@ def look_at_query(
         (proposals,) = predictor.propose([shown])
     height, width = size_of(image)
     masks = image_masks(proposals) > 0
-    scores, classes = _scores(predictor.class_probs(shown, proposals), among)
+    scores, classes = _scores(predictor.class_probs(shown, proposals).general, among)
     query = int((scores if on is None else _iou(masks, on.to(masks.device))).argmax())
     weights, cell_px = recorder.weights_of(query, proposals.frame.size)
     return QueryView(

@@ -146,6 +146,6 @@ def with_truth(
     true_masks = masks.to(logits)
     return [
         (TRUE_CLASSES, Masks(truth[segments], logits[queries].sigmoid())),
-        (TRUE_MASKS, Masks(predictor.class_probs(image, oracle), true_masks)),
+        (TRUE_MASKS, Masks(predictor.class_probs(image, oracle).general, true_masks)),
         (BOTH, Masks(truth, true_masks)),
     ]

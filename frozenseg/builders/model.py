@@ -19,10 +19,12 @@ from frozenseg.builders.frozenseg import build_frozenseg, divisibility_for
 from frozenseg.builders.maskformer import build_maskformer
 from frozenseg.builders.sam_masks import build_mask_source
 from frozenseg.checkpoint.ovseg import holds_clip
+from frozenseg.checkpoint.weights import holds_whole_clip
 from frozenseg.config import ConfigError
 from frozenseg.modeling.maskformer.maskformer import MaskFormer
 from frozenseg.modeling.trained import TrainedProposer
 from frozenseg.pipeline.fusion.clip_alone import ClipAlone
+from frozenseg.pipeline.fusion.coat import Coat
 from frozenseg.pipeline.fusion.geometric import Geometric
 from frozenseg.pipeline.fusion.product import Product
 from frozenseg.pipeline.model import SegmentationModel
@@ -62,14 +64,16 @@ def build_model(
     Raises:
         ConfigError: a key asks for what the model does not offer, or disagrees with a tower.
     """
-    stored = takes_clip(cfg, weights)
+    stored = takes_clip(cfg, weights) or _takes_backbone(cfg, weights)
     clips = load_clips(cfg, clip=clip, stored=stored, prompts_optional=prompts_optional)
+    fusion, panoptic_fusion = _build_fusions(cfg)
     return SegmentationModel(
         proposer=_build_proposer(cfg, clips.proposer, sam, weights),
         region_classifier=_build_region_classifier(cfg, clips),
         text_encoder=clips.proposer,
         region_text_encoder=None if clips.regions is clips.proposer else clips.regions,
-        fusion=_build_fusion(cfg),
+        fusion=fusion,
+        panoptic_fusion=panoptic_fusion,
     )
 
 
@@ -78,6 +82,14 @@ def takes_clip(cfg: CfgNode, weights: Mapping[str, Tensor] | None) -> bool:
     keys = cfg.MODEL
     wanted = keys.PIPELINE.REGION_CLASSIFIER == "masked_crops" and keys.WEIGHTS_TOWERS == "use"
     return wanted and weights is not None and holds_clip(weights)
+
+
+def _takes_backbone(cfg: CfgNode, weights: Mapping[str, Tensor] | None) -> bool:
+    """Returns True if the one CLIP of the system is to be read from the trained weights."""
+    keys = cfg.MODEL
+    if keys.WEIGHTS_TOWERS != "use" or keys.PIPELINE.REGION_CLIP_NAME or weights is None:
+        return False
+    return holds_whole_clip(weights)
 
 
 def trained_part(model: SegmentationModel) -> TrainedProposer:
@@ -148,6 +160,21 @@ def _build_region_classifier(cfg: CfgNode, clips: Clips) -> RegionClassifier:
     }
     expect("MODEL.PIPELINE.REGION_CLASSIFIER", keys.REGION_CLASSIFIER, tuple(builders))
     return builders[keys.REGION_CLASSIFIER]()
+
+
+def _build_fusions(cfg: CfgNode) -> tuple[Fusion, Fusion | None]:
+    """Returns the rule of all outputs, and that of panoptic output if it has one of its own."""
+    rule, keys = _build_fusion(cfg), cfg.MODEL.OVRCOAT
+    if not keys.CLIP_TRUST_WEIGHT:
+        return rule, None
+    if cfg.MODEL.PIPELINE.FUSION != "geometric":
+        raise ConfigError(
+            "MODEL.OVRCOAT.CLIP_TRUST_WEIGHT lowers the proposer's void, which the fusion "
+            f"{cfg.MODEL.PIPELINE.FUSION} ignores: set it to 0, or MODEL.PIPELINE.FUSION to "
+            "geometric"
+        )
+    coat = Coat(fusion=rule, trust=keys.CLIP_TRUST_WEIGHT)
+    return (coat, None) if keys.COAT_OUTPUTS == "all" else (rule, coat)
 
 
 def _build_fusion(cfg: CfgNode) -> Fusion:

@@ -15,6 +15,7 @@ from frozenseg.checkpoint.weights import (
     official_state,
     open_weights,
     split_state,
+    tower_tensors,
     towers_of,
     write_trained,
 )
@@ -28,10 +29,11 @@ from frozenseg.towers.frozen import fingerprint_of
 
 
 def to_own_layout(source: Path, output: Path, cfg: CfgNode) -> None:
-    """Writes the trained weights of an official (or our own) file as safetensors, without towers.
+    """Writes the trained weights of an official (or our own) file as safetensors.
 
-    No tower is loaded. If the file holds whole towers, their fingerprints are stored with the
-    weights, so that loading them with other towers fails.
+    No tower is loaded. Towers that the configuration takes from its weights
+    (``MODEL.WEIGHTS_TOWERS`` use) are stored, others are not. If the file holds whole towers, their
+    fingerprints are stored with the weights, so that loading them with other towers fails.
 
     Raises:
         UserError: the file cannot be read, or does not fit the configuration.
@@ -43,6 +45,8 @@ def to_own_layout(source: Path, output: Path, cfg: CfgNode) -> None:
     model = frozenseg_outline(cfg, weights.tensors)
     load_state(model, weights, source=str(source), towers="skip")
     trained, towers = split_state(weights.tensors, source=str(source))
+    if cfg.MODEL.WEIGHTS_TOWERS == "use":
+        trained |= tower_tensors(towers)
     write_trained(trained, output, notes={**_names(cfg), **_fingerprints(model, towers)})
 
 

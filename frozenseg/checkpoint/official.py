@@ -65,6 +65,7 @@ SHORT = {
     "DECODER": "transformer_decoder",
 }
 LOSS_WEIGHTS = "criterion.empty_weight"  # follows from the configuration, so ours does not keep it
+TEACHERS = ("frozen_backbone.", "backbone_t.")  # CLIPs that only the training of a tower reads
 
 
 def is_official(names: Iterable[str]) -> bool:
@@ -73,8 +74,12 @@ def is_official(names: Iterable[str]) -> bool:
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Returns an official state under our names, and the official names that are unknown here."""
-    names = {name: _NAMES.ours(name) for name in state if name != LOSS_WEIGHTS}
+    """Returns an official state under our names, and the official names that are unknown here.
+
+    Untouched CLIPs beside a trained one are passed over.
+    """
+    kept = [name for name in state if name != LOSS_WEIGHTS and not name.startswith(TEACHERS)]
+    names = {name: _NAMES.ours(name) for name in kept}
     known = {ours: state[name] for name, ours in names.items() if ours is not None}
     return known, [name for name, ours in names.items() if ours is None]
 

@@ -126,6 +126,25 @@ def split_state(
     return trained, towers
 
 
+def tower_tensors(towers: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Returns the weights of towers under the names that weight files use."""
+    return {
+        f"{key}.model.{name}": value
+        for key, state in towers.items()
+        for name, value in state.items()
+    }
+
+
+def holds_whole_clip(tensors: Mapping[str, Tensor]) -> bool:
+    """Returns True if weights, under official names or ours, hold both halves of a CLIP tower."""
+    halves = {
+        "visual" in name.split(".")
+        for name in tensors
+        if name.startswith(("backbone.clip_model.", "clip.model.", "proposer.backbone.model."))
+    }
+    return len(halves) == 2
+
+
 def _of_proposer(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Returns the proposer's part of a whole system's ``state_dict()``; other states unchanged.
 
@@ -190,8 +209,8 @@ def official_state(
         )
     state = model.trainable_state()
     if with_towers:
-        for key, tower in towers_of(model).items():
-            state |= {f"{key}.model.{n}": v for n, v in tower.model.state_dict().items()}
+        found = {key: tower.model.state_dict() for key, tower in towers_of(model).items()}
+        state |= tower_tensors(found)
     official, unknown = to_official(
         state, num_classes=num_classes, no_object_weight=no_object_weight
     )

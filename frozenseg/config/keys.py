@@ -82,6 +82,7 @@ def _model_keys() -> CfgNode:
     )
     model.SWIN = _swin_keys()
     model.OVSEG = _ovseg_keys()
+    model.OVRCOAT = _coat_keys()
     model.FROZEN_SEG = _clip_keys()
     model.FROZEN_SEG.QUERY_INJECTOR_LAYERS = (3, 6, 9)  # counted from 1; () is off (eq. 1)
     model.FROZEN_SEG.FEATURE_INJECTOR_LAYERS = (1, 4, 7)  # counted from 1; () is off (eq. 2)
@@ -137,6 +138,14 @@ def _ovseg_keys() -> CfgNode:
     keys.PROMPT_DEPTH = 0  # CLIP blocks before which blank patches become mask prompts; 0: none
     keys.EXPONENT = 0.7  # weight of the region classifier; 0: it decides alone
     keys.INVALID_MASKS = "exclude"  # masks without a pixel; official: CLIP is certain of them
+    return keys
+
+
+def _coat_keys() -> CfgNode:
+    """COAT: CLIP's certainty about a class lowers void (OVRCOAT)."""
+    keys = CfgNode()
+    keys.CLIP_TRUST_WEIGHT = 0.0  # how much; 0: off, published: 0.5
+    keys.COAT_OUTPUTS = "panoptic"  # or all, as in the official code: mIoU and AP are lower then
     return keys
 
 

@@ -11,7 +11,7 @@ from frozenseg.inference.outputs import PROPOSALS, OutputSettings
 from frozenseg.inference.semantic import class_maps
 from frozenseg.ops.maps import Size, resize_maps, size_of
 from frozenseg.pipeline.masks import image_masks
-from frozenseg.pipeline.model import SegmentationModel
+from frozenseg.pipeline.model import ClassProbs, SegmentationModel
 from frozenseg.pipeline.protocols import TextRows
 from frozenseg.structures import InputImage, Proposals, Result
 
@@ -72,15 +72,16 @@ class Predictor:
         """Classifies the proposals of one image and computes its outputs."""
         return self.outputs(image, proposals, self.class_probs(image, proposals))
 
-    def class_probs(self, image: InputImage, proposals: Proposals) -> Tensor:
-        """Returns (Q, K + 1) probabilities of an image's proposals, void last."""
+    def class_probs(self, image: InputImage, proposals: Proposals) -> ClassProbs:
+        """Returns the class probabilities of an image's proposals."""
         return self.model.class_probs(image, proposals, self.text, self.seen)
 
-    def outputs(self, image: InputImage, proposals: Proposals, class_probs: Tensor) -> Result:
-        """Computes the outputs of one image from its proposals and their (Q, K + 1) classes."""
+    def outputs(self, image: InputImage, proposals: Proposals, class_probs: ClassProbs) -> Result:
+        """Computes the outputs of one image from its proposals and their classes."""
         masks = image_masks(proposals)
         if self.settings.semantic_only:
-            maps = self._refined(class_maps(class_probs, masks.sigmoid()), image, proposals)
+            maps = class_maps(class_probs.general, masks.sigmoid())
+            maps = self._refined(maps, image, proposals)
             return Result(semantic=resize_maps(maps, image.output_size))
         masks = resize_maps(masks, image.output_size)
         return self._results(image, proposals, class_probs, masks)
@@ -96,17 +97,18 @@ class Predictor:
         return image._replace(pixels=image.pixels.to(self.seen.device))
 
     def _results(
-        self, image: InputImage, proposals: Proposals, class_probs: Tensor, masks: Tensor
+        self, image: InputImage, proposals: Proposals, class_probs: ClassProbs, masks: Tensor
     ) -> Result:
         """Returns the outputs from (Q, H, W) mask logits at the output size."""
         wanted, probs = self.settings, masks.sigmoid()
         semantic = panoptic = instances = None
         if wanted.semantic:
-            semantic = self._refined(class_maps(class_probs, probs), image, proposals)
+            maps = class_maps(class_probs.general, probs)
+            semantic = self._refined(maps, image, proposals)
         if wanted.panoptic:
-            panoptic = wanted.panoptic_of(class_probs, probs, self.is_thing)
+            panoptic = wanted.panoptic_of(class_probs.panoptic, probs, self.is_thing)
         if wanted.instance:
-            instances = wanted.instances_of(class_probs, masks, self.is_thing)
+            instances = wanted.instances_of(class_probs.general, masks, self.is_thing)
         extras = {PROPOSALS: masks > 0} if wanted.proposals else {}
         if wanted.proposals and image.sam_masks is not None:
             sam_masks = image.sam_masks.to(masks.device)

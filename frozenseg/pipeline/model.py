@@ -1,10 +1,19 @@
 """A system: one member of each interface of the pipeline, held by a plain module."""
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from frozenseg.pipeline.protocols import Fusion, Proposer, RegionClassifier, TextRows
 from frozenseg.structures import InputImage, Proposals
 from frozenseg.towers.roles import TextEncoder
+
+
+class ClassProbs(NamedTuple):
+    """(Q, K + 1) class probabilities of an image's masks, void last."""
+
+    general: Tensor  # for every output without a rule of its own
+    panoptic: Tensor
 
 
 class SegmentationModel(nn.Module):
@@ -15,6 +24,7 @@ class SegmentationModel(nn.Module):
         region_classifier: what CLIP sees under each mask.
         text_encoder: embeds the class names for the proposer.
         fusion: the rule that combines the two classifications.
+        panoptic_fusion: the rule for panoptic output; None: the same.
         region_text_encoder: embeds them for a region classifier of another CLIP space; None: it
             shares the proposer's.
     """
@@ -23,6 +33,7 @@ class SegmentationModel(nn.Module):
     region_classifier: RegionClassifier
     text_encoder: TextEncoder
     region_text_encoder: TextEncoder | None
+    panoptic_fusion: Fusion | None
 
     def __init__(
         self,
@@ -31,12 +42,13 @@ class SegmentationModel(nn.Module):
         region_classifier: RegionClassifier,
         text_encoder: TextEncoder,
         fusion: Fusion,
+        panoptic_fusion: Fusion | None = None,
         region_text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
         self.proposer, self.region_classifier = proposer, region_classifier
         self.text_encoder, self.region_text_encoder = text_encoder, region_text_encoder
-        self.fusion = fusion
+        self.fusion, self.panoptic_fusion = fusion, panoptic_fusion
 
     @property
     def has_trained_parts(self) -> bool:
@@ -49,8 +61,8 @@ class SegmentationModel(nn.Module):
 
     def class_probs(
         self, image: InputImage, proposals: Proposals, text: TextRows, seen: Tensor
-    ) -> Tensor:
-        """Classifies one image's proposals: (Q, K + 1) probabilities, void last.
+    ) -> ClassProbs:
+        """Classifies one image's proposals.
 
         Args:
             image: the image that the masks were proposed for.
@@ -58,10 +70,16 @@ class SegmentationModel(nn.Module):
             text: the vocabulary.
             seen: (K,) bool, classes of the training vocabulary.
         """
-        if not self.fusion.uses_regions:
-            return self.fusion(proposals.class_logits, None, seen, None)
-        regions = self.region_classifier(image, proposals)
-        clip_map = proposals.clip_map
-        text = text.for_regions().for_image(None if clip_map is None else clip_map.features)
-        logits = text.logits(regions.embeddings, regions.logit_scale)
-        return self.fusion(proposals.class_logits, logits, seen, regions.judged)
+        rules = self.fusion, self.panoptic_fusion or self.fusion
+        logits = judged = None
+        if any(rule.uses_regions for rule in rules):
+            regions = self.region_classifier(image, proposals)
+            clip_map = proposals.clip_map
+            rows = text.for_regions().for_image(None if clip_map is None else clip_map.features)
+            logits = rows.logits(regions.embeddings, regions.logit_scale)
+            judged = regions.judged
+        general = self.fusion(proposals.class_logits, logits, seen, judged)
+        if self.panoptic_fusion is None:
+            return ClassProbs(general, general)
+        panoptic = self.panoptic_fusion(proposals.class_logits, logits, seen, judged)
+        return ClassProbs(general, panoptic)

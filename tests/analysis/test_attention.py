@@ -87,7 +87,7 @@ def test_the_last_layers_own_weights_are_shown(predictor: Predictor, image: Tens
 def test_the_surest_query_is_taken(predictor: Predictor, image: Tensor) -> None:
     with torch.inference_mode():
         (found,) = predictor.propose([shown(image)])
-        probs = predictor.class_probs(shown(image), found)[:, :-1]
+        probs = predictor.class_probs(shown(image), found).general[:, :-1]
     view = look_at_query(predictor, image)
     assert (view.query, view.class_id) == divmod(int(probs.argmax()), 3)
     assert view.score == pytest.approx(probs.max().item(), rel=1e-4)

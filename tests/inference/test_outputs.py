@@ -12,6 +12,7 @@ from frozenseg.inference.outputs import OutputSettings
 from frozenseg.inference.panoptic import panoptic_map
 from frozenseg.inference.predictor import Predictor
 from frozenseg.inference.semantic import class_maps
+from frozenseg.pipeline.model import ClassProbs
 from frozenseg.structures import Frame, InputImage, Proposals, Result, Segment
 
 CAT, DOG, GRASS = 0, 1, 2
@@ -157,10 +158,11 @@ def read_outputs(
         seen=torch.zeros_like(is_thing),
         settings=OutputSettings(**options),
     )
+    probs = ClassProbs(class_probs, class_probs)
     frame = Frame(sizes["padded_size"], sizes["image_size"])
     pixels = torch.zeros(3, *sizes["image_size"])
     image = InputImage(pixels, pixels, sizes["output_size"])
-    return predictor.outputs(image, Proposals(mask_logits, frame), class_probs)
+    return predictor.outputs(image, Proposals(mask_logits, frame), probs)
 
 
 SIZES = {"padded_size": (32, 64), "image_size": (30, 50), "output_size": (60, 75)}
@@ -232,6 +234,7 @@ def test_class_maps_are_refined_at_the_size_they_are_made_at() -> None:
             settings=OutputSettings(**options),
             mask_ensemble=Doubling(None, None),
         )
-        refined = predictor.outputs(image, Proposals(logits, frame), probs)
+        classes = ClassProbs(probs, probs)
+        refined = predictor.outputs(image, Proposals(logits, frame), classes)
         torch.testing.assert_close(refined.semantic, 2 * plain.semantic)
     assert refined_sizes == [(3, 60, 75), (3, 30, 50)]

@@ -63,8 +63,8 @@ def test_an_empty_mask_keeps_the_decoders_classes_where_only_valid_ones_are_ense
     found = proposals(some)
     decoder = found.class_logits.softmax(dim=-1)
     strict, lax = predictor(valid_only=True), predictor(valid_only=False)
-    valid_only = strict.class_probs(shown, proposals(strict))
-    every = lax.class_probs(shown, proposals(lax))
+    valid_only = strict.class_probs(shown, proposals(strict)).general
+    every = lax.class_probs(shown, proposals(lax)).general
     torch.testing.assert_close(valid_only[0], decoder[0])
     assert not torch.allclose(every[0], decoder[0])
     torch.testing.assert_close(valid_only[1], every[1])
@@ -76,7 +76,7 @@ def test_without_weights_clip_is_not_asked(predictor: BuildPredictor, monkeypatc
     monkeypatch.setattr(alone.model.region_classifier, "forward", None)
     found = proposals(alone)
     expected = found.class_logits.softmax(dim=-1)
-    torch.testing.assert_close(alone.class_probs(image(32, 32), found), expected)
+    torch.testing.assert_close(alone.class_probs(image(32, 32), found).general, expected)
 
 
 def test_results_are_as_large_as_their_images_or_as_asked(predictor: BuildPredictor) -> None:

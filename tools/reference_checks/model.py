@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
+from reference_checks import coat
 from reference_checks.compare import Row, compare, split_stride, strided
 from reference_checks.reference_model import Case, build_reference, reference_vocabularies
 from scipy.optimize import linear_sum_assignment
@@ -45,7 +46,7 @@ MakeResult = Callable[..., Result]
 TOLERANCES = (
     (r"tokens_.*|category_overlapping_mask|inst_classes|.*masks_kept", 0.0),
     (r"pred_masks.*", 1e-3),
-    (r"pred_logits.*|final_log_probs|.*_logits", 3e-4),
+    (r"pred_logits.*|.*log_probs.*|.*_logits", 3e-4),
     (r".*sem_seg.*", 2e-4),
     (r".*", 1e-4),  # features, embeddings, scores
 )
@@ -60,6 +61,9 @@ NOT_COMPARED = (
         "official pooling displaces SAM's masks",
     ),
 )
+
+
+FAMILY_NOT_COMPARED = {"ovrcoat": coat.NOT_COMPARED}  # by the name of the case
 
 
 class Scene(NamedTuple):
@@ -130,6 +134,7 @@ class Inspection:
             settings=replace(output_settings(cfg), semantic=True, panoptic=True, instance=True),
         )
         self.epsilon = case.get("sam_mask_pred_alpha", 0.2)
+        self.not_compared = FAMILY_NOT_COMPARED.get(case.get("case", ""), ())
         self.values: Values = {
             "tokens_template0": clip.tokenize([VILD_TEMPLATES[0].format(w) for w in words]),
             "text_raw_first14": encode([t.format(words[0]) for t in VILD_TEMPLATES]),
@@ -160,15 +165,20 @@ class Inspection:
         full, stride = split_stride(name)
         prefix = next((p for p in self.scenes if p and full.startswith(p)), "")
         base = full.removeprefix(prefix)
-        match = re.fullmatch(r"panoptic_(\d[\d.]*)", base)
+        match = re.fullmatch(r"panoptic_(?:(\d[\d.]*)_overlap_)?(\d[\d.]*)", base)
         if match and prefix in self.make_result:
-            result = self.make_result[prefix](overlap_threshold=float(match[1]))
-            segments = self.scenes[prefix].segments.get(match[1])
+            thresholds = {"overlap_threshold": float(match[2])}
+            if match[1]:
+                thresholds["object_threshold"] = float(match[1])
+            result = self.make_result[prefix](**thresholds)
+            segments = self.scenes[prefix].segments.get(base.removeprefix("panoptic_"))
             return _panoptic_row(name, result.panoptic, recorded, segments)
+        patterns = self.not_compared if full in self.values else (*self.not_compared, *NOT_COMPARED)
+        reasons = (reason for pattern, reason in patterns if re.fullmatch(pattern, base))
+        if reason := next(reasons, None):
+            return Row(name, "not compared", note=reason)
         if full not in self.values:
-            reasons = (reason for pattern, reason in NOT_COMPARED if re.fullmatch(pattern, base))
-            reason = next(reasons, None)
-            return Row(name, "not compared", note=reason) if reason else Row(name, "unknown")
+            return Row(name, "unknown")
         ours = self.values[full]
         if base in ("pred_logits", "pred_masks") and recorded.ndim < ours.ndim:
             ours = ours[-1]
@@ -202,11 +212,15 @@ class Inspection:
         values |= {
             "clip_region_embedding": regions.embeddings,
             "clip_region_logits": self._logits(regions),
-            "final_log_probs": (probs + 1e-8).log(),
+            "final_log_probs": (probs.general + 1e-8).log(),
             "sem_seg": make_result().semantic,
             "sem_seg_semantic_only": make_result(panoptic=False, instance=False).semantic,
             **_instance_values(make_result().instances, self.arrays, scene.prefix),
         }
+        rule = self.predictor.model.fusion
+        if isinstance(rule, coat.Coat):
+            logits = self.text.logits(regions.embeddings, regions.logit_scale)
+            values |= coat.coat_values(rule, class_logits, logits, self.predictor.seen)
         if scene.sam_masks in self.arrays:
             values |= self._ensembled(
                 torch.from_numpy(self.arrays[scene.sam_masks]), clip_map, make_result

@@ -45,6 +45,7 @@ RESOLVED = {
     "geometric_ensemble_alpha": "MODEL.CLIP.GEOMETRIC_ENSEMBLE_ALPHA",
     "geometric_ensemble_beta": "MODEL.CLIP.GEOMETRIC_ENSEMBLE_BETA",
     "ensemble_on_valid_mask": "MODEL.CLIP.ENSEMBLE_ON_VALID_MASK",
+    "clip_trust_weight": "MODEL.OVRCOAT.CLIP_TRUST_WEIGHT",
     "object_mask_threshold": "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD",
     "overlap_threshold": "MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD",
     "detections_per_image": "TEST.DETECTIONS_PER_IMAGE",
@@ -107,6 +108,7 @@ def reference_config(case: Case) -> CfgNode:
         "MODEL.META_ARCHITECTURE": "FrozenSeg" if _has_sam(case) else "FCCLIP",
         f"MODEL.{clip}.EMBED_DIM": config["clip_model_config"]["embed_dim"],
         f"MODEL.{clip}.ENSEMBLE_ON_VALID_MASK": bool(re.search(r"r(50|101)", base)),
+        "MODEL.OVRCOAT.COAT_OUTPUTS": "all",  # as in the official code
         **config["overrides"],
         **{
             key.replace("MODEL.CLIP", f"MODEL.{clip}"): resolved[name]
