@@ -143,11 +143,15 @@ def _make(rng: Random) -> Case:
 
 
 def run_command(line: Sequence[str]) -> int:
-    """Runs a command in this process; the exit status, 0 or 2, with one sentence for 2."""
+    """Runs a command in this process; the exit status, 0 or 2, with one sentence for 2.
+
+    ``segment`` and ``sam-masks`` print one for each faulty image.
+    """
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(said):
         status = _status(line)
-    check_status(status, said.getvalue())
+    many = line[0] in ("segment", "sam-masks")
+    check_status(status, said.getvalue(), items=max(1, len(line) - 1) if many else 1)
     return status
 
 

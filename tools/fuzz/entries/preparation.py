@@ -148,15 +148,18 @@ def _script(name: str) -> ModuleType:
 USAGE_ERRORS = ("Usage:", "usage:", "─ Error ─")  # of argparse and typer
 
 
-def check_status(status: int, said: str) -> None:
-    """Raises ``WrongResult`` unless a command ended with 0, or with 2 and one sentence."""
+def check_status(status: int, said: str, *, items: int = 1) -> None:
+    """Raises ``WrongResult`` unless a command ended with 0, or with 2 and one sentence.
+
+    A command that continues after a faulty item may print one sentence for each of ``items``.
+    """
     errors = [line for line in said.splitlines() if line.startswith("error:")]
     if "Traceback (most recent call last)" in said:
         raise WrongResult("a traceback was printed")
     if status not in (0, 2):
         raise WrongResult(f"the exit status is {status}")
     told = any(mark in said for mark in USAGE_ERRORS)
-    if status == 2 and len(errors) != 1 and not told:
+    if status == 2 and not 1 <= len(errors) <= items and not told:
         raise WrongResult(f"{len(errors)} lines of error with exit status 2")
     controls = {c for c in said if ord(c) < 32 and c not in "\n\r\t"} | ({"\x7f"} & set(said))
     if controls:
