@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from frozenseg.towers.blocked_attention import block_attention
 from frozenseg.towers.frozen import FrozenTower
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -19,6 +20,7 @@ class SamTower(FrozenTower):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model, pixel_mean=PIXEL_MEAN, pixel_std=PIXEL_STD)
+        block_attention(self.model.image_encoder)
         self.image_size: int = self.model.image_encoder.img_size
         self.out_channels: int = self.model.prompt_encoder.embed_dim
 
