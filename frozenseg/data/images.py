@@ -13,6 +13,7 @@ from frozenseg.data.pillow import (
     check_size,
     image_endings,
     max_pixels,
+    name_of,
     one_sentence,
     opened_image,
 )
@@ -32,7 +33,9 @@ class Photo(NamedTuple):
     orientation: int  # of its EXIF block: 1 upright; from 5 on, width and height are exchanged
 
 
-def read_image(source: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
+def read_image(
+    source: str | Path | bytes | Image.Image | np.ndarray | Tensor, *, bgr: bool = False
+) -> Tensor:
     """Any image as (3, H, W) uint8 RGB, upright.
 
     Transparent pixels become white, 16-bit grey is scaled to 8 bits, and the EXIF orientation is
@@ -41,38 +44,45 @@ def read_image(source: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor
     that holds the largest value is scaled to 0..255, so that an 8-bit image in a 16-bit array keeps
     its brightness.
 
+    Args:
+        source: a path, the bytes of an image file, a Pillow image, an array or a tensor.
+        bgr: the colours of an array or tensor are in the order of OpenCV, blue first.
+
     Raises:
         UserError: the file is missing, no image, damaged or too large; an image has no pixel; or an
             array's type, shape or values are not those of an image.
     """
     if isinstance(source, Tensor):
-        return _from_array(_channels_last(source), name="the tensor")
+        return _from_array(_channels_last(source), name="the tensor", bgr=bgr)
     if isinstance(source, np.ndarray):
-        return _from_array(source, name="the array")
+        return _from_array(source, name="the array", bgr=bgr)
     if isinstance(source, Image.Image):
-        with one_sentence(Path("the image")):
+        with one_sentence("the image"):
             check_size(source.size, name="the image", limit=max_pixels())
             return _to_tensor(_to_rgb(source, name="the image"))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return read_photo(bytes(source)).pixels
     if not isinstance(source, (str, Path)):
         raise UserError(
-            f"an image of type {type(source).__name__} cannot be read: give a path, a Pillow "
-            "image, an array or a tensor"
+            f"an image of type {type(source).__name__} cannot be read: give a path, bytes, a "
+            "Pillow image, an array or a tensor"
         )
     return read_photo(Path(os.path.expanduser(source))).pixels
 
 
-def read_photo(path: Path, *, upright: bool = True) -> Photo:
-    """An image file as RGB, with its EXIF orientation.
+def read_photo(source: Path | bytes, *, upright: bool = True) -> Photo:
+    """An image file, or its bytes, as RGB, with its EXIF orientation.
 
     Args:
+        source: the file or its content.
         upright: apply the orientation; False keeps the pixels as they are stored.
 
     Raises:
         UserError: the file is missing, no image, damaged or too large.
     """
-    with opened_image(path) as image:
+    with opened_image(source) as image:
         orientation = _orientation(image)
-        pixels = _to_tensor(_to_rgb(image, name=str(path), upright=upright))
+        pixels = _to_tensor(_to_rgb(image, name=name_of(source), upright=upright))
         return Photo(pixels, orientation)
 
 
@@ -159,7 +169,7 @@ def _to_rgb(image: Image.Image, *, name: str, upright: bool = True) -> Image.Ima
     return image.convert("RGB")
 
 
-def _from_array(array: np.ndarray, *, name: str) -> Tensor:
+def _from_array(array: np.ndarray, *, name: str, bgr: bool) -> Tensor:
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
@@ -168,6 +178,8 @@ def _from_array(array: np.ndarray, *, name: str) -> Tensor:
             "(H, W, 4), a tensor (3, H, W)"
         )
     check_size((array.shape[1], array.shape[0]), name=name, limit=max_pixels())
+    if bgr and array.ndim == 3:
+        array = np.concatenate([array[..., 2::-1], array[..., 3:]], axis=-1)
     return _to_tensor(_to_rgb(Image.fromarray(_as_bytes(array, name=name)), name=name))
 
 

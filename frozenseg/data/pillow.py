@@ -1,5 +1,6 @@
 """The only place where Pillow decodes files: sizes are checked first, errors are one sentence."""
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,26 +38,32 @@ def max_pixels() -> int:
 
 
 @contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
-    """A file's image with its header read; the block may decode it.
+def opened_image(source: Path | bytes) -> Iterator[Image.Image]:
+    """The image of a file, or of its bytes, with its header read; the block may decode it.
 
     Raises:
         UserError: the file is missing, no image, damaged, too large, or of a refused format. Every
             error of Pillow inside the block is reported as damage.
     """
-    limit = max_pixels()
+    limit, name = max_pixels(), name_of(source)
     _raise_pillow_limit(limit)
-    with one_sentence(path), Image.open(path) as image:
+    stored = io.BytesIO(source) if isinstance(source, bytes) else source
+    with one_sentence(name), Image.open(stored) as image:
         if image.format in REFUSED_FORMATS:
-            raise UserError(f"{path} is {image.format}, which is not read: convert it to PNG")
-        check_size(image.size, name=str(path), limit=limit)
-        size = path.stat().st_size
+            raise UserError(f"{name} is {image.format}, which is not read: convert it to PNG")
+        check_size(image.size, name=name, limit=limit)
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
         if size > limit * BYTES_PER_PIXEL:
             raise UserError(
-                f"{path} has {size:,} bytes, more than {limit * BYTES_PER_PIXEL:,}: make it "
+                f"{name} has {size:,} bytes, more than {limit * BYTES_PER_PIXEL:,}: make it "
                 f"smaller, or set {MAX_PIXELS_VARIABLE}"
             )
         yield image
+
+
+def name_of(source: Path | bytes) -> str:
+    """Returns how messages call an image."""
+    return "the data" if isinstance(source, bytes) else str(source)
 
 
 def check_size(size: tuple[int, int], *, name: str, limit: int) -> None:
@@ -76,24 +83,24 @@ def check_size(size: tuple[int, int], *, name: str, limit: int) -> None:
 
 
 @contextmanager
-def one_sentence(path: Path) -> Iterator[None]:
+def one_sentence(name: str) -> Iterator[None]:
     """Turns whatever Pillow and the disk raise inside the block into a UserError."""
     try:
         yield
     except UserError:
         raise
     except FileNotFoundError as error:
-        raise UserError(f"no image file {path}: check the path") from error
+        raise UserError(f"no image file {name}: check the path") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image that can be read: give a JPEG or PNG") from error
+        raise UserError(f"{name} is not an image that can be read: give a JPEG or PNG") from error
     except (MemoryError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} does not fit in memory: make it smaller") from error
+        raise UserError(f"{name} does not fit in memory: make it smaller") from error
     except OSError as error:
         if error.strerror:
-            raise UserError(f"cannot read {path} ({error.strerror}): give an image file") from error
-        raise _damage(path, error) from error
+            raise UserError(f"cannot read {name} ({error.strerror}): give an image file") from error
+        raise _damage(name, error) from error
     except Exception as error:  # decoders raise what they like, from AssertionError to struct.error
-        raise _damage(path, error) from error
+        raise _damage(name, error) from error
 
 
 @cache
@@ -107,9 +114,9 @@ def image_endings() -> frozenset[str]:
     )
 
 
-def _damage(path: Path, error: Exception) -> UserError:
+def _damage(name: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return UserError(f"{path} is damaged ({reason}): fetch it again")
+    return UserError(f"{name} is damaged ({reason}): fetch it again")
 
 
 def _raise_pillow_limit(limit: int) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
+from frozenseg.io.text import one_line
 
 if TYPE_CHECKING:
     from frozenseg.inference.segmentation import NamedSegment, Segmentation
@@ -78,7 +80,7 @@ class CocoDataset:
 
 
 def write_segmentation(
-    found: "Segmentation", folder: Path, stem: str, *, masks: bool, scores: bool
+    found: "Segmentation", folder: Path, stem: str, *, masks: bool, scores: bool, drawing: bool
 ) -> dict[str, Path]:
     """Writes the files of one image; see :meth:`Segmentation.save`.
 
@@ -88,18 +90,37 @@ def write_segmentation(
         stem: of the file names.
         masks: also write a PNG per segment.
         scores: show scores in the drawing.
+        drawing: write the drawing.
+
+    Raises:
+        UserError: a file would replace the image itself.
     """
-    paths = {"drawing": folder / f"{stem}.png", "segments": folder / f"{stem}.json"}
-    _write_png(paths["drawing"], found.draw(scores=scores))
+    paths = {"segments": folder / f"{stem}.json"}
+    if drawing:
+        paths["drawing"] = folder / f"{stem}.png"
     has_ids = found.instances is None
-    _write_json(paths["segments"], coco_record(found, rle=not has_ids))
     if has_ids:
         paths["ids"] = folder / f"{stem}_ids.png"
+    _spare(found.source, paths.values())
+    _write_json(paths["segments"], coco_record(found, rle=not has_ids))
+    if drawing:
+        _write_png(paths["drawing"], found.draw(scores=scores))
+    if has_ids:
         _write_png(paths["ids"], Image.fromarray(found.id_map.astype(np.uint16)))
     if masks:
         paths["masks"] = mask_folder(folder, stem)
         _write_masks(found, paths["masks"])
     return paths
+
+
+def _spare(source: Path | None, paths: Iterable[Path]) -> None:
+    """Raises a ``UserError`` if a file would replace the image."""
+    for path in paths:
+        if source is not None and path.resolve() == source.resolve():
+            raise UserError(
+                f"{one_line(path)} is the image itself and would be overwritten: give another "
+                "folder or stem"
+            )
 
 
 def mask_folder(folder: Path, stem: str) -> Path:

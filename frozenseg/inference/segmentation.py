@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from frozenseg.errors import UserError
+from frozenseg.inference.conversions import data_frame, detections
 from frozenseg.inference.result_files import coco_record, write_segmentation
 from frozenseg.inference.segments_table import segments_text
+from frozenseg.io.files import user_path
 from frozenseg.structures import Instances, PanopticMap, Result, boxes_of
 from frozenseg.visualization.draw import (
     DEFAULT_STYLE,
@@ -26,6 +29,10 @@ from frozenseg.visualization.draw import (
 )
 from frozenseg.visualization.palette import Color
 from frozenseg.vocabulary.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from supervision import Detections
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Segmentation:
         vocabulary: the classes that the image was segmented with.
         task: ``panoptic``, ``semantic`` or ``instance``.
         shown_score: instances with a lower score are neither drawn nor printed.
+        source: the image's file; None if it came from none.
     """
 
     def __init__(
@@ -62,11 +70,12 @@ class Segmentation:
         task: str,
         result: Result,
         shown_score: float = SHOWN_SCORE,
+        source: Path | None = None,
     ) -> None:
         self.image = image.permute(1, 2, 0).cpu().numpy()
         self.vocabulary = vocabulary
         self.task = task
-        self.shown_score = shown_score
+        self.shown_score, self.source = shown_score, source
         self._result = result
 
     def __len__(self) -> int:
@@ -187,6 +196,7 @@ class Segmentation:
             task=self.task,
             result=kept,
             shown_score=min_score,
+            source=self.source,
         )
 
     def draw(
@@ -225,8 +235,30 @@ class Segmentation:
         """
         return coco_record(self, rle=rle)
 
+    def to_pandas(self) -> "DataFrame":
+        """A table with one row per segment: id, name, class_id, is_thing, score, area, x0 to y1.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return data_frame(self)
+
+    def to_supervision(self) -> "Detections":
+        """The ``Detections`` of the library supervision: boxes, masks, scores, classes, names.
+
+        Raises:
+            UserError: supervision is not installed.
+        """
+        return detections(self)
+
     def save(
-        self, folder: str | Path, stem: str, *, masks: bool = False, scores: bool = False
+        self,
+        folder: str | Path,
+        stem: str | None = None,
+        *,
+        masks: bool = False,
+        scores: bool = False,
+        drawing: bool = True,
     ) -> dict[str, Path]:
         """Writes the drawing, the segments as JSON and the id map; the paths by kind.
 
@@ -234,11 +266,19 @@ class Segmentation:
 
         Args:
             folder: created if missing.
-            stem: the files are named ``stem.png``, ``stem.json`` and ``stem_ids.png``.
+            stem: the files are named ``stem.png``, ``stem.json`` and ``stem_ids.png``; None: the
+                name of the image's file, else ``image``.
             masks: also write one PNG per segment, 255 inside, to the folder ``stem_masks``.
             scores: write scores beside the names in the drawing.
+            drawing: write the drawing.
+
+        Raises:
+            UserError: a file would replace the image itself, or cannot be written.
         """
-        return write_segmentation(self, Path(folder), stem, masks=masks, scores=scores)
+        stem = stem or ("image" if self.source is None else self.source.stem)
+        return write_segmentation(
+            self, user_path(folder), stem, masks=masks, scores=scores, drawing=drawing
+        )
 
     def _segments_of(
         self, rows: Sequence[tuple[int, int, float]], masks: Tensor

@@ -1,10 +1,10 @@
 """The interface for users: any image and any class names in, named masks out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Unpack, get_args
 
 import numpy as np
 import torch
@@ -14,24 +14,26 @@ from torch import Tensor
 from frozenseg.data.augmentation import resize_for_test
 from frozenseg.data.images import read_image
 from frozenseg.errors import UserError
+from frozenseg.inference.call_options import CallOptions, Task, check_options, chosen_model
 from frozenseg.inference.mask_ensemble import MaskEnsemble
 from frozenseg.inference.outputs import OutputSettings
 from frozenseg.inference.predictor import Predictor
 from frozenseg.inference.segmentation import Segmentation
 from frozenseg.inference.test_time_augmentation import Augmentation, AugmentedPredictor
+from frozenseg.io.files import user_path
 from frozenseg.ops.maps import size_of
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.protocols import TextRows
-from frozenseg.structures import InputImage
+from frozenseg.structures import InputImage, Result
 from frozenseg.towers.roles import TextEncoder
 from frozenseg.vocabulary.literal import as_literal
 from frozenseg.vocabulary.literal_names import with_others
+from frozenseg.vocabulary.templates import VILD_TEMPLATES
 from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 from frozenseg.vocabulary.two_spaces import TwoSpaces
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
-Task = Literal["panoptic", "semantic", "instance"]
-ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor
 VocabularyLike = str | Path | Sequence[str] | Vocabulary
 AnyPredictor = Predictor | AugmentedPredictor
 
@@ -80,48 +82,69 @@ class Segmenter:
         self._embed = lru_cache(CACHED_PREDICTORS)(self._embed_vocabulary)
 
     def __call__(
-        self, image: ImageLike, vocabulary: VocabularyLike, *, task: Task = "panoptic"
+        self, image: ImageLike, vocabulary: VocabularyLike, **options: Unpack[CallOptions]
     ) -> Segmentation:
         """Segments one image.
 
         Args:
-            image: a file, a Pillow image, an (H, W), (H, W, 3) or (H, W, 4) array, or a (3, H, W)
-                tensor, RGB values 0..255.
+            image: a file, the bytes of one, a Pillow image, an (H, W), (H, W, 3) or (H, W, 4)
+                array, or a (3, H, W) tensor; RGB values 0..255.
             vocabulary: ``["cat, kitten", "grass [stuff]"]``, the same as one string with
                 semicolons, a file, a built-in name such as ``ade20k_150``, or a ``Vocabulary``.
-            task: panoptic: at most one named segment per pixel; semantic: a class per pixel;
-                instance: scored, possibly overlapping things.
+            options: ``task``, ``bgr``, ``alpha``, ``beta``, ``threshold``, ``templates``; see
+                ``CallOptions``.
 
         Raises:
             UserError: the image cannot be read, the vocabulary is empty or repeats a name, or the
-                model does not support the task.
+                model does not support the task or an option.
         """
-        return self.batch([image], vocabulary, task=task)[0]
+        return self.batch([image], vocabulary, **options)[0]
 
     def batch(
-        self, images: Iterable[ImageLike], vocabulary: VocabularyLike, *, task: Task = "panoptic"
+        self,
+        images: Iterable[ImageLike],
+        vocabulary: VocabularyLike,
+        **options: Unpack[CallOptions],
     ) -> list[Segmentation]:
         """Segments images of any sizes with one vocabulary; results equal those of single calls.
 
         Args:
-            images: as for a single call.
+            images: as for a single call. Images of equal size are processed together, and all are
+                in memory at once.
             vocabulary: as for a single call.
-            task: as for a single call.
+            options: as for a single call.
         """
-        names = vocabulary if isinstance(vocabulary, Vocabulary) else parse_vocabulary(vocabulary)
-        names = with_others(as_literal(names)) if self.literal else names
-        originals = [read_image(image) for image in images]
-        inputs = [
-            InputImage(
-                resize_for_test(image, self.short_side, self.long_side), image, size_of(image)
-            )
-            for image in originals
-        ]
-        predict = self.build_predictor(names, outputs=(task,))
+        names, sources = self._checked(vocabulary, options), list(images)
+        pixels = [read_image(image, bgr=options.get("bgr", False)) for image in sources]
+        predict = self._predictor(names, options)  # takes time; bad images are noticed before
+        results = predict([self._input_image(each) for each in pixels])
         return [
-            Segmentation(image=image, vocabulary=names, task=task, result=result)
-            for image, result in zip(originals, predict(inputs), strict=True)
+            self._segmentation(*each, names, options)
+            for each in zip(sources, pixels, results, strict=True)
         ]
+
+    def stream(
+        self,
+        images: Iterable[ImageLike],
+        vocabulary: VocabularyLike,
+        **options: Unpack[CallOptions],
+    ) -> Iterator[Segmentation]:
+        """Segments images one after the other, as they are asked for, with one vocabulary.
+
+        Args:
+            images: as for a single call; one is in memory at a time.
+            vocabulary: as for a single call, embedded once.
+            options: as for a single call.
+        """
+        names = self._checked(vocabulary, options)
+        predict = self._predictor(names, options)
+
+        def segment(image: ImageLike) -> Segmentation:
+            pixels = read_image(image, bgr=options.get("bgr", False))
+            (result,) = predict([self._input_image(pixels)])
+            return self._segmentation(image, pixels, result, names, options)
+
+        return map(segment, images)
 
     def build_predictor(
         self,
@@ -130,6 +153,8 @@ class Segmenter:
         outputs: Sequence[str] = (),
         training: Vocabulary | None = None,
         text: TextRows | None = None,
+        model: SegmentationModel | None = None,
+        object_threshold: float | None = None,
     ) -> AnyPredictor:
         """Returns a predictor for one vocabulary.
 
@@ -138,16 +163,20 @@ class Segmenter:
             outputs: some of ``OUTPUTS``; empty: the configured ones.
             training: classes that count as seen; None: those of the training data.
             text: rows of the vocabulary, if already computed.
+            model: this one with other rules; None: as it is.
+            object_threshold: replaces the configured one; None keeps it.
 
         Raises:
             UserError: the model does not support an output.
         """
         settings = self._settings_for(outputs)
+        if object_threshold is not None:
+            settings = replace(settings, object_threshold=object_threshold)
         vocabulary = as_literal(vocabulary) if self.literal else vocabulary
         self._check_tasks(settings)
         predictor = Predictor(
-            model=self.model,
-            text=self._embed(vocabulary) if text is None else text,
+            model=model or self.model,
+            text=self._embed(vocabulary, VILD_TEMPLATES) if text is None else text,
             is_thing=torch.tensor(vocabulary.is_thing, device=self.device),
             seen=torch.tensor(vocabulary.seen_by(training or self.training), device=self.device),
             settings=settings,
@@ -157,14 +186,55 @@ class Segmenter:
             return predictor
         return AugmentedPredictor(predictor, self.augmentation)
 
-    def _embed_vocabulary(self, vocabulary: Vocabulary) -> TextRows:
-        rows = self._embed_with(self.model.text_encoder, vocabulary)
+    def _checked(self, vocabulary: VocabularyLike, options: CallOptions) -> Vocabulary:
+        """Returns the classes of a call whose options are permitted."""
+        check_options(options)
+        names = vocabulary if isinstance(vocabulary, Vocabulary) else parse_vocabulary(vocabulary)
+        return with_others(as_literal(names)) if self.literal else names
+
+    def _predictor(self, names: Vocabulary, options: CallOptions) -> AnyPredictor:
+        return self.build_predictor(
+            names,
+            outputs=(options.get("task", "panoptic"),),
+            text=self._embed(names, tuple(options.get("templates", VILD_TEMPLATES))),
+            model=chosen_model(self.model, options),
+            object_threshold=options.get("threshold"),
+        )
+
+    def _input_image(self, pixels: Tensor) -> InputImage:
+        resized = resize_for_test(pixels, self.short_side, self.long_side)
+        return InputImage(resized, pixels, size_of(pixels))
+
+    def _segmentation(
+        self,
+        source: ImageLike,
+        pixels: Tensor,
+        result: Result,
+        names: Vocabulary,
+        options: CallOptions,
+    ) -> Segmentation:
+        task = options.get("task", "panoptic")
+        found = Segmentation(
+            image=pixels,
+            vocabulary=names,
+            task=task,
+            result=result,
+            source=user_path(source) if isinstance(source, (str, Path)) else None,
+        )
+        threshold = options.get("threshold")
+        return found if threshold is None or task != "instance" else found.above(threshold)
+
+    def _embed_vocabulary(self, vocabulary: Vocabulary, templates: tuple[str, ...]) -> TextRows:
+        def embed(encoder: TextEncoder) -> TextClassifier:
+            rows = embed_vocabulary(
+                encoder, vocabulary, templates=templates, cache_dir=self.cache_dir
+            )
+            return rows.to(self.device)
+
+        rows = embed(self.model.text_encoder)
         if self.model.region_text_encoder is None:
             return rows
-        return TwoSpaces(rows, self._embed_with(self.model.region_text_encoder, vocabulary))
-
-    def _embed_with(self, encoder: TextEncoder, vocabulary: Vocabulary) -> TextClassifier:
-        return embed_vocabulary(encoder, vocabulary, cache_dir=self.cache_dir).to(self.device)
+        return TwoSpaces(rows, embed(self.model.region_text_encoder))
 
     def _settings_for(self, outputs: Sequence[str]) -> OutputSettings:
         if not outputs:

@@ -1,5 +1,6 @@
 """A system: one member of each interface of the pipeline, held by a plain module."""
 
+from copy import copy
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -49,6 +50,12 @@ class SegmentationModel(nn.Module):
         self.proposer, self.region_classifier = proposer, region_classifier
         self.text_encoder, self.region_text_encoder = text_encoder, region_text_encoder
         self.fusion, self.panoptic_fusion = fusion, panoptic_fusion
+
+    def with_fusions(self, fusion: Fusion, panoptic: Fusion | None = None) -> "SegmentationModel":
+        """Returns a model with other rules that shares all other members."""
+        other = copy(self)
+        other.fusion, other.panoptic_fusion = fusion, panoptic
+        return other
 
     @property
     def has_trained_parts(self) -> bool:

@@ -1,5 +1,10 @@
 """The prompt templates that class names are put into: ViLD's set, as OpenSeg uses it."""
 
+from collections.abc import Sequence
+
+from frozenseg.errors import UserError
+from frozenseg.io.text import quoted
+
 # Full stops are as published: four of the first five have none, which changes the embeddings.
 VILD_TEMPLATES: tuple[str, ...] = (
     "a photo of a {}.",
@@ -17,3 +22,20 @@ VILD_TEMPLATES: tuple[str, ...] = (
     "There is a medium {} in the scene.",
     "There is a large {} in the scene.",
 )
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Refuses templates that are no sentences with one place for a class name.
+
+    Raises:
+        UserError: there is none, or one has not exactly one ``{}``, or other braces.
+    """
+    if isinstance(templates, str) or not len(templates):
+        raise UserError('templates are a list of sentences, such as ["a photo of a {}."]')
+    for template in templates:
+        text = str(template)
+        if text.count("{}") != 1 or set("{}") & set(text.replace("{}", "")):
+            raise UserError(
+                f"the template {quoted(template)} needs exactly one {{}} for the class name and no "
+                "other brace"
+            )

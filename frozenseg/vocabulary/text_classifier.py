@@ -94,14 +94,16 @@ def embed_vocabulary(
     encoder: TextEncoder,
     vocabulary: Vocabulary,
     *,
+    templates: Sequence[str] = VILD_TEMPLATES,
     cache_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TextClassifier:
-    """Embeds a vocabulary with a CLIP tower, in the published templates.
+    """Embeds a vocabulary with a CLIP tower.
 
     Args:
         encoder: the tower.
         vocabulary: the classes.
+        templates: sentences with one ``{}``; the published ones by default.
         cache_dir: folder to keep the rows in; None does not keep them.
         progress: called with the number of prompts encoded so far and in total.
 
@@ -111,6 +113,7 @@ def embed_vocabulary(
     return build_text_classifier(
         encoder.encode_text,
         vocabulary,
+        templates=templates,
         cache_dir=cache_dir,
         tower_fingerprint=encoder.fingerprint,
         width=encoder.embed_dim,
