@@ -33,6 +33,10 @@ audit: $(VENV)/package.stamp ## complete pins, and known advisories against them
 	test -x $(VENV)/audit/bin/pip-audit || ($(BIN)/python -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --disable-pip-version-check pip-audit==2.10.1)
 	$(VENV)/audit/bin/pip-audit --requirement requirements.txt --no-deps --disable-pip
 
+docs: ## the documentation as a site, in build/site
+	test -x $(VENV)/docs/bin/mkdocs || ($(PYTHON) -m venv $(VENV)/docs && $(VENV)/docs/bin/python -m pip install --disable-pip-version-check -r requirements-docs.txt)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build
+
 install: $(VENV)/package.stamp ## the virtual environment with the package in it
 
 $(VENV)/requirements.stamp: requirements.txt
@@ -46,4 +50,4 @@ $(VENV)/package.stamp: $(VENV)/requirements.stamp setup.py pyproject.toml $(KERN
 	@$(BIN)/python -c 'from frozenseg.ops.ms_deform_attn import implementation; print("deformable attention on CPU:", implementation("cpu"))'
 	touch $@
 
-.PHONY: demo test test-gpu lint format types fuzz faults audit install
+.PHONY: demo test test-gpu lint format types fuzz faults audit docs install

@@ -29,7 +29,7 @@ class Prediction(NamedTuple):
 class InputImage(NamedTuple):
     """One image on its way through the pipeline.
 
-    Args:
+    Attributes:
         pixels: (3, h, w) RGB in 0..255, at the size that the model sees.
         original: (3, H, W) uint8 RGB before resizing; crops and SAM's masks are made from it.
         output_size: (height, width) of the results, pixels.
@@ -62,7 +62,7 @@ class ClipMap(NamedTuple):
 class Proposals(NamedTuple):
     """Masks that a proposer found in one image.
 
-    Args:
+    Attributes:
         mask_logits: (Q, h, w) over ``frame``, at any resolution; positive inside the mask.
         frame: the pixel grid that the masks cover.
         class_logits: (Q, K + 1) of the proposer's own classifier, void last; None if it has none.

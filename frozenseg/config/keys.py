@@ -144,8 +144,8 @@ def _ovseg_keys() -> CfgNode:
 def _coat_keys() -> CfgNode:
     """COAT: CLIP's certainty about a class lowers void (OVRCOAT)."""
     keys = CfgNode()
-    keys.CLIP_TRUST_WEIGHT = 0.0  # how much; 0: off, published: 0.5
-    keys.COAT_OUTPUTS = "panoptic"  # or all, as in the official code: mIoU and AP are lower then
+    keys.CLIP_TRUST_WEIGHT = 0.0  # how far CLIP's certainty lowers void; 0: off; 0.5: published
+    keys.COAT_OUTPUTS = "panoptic"  # all: as in the official code, which lowers mIoU and AP
     return keys
 
 

@@ -48,8 +48,8 @@ class Segmenter:
         model: the system.
         training: the classes of the training data; all others count as unseen (eq. 3).
         settings: thresholds, and the outputs of calls that name none.
-        short_side, long_side: images are scaled so that the short side has ``short_side`` pixels,
-            or fewer where the long one would exceed ``long_side``.
+        short_side: pixels of the short side of scaled images, fewer if ``long_side`` is reached.
+        long_side: largest long side of scaled images, pixels.
         device: of the model.
         cache_dir: folder of text embeddings; None: no cache.
         mask_ensemble: mixes SAM's masks into semantic output (eq. 4); None: off.

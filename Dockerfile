@@ -1,0 +1,21 @@
+# FrozenSeg on CPUs. From the root of the repository:
+#   docker build -t frozenseg .
+#   docker run --rm -v "$PWD:/data" frozenseg segment photo.jpg --words "cat; sofa" --output out
+FROM python:3.12-slim AS build
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+WORKDIR /src
+COPY requirements.txt .
+RUN pip install --no-cache-dir -r requirements.txt
+COPY . .
+RUN pip install --no-cache-dir --no-build-isolation --no-deps .
+
+FROM python:3.12-slim
+RUN useradd --create-home user && mkdir /data && chown user /data
+COPY --from=build /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+USER user
+WORKDIR /data
+ENTRYPOINT ["frozenseg"]
+CMD ["--help"]

@@ -1,0 +1,1 @@
+"""The trained parts: pixel decoder, injectors, transformer decoder, and OVSeg's MaskFormer."""
