@@ -111,7 +111,7 @@ def evaluate_dataset(
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         skip_bad=options.skip_bad,
     )
-    return report._replace(skipped=(*_missing_files(every), *report.skipped))
+    return replace(report, skipped=(*_missing_files(every), *report.skipped))
 
 
 def save_report(report: Report, folder: Path) -> None:

@@ -74,6 +74,8 @@ def evaluate(
     )
     report = evaluate_dataset(cfg, segmenter, name, output, options)
     console.print(metrics_table(report.metrics, title=dataset_name(name)))
+    if report.speed is not None:
+        console.print(str(report.speed), highlight=False, markup=False, soft_wrap=True)
     save_report(report, output)
     console.print(f"written: {output / 'metrics.json'}", highlight=False, markup=False)
     if save_predictions is not None:

@@ -1,9 +1,10 @@
 """The evaluation of a data set: distributed over processes, in blocks, so that it can resume."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,19 @@ from frozenseg.evaluation.predictions import (
     entries_as_array,
     entries_from_array,
 )
+from frozenseg.evaluation.speed import (
+    IMAGES,
+    METRICS,
+    MODEL,
+    READING,
+    RESIZING,
+    SCORES,
+    Speed,
+    Stopwatch,
+)
 from frozenseg.metrics import Evaluator, Row
 from frozenseg.ops.maps import size_of
+from frozenseg.runtime.background import Background
 from frozenseg.runtime.distributed import (
     is_main_process,
     num_processes,
@@ -47,14 +59,18 @@ class PreparedSample(NamedTuple):
 
     sample: Sample
     image: Tensor
+    reading: float  # seconds
+    resizing: float  # seconds
 
 
-class Report(NamedTuple):
+@dataclass(frozen=True)
+class Report:
     """The results of an evaluation."""
 
     metrics: dict[str, float]  # flat names, percent
     per_class: dict[str, list[Row]]  # by evaluator
     skipped: tuple[str, ...] = ()  # one sentence per sample that was left out
+    speed: Speed | None = field(default=None, compare=False)  # of this process
 
 
 def evaluate(
@@ -75,7 +91,8 @@ def evaluate(
     """Runs every evaluator over the data set and returns the report. Collective.
 
     The processes share the blocks of samples. Each finished block becomes a file in ``folder``,
-    which all processes must see.
+    which all processes must see. Workers read, and a thread scores, while the model predicts the
+    next batch; samples are scored in their order.
 
     Args:
         samples: the data set.
@@ -107,60 +124,79 @@ def evaluate(
         collate_fn=as_list,
         generator=torch.Generator(),  # leaves the random state of a training unchanged
     )
-    stream = start_workers(loader)
-    with ProgressBar(total=len(todo), shown=is_main_process(), what="evaluating") as bar:
-        for block, batches in todo.items():
-            skipped: list[str] = []
-            good = (
-                without_bad(items, skip_bad=skip_bad, skipped=skipped)
-                for items in islice(stream, len(batches))
-            )
-            store.save(block, _evaluate_block(good, predict, evaluators, writers, skipped))
-            bar.advance()
+    stream, clock = start_workers(loader), Stopwatch()
+    shown = is_main_process()
+    with ProgressBar(total=len(todo), shown=shown, what="evaluating") as bar, Background() as rest:
+        for number, batches in todo.items():
+            block = _Block(evaluators, writers, clock)
+            for _ in batches:
+                with clock.stage(IMAGES):
+                    items = next(stream)
+                good = without_bad(items, skip_bad=skip_bad, skipped=block.skipped)
+                with clock.stage(MODEL):
+                    results = predict([_input(each) for each in good])
+                with clock.stage(SCORES):
+                    rest.submit(partial(block.add, results, good))
+            rest.submit(partial(_finish, store, number, block, bar))
+    logger.info("%s", speed := clock.read())
     store.gather()
     wait_for_all()
     report = _combine(store, len(blocks), evaluators, writers)
     wait_for_all()
     if is_main_process():
         store.clear()
-    return report
+    return replace(report, speed=speed)
 
 
-def _evaluate_block(
-    batches: Iterable[list[PreparedSample]],
-    predict: Predict,
-    specs: Sequence[EvaluatorSpec],
-    writers: Sequence[PredictionWriter],
-    skipped: list[str],
-) -> Arrays:
-    """Returns the state of new evaluators after these batches, and the entries of predictions."""
-    evaluators = [spec.make() for spec in specs]
-    entries: dict[str, list[Entry]] = {writer.name: [] for writer in writers}
-    for result, sample in _results(batches, predict):
-        for spec, evaluator in zip(specs, evaluators, strict=True):
-            spec.feed(evaluator, result, sample)
-        for writer in writers:
-            entries[writer.name] += writer.write(result, sample)
-    return {
-        SKIPPED: np.array(skipped, dtype=np.str_),
-        **{f"{PREDICTIONS}{name}": entries_as_array(found) for name, found in entries.items()},
-        **{
-            f"{spec.name}/{name}": array
-            for spec, evaluator in zip(specs, evaluators, strict=True)
-            for name, array in evaluator.state_dict().items()
-        },
-    }
+class _Block:
+    """Scores of one block of samples, and the entries of its predictions; fed by one thread."""
+
+    def __init__(
+        self, specs: Sequence[EvaluatorSpec], writers: Sequence[PredictionWriter], clock: Stopwatch
+    ) -> None:
+        self.skipped: list[str] = []
+        self._evaluators = [(spec, spec.make()) for spec in specs]
+        self._writers = writers
+        self._entries: dict[str, list[Entry]] = {writer.name: [] for writer in writers}
+        self._clock = clock
+
+    @torch.inference_mode()  # in each thread anew
+    def add(self, results: Sequence[Result], batch: Sequence[PreparedSample]) -> None:
+        """Feeds the results of a batch to evaluators and writers."""
+        with self._clock.stage(METRICS):
+            for result, item in zip(results, batch, strict=True):
+                for spec, evaluator in self._evaluators:
+                    spec.feed(evaluator, result, item.sample)
+                for writer in self._writers:
+                    self._entries[writer.name] += writer.write(result, item.sample)
+        for item in batch:
+            self._clock.add(READING, item.reading)
+            self._clock.add(RESIZING, item.resizing)
+        self._clock.num_images += len(batch)
+
+    def arrays(self) -> Arrays:
+        """Returns the state of the evaluators and the entries of predictions."""
+        return {
+            SKIPPED: np.array(self.skipped, dtype=np.str_),
+            **{
+                f"{PREDICTIONS}{name}": entries_as_array(found)
+                for name, found in self._entries.items()
+            },
+            **{
+                f"{spec.name}/{name}": array
+                for spec, evaluator in self._evaluators
+                for name, array in evaluator.state_dict().items()
+            },
+        }
 
 
-def _results(
-    batches: Iterable[list[PreparedSample]], predict: Predict
-) -> Iterator[tuple[Result, Sample]]:
-    for batch in batches:
-        images = [
-            InputImage(each.image, each.sample.image, size_of(each.sample.image)) for each in batch
-        ]
-        results = predict(images)
-        yield from zip(results, (each.sample for each in batch), strict=True)
+def _finish(store: BlockStore, number: int, block: _Block, bar: ProgressBar) -> None:
+    store.save(number, block.arrays())
+    bar.advance()
+
+
+def _input(item: PreparedSample) -> InputImage:
+    return InputImage(item.image, item.sample.image, size_of(item.sample.image))
 
 
 def _combine(
@@ -199,8 +235,11 @@ def _below(arrays: Arrays, prefix: str) -> Mapping[str, np.ndarray]:
 
 
 def _prepared(samples: Samples, prepare: Callable[[Sample], Tensor], index: int) -> PreparedSample:
+    began = time.perf_counter()
     sample = samples[index]
-    return PreparedSample(sample, prepare(sample))
+    read = time.perf_counter()
+    image = prepare(sample)
+    return PreparedSample(sample, image, read - began, time.perf_counter() - read)
 
 
 def _cut(indices: Sequence[int], size: int) -> list[list[int]]:

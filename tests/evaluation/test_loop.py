@@ -3,16 +3,20 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 import torch
 
+from frozenseg.errors import UserError
 from frozenseg.evaluation.evaluators import EvaluatorSpec
 from frozenseg.evaluation.loop import BLOCKS, Report, evaluate
+from frozenseg.evaluation.speed import IN_SEQUENCE, MODEL
 from frozenseg.io.files import atomic_write
 from frozenseg.structures import InputImage, Result, Sample
 
@@ -117,6 +121,49 @@ def test_an_interrupted_evaluation_goes_on_after_its_finished_blocks(
     assert samples.read == [10, 11, 12]
     assert "resuming after 2 finished blocks" in caplog.text
     assert report == run(Grey(13), tmp_path / "whole")
+
+
+def test_metrics_of_a_batch_are_computed_while_the_model_predicts_the_next(tmp_path: Path) -> None:
+    second_begun = Event()
+
+    def announced(images: list[InputImage]) -> list[Result]:
+        if int(images[0].pixels.max()) == 102:
+            second_begun.set()
+        return predict(images)
+
+    def feed(evaluator: Brightness, result: Result, sample: Sample) -> None:
+        assert second_begun.wait(timeout=30), "the second batch waits for the metrics of the first"
+        evaluator.process(result, sample)
+
+    waiting = [EvaluatorSpec("brightness", Brightness, feed)]
+    report = run(Grey(4), tmp_path, predict=announced, evaluators=waiting)
+    assert report.metrics == {"brightness/mean": 101.5}
+
+
+def test_a_metric_that_fails_stops_the_run_and_leaves_no_incomplete_block(tmp_path: Path) -> None:
+    def feed(evaluator: Brightness, result: Result, sample: Sample) -> None:
+        if sample.image_id == 7:
+            raise UserError("image 7 has no annotation")
+        evaluator.process(result, sample)
+
+    broken = [EvaluatorSpec("brightness", Brightness, feed)]
+    with pytest.raises(UserError, match="image 7"):
+        run(Grey(13), tmp_path, evaluators=broken)
+    samples = Grey(13)
+    assert run(samples, tmp_path, resume=True) == run(Grey(13), tmp_path / "whole")
+    assert samples.read == list(range(5, 13))
+
+
+def test_the_report_knows_how_long_each_stage_took(tmp_path: Path) -> None:
+    def slow(images: list[InputImage]) -> list[Result]:
+        time.sleep(0.01)
+        return predict(images)
+
+    speed = run(Grey(13), tmp_path, predict=slow).speed
+    assert speed is not None and speed.num_images == 13
+    in_sequence = sum(speed.stages[stage] for stage in IN_SEQUENCE)
+    assert 8 * 0.01 <= speed.stages[MODEL] <= in_sequence <= speed.seconds
+    assert "13 images in" in str(speed) and "model" in str(speed)
 
 
 @pytest.mark.parametrize("changes", [{"resume": False}, {"resume": True, "key": "other weights"}])
