@@ -6,14 +6,18 @@
 >>> result.draw().save("result.png")
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from fvcore.common.config import CfgNode
 
-    from frozenseg.inference.segmenter import Segmenter
+    from frozenseg.inference.call_options import CallOptions
+    from frozenseg.inference.segmenter import Segmenter, VocabularyLike
+    from frozenseg.video import VideoFrame
 
 __version__ = "0.1.0"
 
@@ -49,6 +53,32 @@ def load(
     if not cfg.MODEL.WEIGHTS and has_trained_parts(cfg):
         raise without_weights(model)
     return build_segmenter(cfg)
+
+
+def segment_video(
+    source: str | Path | int,
+    vocabulary: "VocabularyLike",
+    *,
+    segmenter: "Segmenter | None" = None,
+    **options: "Unpack[CallOptions]",
+) -> "Iterator[VideoFrame]":
+    """Iterates over the segmented frames of a video (extra ``video``).
+
+    >>> for frame in frozenseg.segment_video("clip.mp4", "cat; grass [stuff]", segmenter=model):
+    ...     frame.result.save("frames", f"{frame.index:06d}")
+
+    Args:
+        source: a file, or the number of a camera.
+        vocabulary: as for ``segmenter(image, vocabulary)``.
+        segmenter: what ``load`` returned; None: the miniature model.
+        options: as for ``segmenter(image, vocabulary)``.
+
+    Raises:
+        UserError: no video, a damaged frame, or what the segmenter raises.
+    """
+    from frozenseg.video import segment_video
+
+    return segment_video(source, vocabulary, segmenter=segmenter or load(), **options)
 
 
 def model_names() -> list[str]:

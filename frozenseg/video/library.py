@@ -1,0 +1,26 @@
+"""PyAV, the bindings of FFmpeg that read and write videos, and its errors as sentences."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from frozenseg.errors import UserError
+from frozenseg.io.gates import reason_of
+from frozenseg.runtime.extras import require
+
+
+def pyav() -> ModuleType:
+    """Imports PyAV; raises a ``UserError`` if it is not installed."""
+    av = require("av", extra="video", purpose="video")
+    av.logging.set_level(av.logging.PANIC)  # FFmpeg prints to the terminal; errors are raised
+    return av
+
+
+@contextmanager
+def one_sentence(problem: str, *, advice: str) -> Iterator[None]:
+    """Turns errors of calls of PyAV inside the block into ``PROBLEM (reason): ADVICE``."""
+    try:
+        yield
+    except (pyav().error.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or reason_of(error)
+        raise UserError(f"{problem} ({reason}): {advice}") from error
