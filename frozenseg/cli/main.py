@@ -26,6 +26,7 @@ from frozenseg.cli.sam_masks import sam_masks
 from frozenseg.cli.segment import segment
 from frozenseg.cli.summary import summary
 from frozenseg.cli.train import train
+from frozenseg.cli.web import web
 from frozenseg.errors import UserError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -85,6 +86,7 @@ def options(
 
 
 app.command()(segment)
+app.command()(web)
 app.command()(demo)
 app.command()(evaluate)
 app.command()(train)

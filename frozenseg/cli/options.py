@@ -5,6 +5,7 @@ A command takes related options as one dataclass (see :func:`grouped`).
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
+    from frozenseg.inference.segmenter import Segmenter
     from frozenseg.vocabulary import Vocabulary
 
 Images = Annotated[
@@ -114,6 +116,19 @@ class ModelOptions:
     weights: Weights = None
     settings: Settings = None
     device: Device = None
+
+    def load(self, *, quiet: bool = False) -> "Segmenter":
+        """The model, with a note on the terminal while it is loaded; see ``frozenseg.load``."""
+        from frozenseg import load
+        from frozenseg.cli.console import errors
+
+        with nullcontext() if quiet else errors.status("loading the model"):
+            return load(
+                self.model,
+                weights=self.weights,
+                device=self.device,
+                overrides=key_values(self.settings),
+            )
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

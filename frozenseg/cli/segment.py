@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,6 @@ from frozenseg.cli.options import (
     OutputFolder,
     VocabularyOptions,
     grouped,
-    key_values,
 )
 from frozenseg.errors import UserError
 
@@ -87,7 +85,7 @@ def segment(
     vocabulary = classes.read()
     stems = output_stems(find_images(images))
     refuse_to_overwrite(stems, output)
-    segmenter = _load(model, quiet=quiet)
+    segmenter = model.load(quiet=quiet)
 
     from frozenseg.inference.result_files import CocoDataset
     from frozenseg.inference.segments_table import shown_segments
@@ -111,18 +109,6 @@ def segment(
         _warn_of_photographs(segmented, vocabulary)
     if len(segmented) < len(stems):
         raise typer.Exit(2)
-
-
-def _load(model: ModelOptions, *, quiet: bool) -> "Segmenter":
-    from frozenseg import load
-
-    with nullcontext() if quiet else errors.status("loading the model"):
-        return load(
-            model.model,
-            weights=model.weights,
-            device=model.device,
-            overrides=key_values(model.settings),
-        )
 
 
 def _segment_each(

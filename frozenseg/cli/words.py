@@ -23,20 +23,16 @@ def vocabulary_of(words: str | None, vocabulary: str | None, stuff: str | None) 
             'there is no class name: give --words "cat, kitten; grass" or --vocabulary FILE'
         )
     from frozenseg.vocabulary import builtin_vocabulary, parse_vocabulary, read_vocabulary
+    from frozenseg.vocabulary.vocabulary import split_classes
 
     if vocabulary is not None:
         path = user_path(vocabulary)
         found = read_vocabulary(path) if is_file(path) else builtin_vocabulary(vocabulary)
     elif words is not None:
-        found = parse_vocabulary(_classes(words))
+        found = parse_vocabulary(split_classes(words))
     else:
-        return _as_stuff(parse_vocabulary(_classes(stuff or "")))
-    return found if stuff is None else _with_stuff(found, parse_vocabulary(_classes(stuff)))
-
-
-def _classes(text: str) -> list[str]:
-    """Splits classes at semicolons: the text is never a file or the name of a list."""
-    return [part for part in text.replace("\n", ";").split(";") if part.strip()]
+        return _as_stuff(parse_vocabulary(split_classes(stuff or "")))
+    return found if stuff is None else _with_stuff(found, parse_vocabulary(split_classes(stuff)))
 
 
 def _as_stuff(vocabulary: "Vocabulary") -> "Vocabulary":

@@ -130,6 +130,11 @@ def parse_vocabulary(
     return Vocabulary(words.synonyms, like.is_thing, like.colors)
 
 
+def split_classes(text: str) -> list[str]:
+    """Splits a text at semicolons and new lines; it is never a file or the name of a list."""
+    return [part for part in re.split(r"[;\n]", text) if part.strip()]
+
+
 def _entries(value: object) -> Iterable[str]:
     what = f"a {type(value).__name__}"
     if isinstance(value, Iterable) and not isinstance(value, (bytes, Mapping)):
@@ -161,7 +166,7 @@ def _parse_string(value: str, *, like: Vocabulary | None) -> Vocabulary:
             near := difflib.get_close_matches(word[:200], builtin_names(), n=1, cutoff=0.8)
         ):
             raise UserError(f"no built-in vocabulary {quoted(word)}: did you mean '{near[0]}'?")
-    parts = [part for part in re.split(r"[;\n]", value) if part.strip()]
+    parts = split_classes(value)
     words = _parse_lines([(f"class {n}", part) for n, part in enumerate(parts, start=1)])
     if len(words) == 1 and len(words.synonyms[0]) > 1:
         logger.warning("%s is one class with synonyms: separate classes with ';'", quoted(word))
