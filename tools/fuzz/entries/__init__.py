@@ -11,12 +11,13 @@ from tools.fuzz.entries import (
     preparation,
     runs,
     self_test,
+    videos,
     vocabulary,
     weights,
 )
 
 MODULES = (
     images, annotations, preparation, configuration, vocabulary, weights, caches, runs, disks,
-    commands, self_test,
+    commands, self_test, videos,
 )  # fmt: skip
 ENTRIES: dict[str, Entry] = {entry.name: entry for module in MODULES for entry in module.ENTRIES}
