@@ -21,8 +21,10 @@ from frozenseg.builders.sam_masks import build_mask_source
 from frozenseg.checkpoint.ovseg import holds_clip
 from frozenseg.checkpoint.weights import holds_whole_clip
 from frozenseg.config import ConfigError
+from frozenseg.modeling.mask_adapter import MaskAdapter
 from frozenseg.modeling.maskformer.maskformer import MaskFormer
 from frozenseg.modeling.trained import TrainedProposer
+from frozenseg.pipeline.clip_maps import aligned_masks
 from frozenseg.pipeline.fusion.clip_alone import ClipAlone
 from frozenseg.pipeline.fusion.coat import Coat
 from frozenseg.pipeline.fusion.geometric import Geometric
@@ -30,13 +32,10 @@ from frozenseg.pipeline.fusion.product import Product
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.proposers.sam_points import SamPoints
 from frozenseg.pipeline.protocols import Fusion, Proposer, RegionClassifier
+from frozenseg.pipeline.region_classifiers.mask_adapter import AdaptedMaps
 from frozenseg.pipeline.region_classifiers.masked_crops import MaskedCrops
-from frozenseg.pipeline.region_classifiers.pooled_map import (
-    PooledMap,
-    aligned_masks,
-    stretched_masks,
-)
-from frozenseg.towers.clip import ClipTower
+from frozenseg.pipeline.region_classifiers.pooled_map import PooledMap, stretched_masks
+from frozenseg.towers.clip import ClipTower, ConvNeXtClip
 from frozenseg.towers.map_crops import MapCrops
 from frozenseg.towers.sam import SamTower
 
@@ -157,9 +156,26 @@ def _build_region_classifier(cfg: CfgNode, clips: Clips) -> RegionClassifier:
             clip=MapCrops(clip) if isinstance(clip, ClipTower) else clip,
             threshold=cfg.MODEL.OVSEG.MASK_THRESHOLD,
         ),
+        "mask_adapter": lambda: _build_mask_adapter(cfg, clip),
     }
     expect("MODEL.PIPELINE.REGION_CLASSIFIER", keys.REGION_CLASSIFIER, tuple(builders))
     return builders[keys.REGION_CLASSIFIER]()
+
+
+def _build_mask_adapter(cfg: CfgNode, clip: AnyClip) -> AdaptedMaps:
+    if not isinstance(clip, ConvNeXtClip):
+        raise ConfigError(
+            f"the region classifier mask_adapter needs a ConvNeXt CLIP, but {clip.name} is none: "
+            "set CLIP_MODEL_NAME to one, or MODEL.PIPELINE.REGION_CLASSIFIER to pooled_map"
+        )
+    keys = cfg.MODEL.MASK_ADAPTER
+    adapter = MaskAdapter(
+        embed_dim=clip.embed_dim,
+        mask_dim=keys.MASK_IN_CHANNELS,
+        dim=keys.NUM_CHANNELS,
+        num_maps=keys.NUM_OUTPUT_MAPS,
+    )
+    return AdaptedMaps(clip=clip, adapter=adapter, threshold=keys.MASK_THRESHOLD)
 
 
 def _build_fusions(cfg: CfgNode) -> tuple[Fusion, Fusion | None]:

@@ -65,7 +65,7 @@ def to_official_layout(
 
 def _own_state(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
     """Returns the system under our names, proposer and CLIP with their prefixes."""
-    proposer, _ = split_state(tensors, source=source)
+    proposer = split_state(tensors, source=source).proposer
     named = {ovseg.PROPOSER + name: value for name, value in proposer.items()}
     return named | _named(ovseg.clip_of(tensors))
 

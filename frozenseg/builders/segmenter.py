@@ -7,8 +7,9 @@ from fvcore.common.config import CfgNode
 from frozenseg.builders.model import build_model, has_trained_parts, takes_clip, trained_part
 from frozenseg.builders.sam_masks import build_mask_source
 from frozenseg.builders.vocabularies import build_trained_vocabulary
+from frozenseg.checkpoint.members import check_members, load_members
 from frozenseg.checkpoint.ovseg import load_clip_of
-from frozenseg.checkpoint.weights import load_state, open_weights
+from frozenseg.checkpoint.weights import load_state, open_weights, split_state
 from frozenseg.config import ConfigError
 from frozenseg.inference.mask_ensemble import MaskEnsemble
 from frozenseg.inference.outputs import OutputSettings
@@ -44,14 +45,15 @@ def build_segmenter(cfg: CfgNode, *, model: SegmentationModel | None = None) -> 
 
 
 def load_model(
-    cfg: CfgNode, weights: str | Path, *, prompts_optional: bool = False
+    cfg: CfgNode, weights: str | Path, *, for_training: bool = False
 ) -> SegmentationModel:
     """Builds the model of a configuration and loads its trained weights, if it has any.
 
     Args:
         cfg: the configuration.
         weights: a file, or a checkpoint's folder.
-        prompts_optional: see ``build_model``.
+        for_training: a CLIP without mask prompts, or weights without a trained member beside the
+            decoder, are no error.
 
     Raises:
         UserError: the configuration and the weights do not fit.
@@ -59,8 +61,11 @@ def load_model(
     if not has_trained_parts(cfg):
         return build_model(cfg)
     stored = open_weights(weights)
-    model = build_model(cfg, weights=stored.tensors, prompts_optional=prompts_optional)
+    model = build_model(cfg, weights=stored.tensors, prompts_optional=for_training)
     source, towers = str(weights), cfg.MODEL.WEIGHTS_TOWERS
+    parts = split_state(stored.tensors, source=source)
+    check_members(model, parts, source=source, optional=for_training)
+    load_members(model, parts)
     load_state(trained_part(model), stored, source=source, towers=towers)
     if takes_clip(cfg, stored.tensors):
         load_clip_of(model, stored.tensors, source=source)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from fvcore.common.config import CfgNode
 
+from frozenseg.builders.adapter import build_adapter_training, is_warmup, trains_adapter
 from frozenseg.builders.fingerprints import config_digest
 from frozenseg.builders.model import build_model, has_trained_parts, trained_part
 from frozenseg.builders.options import DEFAULT_OPTIONS, RunOptions
@@ -39,6 +40,7 @@ from frozenseg.runtime.distributed import (
 )
 from frozenseg.runtime.random_state import seed_everything
 from frozenseg.towers.roles import TextEncoder
+from frozenseg.training.adapter_step import AdapterStep
 from frozenseg.training.checkpoints import Checkpoint, CheckpointFolder, check_same_towers
 from frozenseg.training.loader import training_batches
 from frozenseg.training.metric_writers import (
@@ -99,7 +101,7 @@ def build_training(
     seed_everything(seed)
     model = _build_training_model(cfg, device)
     step = _build_step(cfg, model, device, settings.autocast)
-    towers = tower_notes(step.model)
+    towers = tower_notes(trained_part(model))
     seed_everything(seed + 1 + process_rank())  # loss points differ between processes
     if saved is not None:
         check_same_towers(saved.about, towers, source=str(checkpoints.folder))
@@ -147,9 +149,14 @@ def build_training(
 
 
 def check_trainable(cfg: CfgNode) -> None:
-    """Raises a ``UserError`` if the model of the configuration has no part to train."""
+    """Raises a ``UserError`` if the configuration has nothing to train, or a warm-up to test."""
     if not has_trained_parts(cfg):
         raise UserError("this configuration has no part to train: evaluate it with --eval-only")
+    if is_warmup(cfg) and cfg.DATASETS.TEST:
+        raise UserError(
+            "MODEL.MASK_ADAPTER.TRAIN_PHASE ground_truth trains without a decoder, so there is "
+            'nothing to evaluate: set DATASETS.TEST to "()"'
+        )
 
 
 def images_per_step(batch_size: int, accumulate: int) -> int:
@@ -270,7 +277,7 @@ def _build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationMod
     """
     check_trainable(cfg)
     if cfg.MODEL.WEIGHTS:
-        model = load_model(cfg, cfg.MODEL.WEIGHTS, prompts_optional=True)
+        model = load_model(cfg, cfg.MODEL.WEIGHTS, for_training=True)
     else:
         model = build_model(cfg, prompts_optional=True)
     model.to(device)
@@ -280,7 +287,16 @@ def _build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationMod
 
 def _build_step(
     cfg: CfgNode, model: SegmentationModel, device: torch.device, autocast: torch.dtype | None
-) -> TrainStep:
+) -> TrainStep | AdapterStep:
+    if trains_adapter(cfg):
+        training = build_adapter_training(cfg, model)
+        return AdapterStep(
+            model=training,
+            text=build_training_classifier(cfg, model.text_encoder, device),
+            optimizer=build_adamw(cfg, training),
+            device=device,
+            autocast=autocast,
+        )
     trained = trained_part(model)
     return TrainStep(
         model=trained,

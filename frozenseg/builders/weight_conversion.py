@@ -10,7 +10,10 @@ from torch import Tensor
 from frozenseg.builders import ovseg_conversion
 from frozenseg.builders.clips import clip_keys
 from frozenseg.builders.frozenseg import build_frozenseg, frozenseg_outline, uses_sam
+from frozenseg.builders.model import model_outline
+from frozenseg.checkpoint.members import check_members, fused_parts
 from frozenseg.checkpoint.weights import (
+    StoredParts,
     load_state,
     official_state,
     open_weights,
@@ -23,7 +26,7 @@ from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
 from frozenseg.io.gates import reason_of
 from frozenseg.io.text import one_line
-from frozenseg.io.weight_files import describe_differences
+from frozenseg.io.weight_files import WeightsFile, describe_differences
 from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.towers.frozen import fingerprint_of
 
@@ -42,12 +45,38 @@ def to_own_layout(source: Path, output: Path, cfg: CfgNode) -> None:
         ovseg_conversion.to_own_layout(source, output, cfg)
         return
     weights = open_weights(source)
-    model = frozenseg_outline(cfg, weights.tensors)
-    load_state(model, weights, source=str(source), towers="skip")
-    trained, towers = split_state(weights.tensors, source=str(source))
+    parts = split_state(weights.tensors, source=str(source))
+    _write_checked(parts, output, cfg, source=str(source))
+
+
+def fuse_adapter(warmup: Path, decoder: Path, output: Path, cfg: CfgNode) -> None:
+    """Writes the adapter of a warm-up and the decoder of another file as one, in our format.
+
+    Args:
+        warmup: of Mask-Adapter's training on annotated masks.
+        decoder: of FC-CLIP or FrozenSeg; its void embedding is taken, too.
+        output: the file to write.
+        cfg: the configuration of the whole system.
+
+    Raises:
+        UserError: a file cannot be read, lacks its part or belongs to another CLIP, or both do not
+            fit the configuration.
+    """
+    sources = str(warmup), str(decoder)
+    parts = [split_state(open_weights(path).tensors, source=path) for path in sources]
+    fused = fused_parts(parts[0], parts[1], sources=sources)
+    _write_checked(fused, output, cfg, source=" and ".join(sources))
+
+
+def _write_checked(parts: StoredParts, output: Path, cfg: CfgNode, *, source: str) -> None:
+    """Checks every weight against the configuration's outline and writes our format."""
+    check_members(model_outline(cfg), parts, source=source)
+    model = frozenseg_outline(cfg, parts.proposer)
+    load_state(model, WeightsFile(parts.proposer, {}), source=source, towers="skip")
+    trained = parts.trained()
     if cfg.MODEL.WEIGHTS_TOWERS == "use":
-        trained |= tower_tensors(towers)
-    write_trained(trained, output, notes={**_names(cfg), **_fingerprints(model, towers)})
+        trained |= tower_tensors(parts.towers)
+    write_trained(trained, output, notes={**_names(cfg), **_fingerprints(model, parts.towers)})
 
 
 def to_official_layout(
@@ -73,13 +102,16 @@ def to_official_layout(
         model = build_frozenseg(cfg, weights=weights.tensors)
     else:
         model = _with_trained_parts(cfg, weights.tensors)
-    checked = "compare" if with_towers else "skip"
-    load_state(model, weights, source=str(source), towers=checked)
+    parts = split_state(weights.tensors, source=str(source))
+    check_members(model_outline(cfg), parts, source=str(source))
+    towers = "use" if cfg.MODEL.WEIGHTS_TOWERS == "use" else "compare"
+    load_state(model, weights, source=str(source), towers=towers if with_towers else "skip")
     state = official_state(
         model,
         num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
         no_object_weight=cfg.MODEL.MASK_FORMER.NO_OBJECT_WEIGHT,
         with_towers=with_towers,
+        members=parts.members,
     )
     content = {"model": {name: value.contiguous() for name, value in state.items()}}
     with atomic_write(output) as part:

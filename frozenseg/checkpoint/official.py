@@ -1,4 +1,4 @@
-"""Names of the published FrozenSeg and FC-CLIP weights and ours: one table for both directions."""
+"""Names of the published weights of FrozenSeg and the FC-CLIP family, and ours, both ways."""
 
 from collections.abc import Iterable, Mapping
 
@@ -52,6 +52,14 @@ PREDICTOR.transformer_ffn_layers.#.*         DECODER.blocks.#.feed_forward.*
 PREDICTOR.INJECT.#.multihead_attn.in_proj_*  DECODER.feature_injectors.#+1.attention.in_proj.*
 PREDICTOR.INJECT.#.multihead_attn.*          DECODER.feature_injectors.#+1.attention.*
 PREDICTOR.INJECT.#.norm.*                    DECODER.feature_injectors.#+1.norm.*
+
+mask_adapter.mask_downscaling.*              ADAPTER.mask_encoder.*
+mask_adapter.cnext#.dwconv.*                 ADAPTER.blocks.#-1.conv_dw.*
+mask_adapter.cnext#.pwconv1.*                ADAPTER.blocks.#-1.mlp.fc1.*
+mask_adapter.cnext#.pwconv2.*                ADAPTER.blocks.#-1.mlp.fc2.*
+mask_adapter.cnext#.*                        ADAPTER.blocks.#-1.*
+mask_adapter.final.*                         ADAPTER.predict.*
+mask_adapter.*                               ADAPTER.*
 """
 SHORT = {
     "PREDICTOR": "sem_seg_head.predictor",
@@ -63,14 +71,15 @@ SHORT = {
     "LEVELS": "pixel_decoder.encoder",
     "SAM": "pixel_decoder.sam_branch",
     "DECODER": "transformer_decoder",
+    "ADAPTER": "region_classifier.adapter",
 }
 LOSS_WEIGHTS = "criterion.empty_weight"  # follows from the configuration, so ours does not keep it
 TEACHERS = ("frozen_backbone.", "backbone_t.")  # CLIPs that only the training of a tower reads
 
 
 def is_official(names: Iterable[str]) -> bool:
-    """Returns True if weights have official names."""
-    return any(name.startswith("sem_seg_head.") for name in names)
+    """Returns True if weights have official names, with a decoder or without."""
+    return any(name.startswith(("sem_seg_head.", "mask_adapter.")) for name in names)
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

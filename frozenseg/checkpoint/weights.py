@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "frozenseg-weights-2"  # with a digest; files of format 1 have none
 FOLDER_FILE = "weights.safetensors"  # of a training's checkpoint folder
 
+MEMBER_PREFIXES = ("region_classifier.adapter.", "text_transfer.")  # trained, not the proposer's
 PROPOSER = "proposer."  # prefix of the trained member in a whole system's state
 TOWER_NAMES = {"backbone": "clip", "clip": "clip", "sam": "sam"}  # in states, and in notes
 TOWERS_KEY = "MODEL.WEIGHTS_TOWERS"
@@ -87,13 +88,13 @@ def load_state(
     if towers not in get_args(Towers):
         raise UserError(f"{TOWERS_KEY} is {quoted(towers)}: set it to compare, skip or use")
     source = one_line(source)
-    trained, in_towers = split_state(weights.tensors, source=source)
-    trained = _stored_once(trained, _shared_names(model), source)
+    parts = split_state(weights.tensors, source=source)
+    trained = _stored_once(parts.proposer, _shared_names(model), source)
     if isinstance(model, FrozenSeg):
         _check_sizes(model, trained, source)
     model.load_trainable_state(trained, source=source)
     for key, tower in towers_of(model).items():
-        own = in_towers.get(key, {})
+        own = parts.towers.get(key, {})
         if towers == "use":
             _use(tower, own, key, source)
         elif towers == "compare":
@@ -101,10 +102,20 @@ def load_state(
     logger.info("%s: %d trained weights", source, len(trained))
 
 
-def split_state(
-    state: Mapping[str, Tensor], *, source: str
-) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """Returns the trained weights, and those of each tower (``clip``, ``sam``), under our names.
+class StoredParts(NamedTuple):
+    """The weights of a file under our names, sorted by what they belong to."""
+
+    proposer: dict[str, Tensor]
+    towers: dict[str, dict[str, Tensor]]  # of "clip" and "sam"
+    members: dict[str, Tensor]  # of other trained members, with their prefix
+
+    def trained(self) -> dict[str, Tensor]:
+        """Returns all trained weights under the names that weight files use."""
+        return {**self.proposer, **self.members}
+
+
+def split_state(state: Mapping[str, Tensor], *, source: str) -> StoredParts:
+    """Sorts the weights of a file, under official names or ours.
 
     Raises:
         UserError: official weights that this model does not know.
@@ -115,15 +126,16 @@ def split_state(
             raise UserError(
                 f"{source} holds weights that this model does not know: {first_names(unknown)}"
             )
-    trained: dict[str, Tensor] = {}
-    towers: dict[str, dict[str, Tensor]] = {}
+    parts = StoredParts({}, {}, {})
     for name, value in _of_proposer(state).items():
         owner, _, rest = name.partition(".model.")
         if owner in TOWER_NAMES:
-            towers.setdefault(TOWER_NAMES[owner], {})[rest] = value
+            parts.towers.setdefault(TOWER_NAMES[owner], {})[rest] = value
+        elif name.startswith(MEMBER_PREFIXES):
+            parts.members[name] = value
         else:
-            trained[name] = value
-    return trained, towers
+            parts.proposer[name] = value
+    return parts
 
 
 def tower_tensors(towers: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -148,11 +160,13 @@ def holds_whole_clip(tensors: Mapping[str, Tensor]) -> bool:
 def _of_proposer(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Returns the proposer's part of a whole system's ``state_dict()``; other states unchanged.
 
-    Of the other members, only OVSeg's region classifier has weights of its own, which
-    ``frozenseg.checkpoint.ovseg`` loads.
+    Trained members keep their names. The region classifier of OVSeg is loaded by
+    ``frozenseg.checkpoint.ovseg``.
     """
-    own = {name: value for name, value in state.items() if name.startswith(PROPOSER)}
-    return {name.removeprefix(PROPOSER): value for name, value in own.items()} or state
+    if not any(name.startswith(PROPOSER) for name in state):
+        return state
+    kept = (PROPOSER, *MEMBER_PREFIXES)
+    return {n.removeprefix(PROPOSER): value for n, value in state.items() if n.startswith(kept)}
 
 
 def save_weights(
@@ -187,7 +201,12 @@ def tower_notes(model: TrainedProposer) -> dict[str, str]:
 
 
 def official_state(
-    model: FrozenSeg, *, num_classes: int, no_object_weight: float, with_towers: bool = True
+    model: FrozenSeg,
+    *,
+    num_classes: int,
+    no_object_weight: float,
+    with_towers: bool = True,
+    members: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Returns the model's weights as the official code stores them.
 
@@ -196,6 +215,7 @@ def official_state(
         num_classes: of the training vocabulary; the official loss keeps a tensor of this size.
         no_object_weight: of the training loss, stored in that tensor.
         with_towers: also return the weights of the frozen towers.
+        members: weights of trained members beside the proposer, with their prefix.
 
     Raises:
         UserError: the official code has no place for a part of this model.
@@ -207,7 +227,7 @@ def official_state(
             "official one reads parameters laid out for three; train with "
             "MODEL.FROZEN_SEG.SAM_ATTENTION_LAYOUT three_level to export"
         )
-    state = model.trainable_state()
+    state = {**model.trainable_state(), **(members or {})}
     if with_towers:
         found = {key: tower.model.state_dict() for key, tower in towers_of(model).items()}
         state |= tower_tensors(found)

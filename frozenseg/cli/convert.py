@@ -27,6 +27,13 @@ def convert(
             help="own: safetensors without towers. official: a .pth for the official code."
         ),
     ] = Layout.own,
+    decoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="WEIGHTS is a Mask-Adapter after its warm-up: fuse it with this file's decoder.",
+            show_default=False,
+        ),
+    ] = None,
     with_towers: Annotated[
         bool, typer.Option(help="Store the frozen towers in an official file.")
     ] = True,
@@ -35,11 +42,13 @@ def convert(
 
     Example: frozenseg convert official.pth frozenseg.safetensors
     """
-    from frozenseg.builders.weight_conversion import to_official_layout, to_own_layout
+    from frozenseg.builders.weight_conversion import fuse_adapter, to_official_layout, to_own_layout
     from frozenseg.config import load_config
 
     cfg = load_config(config)
-    if to is Layout.own:
+    if decoder is not None:
+        fuse_adapter(weights, decoder, output, cfg)
+    elif to is Layout.own:
         to_own_layout(weights, output, cfg)
     else:
         to_official_layout(weights, output, cfg, with_towers=with_towers)

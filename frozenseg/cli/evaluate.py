@@ -91,7 +91,7 @@ def test_set(dataset: str, *, model: str | Path | None = None) -> tuple[str, lis
     Args:
         dataset: a file below configs/eval, a registered name or a data set file.
         model: the model that is tested. OVSeg has files of its own, below configs/ovseg/eval, and
-            where there is none, its own test size applies.
+            where there is none, its own test size applies. Mask-Adapter has one size for all sets.
     """
     from frozenseg import model_config
     from frozenseg.config import CONFIG_ROOT, load_config
@@ -106,9 +106,13 @@ def test_set(dataset: str, *, model: str | Path | None = None) -> tuple[str, lis
     else:
         spec = dataset_spec(name)
         own = own.with_stem(spec.vocabulary) if spec.classes is None else None
-    if model is not None and model_config(model).MODEL.PIPELINE.PROPOSER == "maskformer":
+    members = None if model is None else model_config(model).MODEL.PIPELINE
+    if members is not None and members.PROPOSER == "maskformer":
         own = own and own.parents[1] / "ovseg" / "eval" / own.name
-    return name, [own] if own is not None and own.is_file() else []
+    files = [own] if own is not None and own.is_file() else []
+    if files and members is not None and members.REGION_CLASSIFIER == "mask_adapter":
+        files.append(CONFIG_ROOT / "family" / "eval" / "mask_adapter.yaml")
+    return name, files
 
 
 def _decoder_alone() -> list[str]:

@@ -52,6 +52,20 @@ _OVSEG: dict[str, Rule] = {
     "EXPONENT": _SHARE,
     "INVALID_MASKS": one_of("exclude", "official"),
 }
+_MASK_ADAPTER: dict[str, Rule] = {
+    "NAME": one_of("MASKAdapterHead"),
+    "MASK_IN_CHANNELS": whole(4, 1024),
+    "NUM_CHANNELS": _WIDTH,
+    "NUM_OUTPUT_MAPS": whole(1, 1024),
+    "MASK_THRESHOLD": _SHARE,
+    "USE_CHECKPOINT": switch(),
+    "TRAIN_MAFT": switch(),
+    "TRAIN_PHASE": one_of("ground_truth", "mixed"),
+    "NUM_GT_MASKS": whole(1, 1000),
+    "NUM_PRED_MASKS": whole(1, 1000),
+    "IOU_THRESHOLD": _SHARE,
+    "COS_WEIGHT": _FACTOR,
+}
 _MASK_ENSEMBLE: dict[str, Rule] = {
     "ENABLED": switch(),
     "EPSILON": _SHARE,
@@ -146,7 +160,7 @@ ALLOWED: dict[str, Rule] = {
     "SEED": whole(-(2**31), 2**31 - 1),
     "MODEL.META_ARCHITECTURE": one_of("FrozenSeg", "FCCLIP"),
     "MODEL.PIPELINE.PROPOSER": one_of("mask2former", "maskformer", "sam_points"),
-    "MODEL.PIPELINE.REGION_CLASSIFIER": one_of("pooled_map", "masked_crops"),
+    "MODEL.PIPELINE.REGION_CLASSIFIER": one_of("pooled_map", "masked_crops", "mask_adapter"),
     "MODEL.PIPELINE.REGION_CLIP_NAME": _ANY,
     "MODEL.PIPELINE.REGION_CLIP_WEIGHTS": _ANY,
     "MODEL.PIPELINE.TEXT_ROWS": one_of("synonyms", "literal"),
@@ -166,6 +180,7 @@ ALLOWED: dict[str, Rule] = {
     **_below("MODEL.RESNETS", _RESNETS),
     **_below("MODEL.SWIN", _SWIN),
     **_below("MODEL.OVSEG", _OVSEG),
+    **_below("MODEL.MASK_ADAPTER", _MASK_ADAPTER),
     "MODEL.OVRCOAT.CLIP_TRUST_WEIGHT": _SHARE,
     "MODEL.OVRCOAT.COAT_OUTPUTS": one_of("panoptic", "all"),
     **_below("MODEL.FROZEN_SEG", _CLIP),

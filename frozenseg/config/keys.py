@@ -13,6 +13,9 @@ ACCEPTED_UNUSED = (
     "MODEL.MASK_FORMER.ENFORCE_INPUT_PROJ",
     "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME",
     "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE",
+    "MODEL.MASK_ADAPTER.NAME",
+    "MODEL.MASK_ADAPTER.TRAIN_MAFT",
+    "MODEL.MASK_ADAPTER.USE_CHECKPOINT",
     "MODEL.RESNETS.OUT_FEATURES",
     "MODEL.RESNETS.STEM_TYPE",
     "MODEL.RESNETS.STRIDE_IN_1X1",
@@ -83,6 +86,7 @@ def _model_keys() -> CfgNode:
     model.SWIN = _swin_keys()
     model.OVSEG = _ovseg_keys()
     model.OVRCOAT = _coat_keys()
+    model.MASK_ADAPTER = _mask_adapter_keys()
     model.FROZEN_SEG = _clip_keys()
     model.FROZEN_SEG.QUERY_INJECTOR_LAYERS = (3, 6, 9)  # counted from 1; () is off (eq. 1)
     model.FROZEN_SEG.FEATURE_INJECTOR_LAYERS = (1, 4, 7)  # counted from 1; () is off (eq. 2)
@@ -138,6 +142,24 @@ def _ovseg_keys() -> CfgNode:
     keys.PROMPT_DEPTH = 0  # CLIP blocks before which blank patches become mask prompts; 0: none
     keys.EXPONENT = 0.7  # weight of the region classifier; 0: it decides alone
     keys.INVALID_MASKS = "exclude"  # masks without a pixel; official: CLIP is certain of them
+    return keys
+
+
+def _mask_adapter_keys() -> CfgNode:
+    """The region classifier mask_adapter and its training."""
+    keys = CfgNode()
+    keys.NAME = "MASKAdapterHead"
+    keys.MASK_IN_CHANNELS = 16  # channels of the mask's last strided convolution
+    keys.NUM_CHANNELS = 768  # of the blocks
+    keys.NUM_OUTPUT_MAPS = 16  # maps that pool a mask's embedding
+    keys.MASK_THRESHOLD = 0.5  # a cell is in a mask if its probability is above this
+    keys.USE_CHECKPOINT = False
+    keys.TRAIN_MAFT = False
+    keys.TRAIN_PHASE = "mixed"  # ground_truth: the warm-up, without a decoder
+    keys.NUM_GT_MASKS = 16  # annotated masks per image in training; the warm-up takes twice as many
+    keys.NUM_PRED_MASKS = 8  # predicted masks per image, and as many annotated partners
+    keys.IOU_THRESHOLD = 0.7  # least IoU of a predicted mask and its partner
+    keys.COS_WEIGHT = 5.0  # of the consistency between a predicted mask and its partner
     return keys
 
 

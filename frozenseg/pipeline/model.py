@@ -62,9 +62,20 @@ class SegmentationModel(nn.Module):
         """False if the system consists of frozen towers alone."""
         return bool(self.proposer.trainable_state())
 
+    @property
+    def trained_members(self) -> dict[str, nn.Module]:
+        """Trained modules beside the proposer, by the prefix of their weights' names in files."""
+        parts = self.region_classifier.trained_parts
+        return {f"region_classifier.{name}.": part for name, part in parts.items()}
+
     def trainable_state(self) -> dict[str, Tensor]:
         """Returns the trained weights, without those of frozen towers."""
-        return self.proposer.trainable_state()
+        members = {
+            prefix + name: value.detach()
+            for prefix, part in self.trained_members.items()
+            for name, value in part.named_parameters()
+        }
+        return self.proposer.trainable_state() | members
 
     def class_probs(
         self, image: InputImage, proposals: Proposals, text: TextRows, seen: Tensor

@@ -13,7 +13,7 @@ Members do not know each other. Everything they exchange is a record of ``frozen
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from frozenseg.ops.maps import Size
 from frozenseg.structures import InputImage, Proposals, Regions
@@ -84,6 +84,11 @@ class Proposer(Trainable, Protocol):
 
 class RegionClassifier(Protocol):
     """Embeds what CLIP sees under each mask. Members are ``nn.Module``."""
+
+    @property
+    def trained_parts(self) -> Mapping[str, nn.Module]:
+        """Parts that are trained and stored beside the proposer, by name; CLIP is none of them."""
+        ...
 
     def __call__(self, image: InputImage, proposals: Proposals) -> Regions:
         """Returns one embedding per proposed mask."""

@@ -101,10 +101,13 @@ class ConvNeXtClip(ClipTower):
 
     @torch.no_grad()
     def embed_regions(self, clip_map: Tensor, mask_logits: Tensor) -> Tensor:
-        visual = self.model.visual
-        pooled = mask_pool(clip_map, mask_logits)
-        embeddings = visual.head(visual.trunk.head(pooled.flatten(0, 1)[..., None, None]))
-        return embeddings.unflatten(0, pooled.shape[:2])
+        return self.embed_features(mask_pool(clip_map, mask_logits))
+
+    def embed_features(self, features: Tensor) -> Tensor:
+        """Returns (..., D) embeddings of (..., C) cells of the map; gradient flows to the cells."""
+        visual, rows = self.model.visual, features.flatten(0, -2)
+        embeddings = visual.head(visual.trunk.head(rows[..., None, None]))
+        return embeddings.unflatten(0, features.shape[:-1])
 
 
 class ResNetClip(ClipTower):

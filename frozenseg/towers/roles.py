@@ -1,4 +1,4 @@
-"""The three roles that a CLIP model can play; one tower may fill all of them."""
+"""The roles that a CLIP model can play; one tower may fill all of them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -97,8 +97,8 @@ class CropEmbedder(Protocol):
         ...
 
 
-class RegionEmbedder(Protocol):
-    """Embeds what CLIP sees under masks, from its own feature map. Members are ``nn.Module``."""
+class MapTower(Protocol):
+    """Computes the feature map that regions are embedded from. Members are ``nn.Module``."""
 
     @property
     def logit_scale(self) -> Tensor:
@@ -118,6 +118,21 @@ class RegionEmbedder(Protocol):
         """Returns the features of a (B, 3, H, W) normalised batch."""
         ...
 
+
+class RegionEmbedder(MapTower, Protocol):
+    """Embeds what CLIP sees under masks, from its own feature map."""
+
     def embed_regions(self, clip_map: Tensor, mask_logits: Tensor) -> Tensor:
         """Returns (B, Q, D) embeddings, of any length, of (B, Q, H, W) masks over the map."""
+        ...
+
+
+class FeatureEmbedder(MapTower, Protocol):
+    """Embeds single vectors of its feature map."""
+
+    def embed_features(self, features: Tensor) -> Tensor:
+        """Returns (..., D) embeddings, of any length, of (..., C) cells or means of cells.
+
+        Gradient flows to the features.
+        """
         ...

@@ -7,8 +7,10 @@ import torch
 from safetensors import safe_open
 
 from frozenseg.builders.segmenter import load_model
-from frozenseg.builders.weight_conversion import to_own_layout
+from frozenseg.builders.weight_conversion import fuse_adapter, to_official_layout, to_own_layout
 from frozenseg.checkpoint.weights import official_state
+from frozenseg.errors import UserError
+from tests.pipeline.region_classifiers.test_mask_adapter import SMALL
 
 TRAINED_TOWER = {"sam": False, "MODEL__WEIGHTS_TOWERS": "use"}
 
@@ -66,3 +68,109 @@ def test_converting_keeps_the_trained_tower_and_drops_the_teacher(
     before, after = load_model(cfg, ovrcoat), load_model(cfg, ours)
     assert torch.equal(stem_of(before), stem_of(after))
     assert before.proposer.backbone.fingerprint == after.proposer.backbone.fingerprint
+
+
+ADAPTED = {"sam": False, **SMALL}
+
+
+def save_official(model, path: Path, *, without: str = "none", **extra: torch.Tensor) -> Path:
+    """Writes a whole system under official names; weights that begin with ``without`` lack."""
+    members = {
+        prefix + name: value.detach()
+        for prefix, part in model.trained_members.items()
+        for name, value in part.named_parameters()
+    }
+    state = official_state(model.proposer, num_classes=4, no_object_weight=0.1, members=members)
+    kept = {n: v for n, v in state.items() if not n.startswith(without)}
+    torch.save({"model": {**kept, **extra}}, path)
+    return path
+
+
+@pytest.fixture
+def warmup(small_system, tmp_path: Path) -> Path:
+    model = small_system(seed=4, **ADAPTED)
+    return save_official(model, tmp_path / "warmup.pth", without="sem_seg_head.")
+
+
+@pytest.fixture
+def decoder(small_system, tmp_path: Path) -> Path:
+    return save_official(small_system(seed=5, sam=False), tmp_path / "fcclip.pth")
+
+
+def test_an_adapters_file_loads_and_comes_back_under_official_names(
+    small_system, small_config, asked, tmp_path: Path
+) -> None:
+    official = save_official(small_system(seed=4, **ADAPTED), tmp_path / "official.pth")
+    cfg, model = small_config(**ADAPTED), small_system(seed=4, **ADAPTED)
+    loaded = load_model(cfg, official)
+    for name, value in model.trainable_state().items():
+        assert torch.equal(loaded.trainable_state()[name], value), name
+    to_own_layout(official, tmp_path / "ours.safetensors", cfg)
+    to_official_layout(tmp_path / "ours.safetensors", tmp_path / "again.pth", cfg)
+    first, again = (torch.load(tmp_path / name)["model"] for name in ("official.pth", "again.pth"))
+    assert {n for n in first if n.startswith("mask_adapter.")} <= again.keys()
+    assert all(torch.equal(value, again[n]) for n, value in first.items() if "empty" not in n)
+
+
+def test_a_warm_up_is_fused_with_a_decoder_and_its_void(
+    warmup: Path, decoder: Path, asked, small_config, small_system, tmp_path: Path
+) -> None:
+    cfg = small_config(**ADAPTED)
+    fuse_adapter(warmup, decoder, tmp_path / "fused.safetensors", cfg)
+    model = load_model(cfg, tmp_path / "fused.safetensors")
+    adapter = small_system(seed=4, **ADAPTED).region_classifier.adapter.state_dict()
+    for name, value in model.region_classifier.adapter.state_dict().items():
+        assert torch.equal(value, adapter[name])
+    for name, value in small_system(seed=5, sam=False).trainable_state().items():
+        assert torch.equal(model.trainable_state()[name], value), name
+
+
+def test_files_that_cannot_be_fused_are_named(
+    warmup: Path, decoder: Path, asked, small_config, tmp_path: Path
+) -> None:
+    cfg, output = small_config(**ADAPTED), tmp_path / "fused.safetensors"
+    with pytest.raises(UserError, match=r"fcclip\.pth holds no Mask-Adapter"):
+        fuse_adapter(decoder, warmup, output, cfg)
+    with pytest.raises(UserError, match=r"warmup\.pth holds no decoder"):
+        fuse_adapter(warmup, warmup, output, cfg)
+    state = torch.load(decoder)["model"]
+    state["backbone.clip_model.visual.trunk.stem.0.weight"] += 1
+    torch.save(state, decoder)
+    with pytest.raises(UserError, match="hold different CLIP towers"):
+        fuse_adapter(warmup, decoder, output, cfg)
+    assert not output.exists()
+
+
+def test_a_warm_up_alone_says_how_to_fuse_it(warmup: Path, asked, small_config) -> None:
+    with pytest.raises(
+        UserError, match=r"after its warm-up, without a decoder: fuse it.*--decoder"
+    ):
+        load_model(small_config(**ADAPTED), warmup)
+
+
+def test_an_adapter_for_another_width_names_both(
+    small_system, small_config, asked, tmp_path: Path
+) -> None:
+    path = save_official(
+        small_system(seed=4, **ADAPTED),
+        tmp_path / "wide.pth",
+        **{"mask_adapter.fuse.weight": torch.zeros(8, 30, 1, 1)},
+    )
+    with pytest.raises(
+        UserError, match="for 30-wide CLIP embeddings, but the configured CLIP has 24"
+    ):
+        load_model(small_config(**ADAPTED), path)
+
+
+def test_an_adapters_file_and_a_decoders_name_the_configuration_that_they_belong_to(
+    small_system, small_config, asked, decoder: Path, tmp_path: Path
+) -> None:
+    path = save_official(small_system(seed=4, **ADAPTED), tmp_path / "adapted.pth")
+    with pytest.raises(UserError, match="choose mask-adapter-fcclip-convnext-large"):
+        load_model(small_config(sam=False), path)
+    with pytest.raises(UserError, match="choose mask-adapter-fcclip-convnext-large"):
+        to_own_layout(path, tmp_path / "ours.safetensors", small_config(sam=False))
+    with pytest.raises(UserError, match="holds no weights of a Mask-Adapter"):
+        load_model(small_config(**ADAPTED), decoder)
+    fresh = load_model(small_config(**ADAPTED), decoder, for_training=True)
+    assert fresh.region_classifier.adapter is not None

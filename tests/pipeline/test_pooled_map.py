@@ -4,12 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from frozenseg.ops.mask_pooling import mask_pool
-from frozenseg.pipeline.region_classifiers.pooled_map import (
-    OUTSIDE,
-    PooledMap,
-    aligned_masks,
-    stretched_masks,
-)
+from frozenseg.pipeline.clip_maps import OUTSIDE, aligned_masks
+from frozenseg.pipeline.region_classifiers.pooled_map import PooledMap, stretched_masks
 from frozenseg.structures import ClipMap, Frame, InputImage, Proposals
 from frozenseg.towers.roles import ClipFeatures
 

@@ -54,6 +54,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rows]:
         "openseg_ensemble",
         "criterion",
         "msdeformattn",
+        "mask_adapter_fcclip",
         "ovrcoat",
         "ovseg_second_stage",
         "pq",

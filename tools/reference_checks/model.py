@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from reference_checks import coat
+from reference_checks import coat, mask_adapter
 from reference_checks.compare import Row, compare, split_stride, strided
 from reference_checks.reference_model import Case, build_reference, reference_vocabularies
 from scipy.optimize import linear_sum_assignment
@@ -22,6 +22,7 @@ from frozenseg.modeling.frozenseg import FrozenSeg, Output
 from frozenseg.ops.maps import size_of
 from frozenseg.ops.mask_pooling import binary_masks
 from frozenseg.pipeline.model import SegmentationModel
+from frozenseg.pipeline.region_classifiers.mask_adapter import AdaptedMaps
 from frozenseg.pipeline.region_classifiers.pooled_map import PooledMap, stretched_masks
 from frozenseg.sam_masks.generator import SamMasks
 from frozenseg.structures import (
@@ -46,6 +47,7 @@ MakeResult = Callable[..., Result]
 TOLERANCES = (
     (r"tokens_.*|category_overlapping_mask|inst_classes|.*masks_kept", 0.0),
     (r"pred_masks.*", 1e-3),
+    (r"grad_.+", 1e-12),  # relative to the largest value
     (r"pred_logits.*|.*log_probs.*|.*_logits", 3e-4),
     (r".*sem_seg.*", 2e-4),
     (r".*", 1e-4),  # features, embeddings, scores
@@ -63,7 +65,10 @@ NOT_COMPARED = (
 )
 
 
-FAMILY_NOT_COMPARED = {"ovrcoat": coat.NOT_COMPARED}  # by the name of the case
+FAMILY_NOT_COMPARED = {  # by the name of the case
+    "ovrcoat": coat.NOT_COMPARED,
+    "mask_adapter_fcclip": mask_adapter.NOT_COMPARED,
+}
 
 
 class Scene(NamedTuple):
@@ -118,7 +123,7 @@ class Inspection:
     @torch.no_grad()
     def __init__(self, system: SegmentationModel, cfg: CfgNode, case: Case, arrays: Arrays) -> None:
         assert isinstance(system.proposer, FrozenSeg), "the cases are of FrozenSeg and FC-CLIP"
-        assert isinstance(system.region_classifier, PooledMap), "as in the official code"
+        assert isinstance(system.region_classifier, (PooledMap, AdaptedMaps)), "as there"
         assert isinstance(system.text_encoder, ClipTower), "as in the official code"
         self.model, self.regions, self.arrays = system.proposer, system.region_classifier, arrays
         clip = system.text_encoder
@@ -139,12 +144,15 @@ class Inspection:
             "tokens_template0": clip.tokenize([VILD_TEMPLATES[0].format(w) for w in words]),
             "text_raw_first14": encode([t.format(words[0]) for t in VILD_TEMPLATES]),
             "text_classifier": self.text.embeddings,
-            "train_text_classifier": build_text_classifier(encode, training).embeddings,
             "category_overlapping_mask": self.predictor.seen,
         }
+        self.system, self.cfg, self.case = system, cfg, case
+        self.training_text = build_text_classifier(encode, training)
+        self.losses: list[Row] = []
         self.outputs: dict[str, Output] = {}
         self.make_result: dict[str, MakeResult] = {}
         scenes = list(_scenes(case))
+        self.values["train_text_classifier"] = self._with_void(self.training_text.embeddings)
         self.missing = [scene.image for scene in scenes if scene.image not in arrays]
         self.scenes = {scene.prefix: scene for scene in scenes if scene.image in arrays}
         for scene in self.scenes.values():
@@ -155,6 +163,7 @@ class Inspection:
         """One per recorded array, and one per list of kept masks."""
         rows = [Row(name, "fail", note="the input is missing") for name in self.missing]
         rows += [self._row(name, recorded) for name, recorded in self.arrays.items()]
+        rows += self.losses
         for scene in self.scenes.values():
             name = f"{scene.prefix}variant_aligned_masks_kept"
             if scene.masks_kept is not None and name in self.values:
@@ -221,6 +230,21 @@ class Inspection:
         if isinstance(rule, coat.Coat):
             logits = self.text.logits(regions.embeddings, regions.logit_scale)
             values |= coat.coat_values(rule, class_logits, logits, self.predictor.seen)
+        if isinstance(self.regions, AdaptedMaps):
+            values |= mask_adapter.adapter_values(
+                self.regions, clip_map, mask_logits, self._logits(regions)
+            )
+            trained, losses = mask_adapter.training_rows(
+                self.system,
+                self.cfg,
+                self.case,
+                self.arrays,
+                self.training_text,
+                clip_map,
+                mask_logits,
+            )
+            values |= trained
+            self.losses = [losses]
         if scene.sam_masks in self.arrays:
             values |= self._ensembled(
                 torch.from_numpy(self.arrays[scene.sam_masks]), clip_map, make_result
@@ -229,6 +253,12 @@ class Inspection:
 
     def _logits(self, regions: Regions) -> Tensor:
         return self.text.logits(regions.embeddings, regions.logit_scale, void=self.model.void)
+
+    def _with_void(self, rows: Tensor) -> Tensor:
+        """Adds the void row where the official code keeps it among the text rows."""
+        if not isinstance(self.regions, AdaptedMaps):
+            return rows
+        return torch.cat([rows, nn.functional.normalize(self.model.void, dim=-1)[None]])
 
     def _ensembled(self, masks: Tensor, clip_map: ClipMap, make_result: MakeResult) -> Values:
         frame = Frame(size_of(masks), size_of(masks))

@@ -16,7 +16,8 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from frozenseg.builders.model import build_model
-from frozenseg.checkpoint.weights import load_state
+from frozenseg.checkpoint.members import check_members, load_members
+from frozenseg.checkpoint.weights import load_state, split_state
 from frozenseg.config import known_keys, load_config
 from frozenseg.io.weight_files import WeightsFile
 from frozenseg.modeling.frozenseg import FrozenSeg
@@ -45,6 +46,10 @@ RESOLVED = {
     "geometric_ensemble_alpha": "MODEL.CLIP.GEOMETRIC_ENSEMBLE_ALPHA",
     "geometric_ensemble_beta": "MODEL.CLIP.GEOMETRIC_ENSEMBLE_BETA",
     "ensemble_on_valid_mask": "MODEL.CLIP.ENSEMBLE_ON_VALID_MASK",
+    "mask_threshold": "MODEL.MASK_ADAPTER.MASK_THRESHOLD",
+    "iou_threshold": "MODEL.MASK_ADAPTER.IOU_THRESHOLD",
+    "num_gt_masks": "MODEL.MASK_ADAPTER.NUM_GT_MASKS",
+    "num_pred_masks": "MODEL.MASK_ADAPTER.NUM_PRED_MASKS",
     "clip_trust_weight": "MODEL.OVRCOAT.CLIP_TRUST_WEIGHT",
     "object_mask_threshold": "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD",
     "overlap_threshold": "MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD",
@@ -95,7 +100,11 @@ def build_reference(case: Case) -> tuple[SegmentationModel, CfgNode]:
     cfg = reference_config(case)
     model = build_model(cfg, clip=reference_clip(case), sam=reference_sam(case), weights=weights)
     assert isinstance(model.proposer, FrozenSeg), "the cases are of FrozenSeg and FC-CLIP"
-    load_state(model.proposer, WeightsFile(weights, {}), source="the description", towers="use")
+    source, stored = "the description", WeightsFile(weights, {})
+    parts = split_state(weights, source=source)
+    check_members(model, parts, source=source)
+    load_members(model, parts)
+    load_state(model.proposer, stored, source=source, towers="use")
     return model.eval(), cfg
 
 
@@ -109,6 +118,7 @@ def reference_config(case: Case) -> CfgNode:
         f"MODEL.{clip}.EMBED_DIM": config["clip_model_config"]["embed_dim"],
         f"MODEL.{clip}.ENSEMBLE_ON_VALID_MASK": bool(re.search(r"r(50|101)", base)),
         "MODEL.OVRCOAT.COAT_OUTPUTS": "all",  # as in the official code
+        "MODEL.PIPELINE.REGION_CLASSIFIER": _region_classifier(case),
         **config["overrides"],
         **{
             key.replace("MODEL.CLIP", f"MODEL.{clip}"): resolved[name]
@@ -136,6 +146,11 @@ def _vocabulary(words: Case, part: str) -> Vocabulary:
 
 def _synonyms(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(","))
+
+
+def _region_classifier(case: Case) -> str:
+    adapted = any(name.startswith("mask_adapter.") for name in case["weights"])
+    return "mask_adapter" if adapted else "pooled_map"
 
 
 def _has_sam(case: Case) -> bool:

@@ -4,6 +4,7 @@ OVSeg, sec. 3.1 and 3.3: https://arxiv.org/abs/2210.04150.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -43,6 +44,8 @@ class MaskedCrops(nn.Module):
         precision: of the tower: "float32", "bfloat16", or "auto" (bfloat16 where it is fast).
         batch_size: crops that the tower encodes at once.
     """
+
+    trained_parts: Mapping[str, nn.Module] = MappingProxyType({})
 
     def __init__(
         self,

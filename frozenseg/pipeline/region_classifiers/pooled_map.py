@@ -1,17 +1,15 @@
 """Region classifier "pooled map": CLIP's feature map under each mask (FC-CLIP, sec. 3.3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from frozenseg.ops.maps import padded_size, resize_maps, size_of
+from frozenseg.ops.maps import resize_maps, size_of
 from frozenseg.ops.mask_pooling import binary_masks
-from frozenseg.pipeline.masks import masks_at
-from frozenseg.structures import ClipMap, Frame, InputImage, Proposals, Regions
+from frozenseg.pipeline.clip_maps import aligned_masks, clip_map_of
+from frozenseg.structures import ClipMap, InputImage, Proposals, Regions
 from frozenseg.towers.roles import RegionEmbedder
-
-OUTSIDE = -10.0  # mask logit of the padding
 
 PlaceMasks = Callable[[Proposals, ClipMap], Tensor]
 
@@ -23,6 +21,8 @@ class PooledMap(nn.Module):
         clip: the tower that embeds regions.
         place_masks: brings an image's masks onto the map: (Q, h, w) logits from proposals and map.
     """
+
+    trained_parts: Mapping[str, nn.Module] = MappingProxyType({})
 
     def __init__(self, *, clip: RegionEmbedder, place_masks: "PlaceMasks | None" = None) -> None:
         super().__init__()
@@ -42,25 +42,7 @@ class PooledMap(nn.Module):
 
     def map_of(self, image: InputImage, proposals: Proposals) -> ClipMap:
         """Returns the feature map of the padded image."""
-        known = proposals.clip_map
-        if known is not None and known.source is self.clip:
-            return known
-        size = size_of(image.pixels)
-        frame = Frame(padded_size([size], max(self.clip.strides)), size)
-        features = self.clip(self.clip.normalize([image.pixels], frame.size))
-        return ClipMap(features.clip_map, frame, self.clip)
-
-
-def aligned_masks(proposals: Proposals, clip_map: ClipMap) -> Tensor:
-    """Returns masks that cover the frame of the map, so that mask and map show the same place."""
-    if proposals.frame == clip_map.frame:
-        return proposals.mask_logits
-    image_part = masks_at(proposals, clip_map.frame.image_size)
-    rows, columns = (
-        whole - part
-        for whole, part in zip(clip_map.frame.size, clip_map.frame.image_size, strict=True)
-    )
-    return F.pad(image_part, (0, columns, 0, rows), value=OUTSIDE)
+        return clip_map_of(self.clip, image, proposals)
 
 
 def stretched_masks(proposals: Proposals, clip_map: ClipMap) -> Tensor:
