@@ -54,7 +54,7 @@ _OVSEG: dict[str, Rule] = {
 }
 _MASK_ADAPTER: dict[str, Rule] = {
     "NAME": one_of("MASKAdapterHead"),
-    "MASK_IN_CHANNELS": whole(4, 1024),
+    "MASK_IN_CHANNELS": whole(8, 1024),
     "NUM_CHANNELS": _WIDTH,
     "NUM_OUTPUT_MAPS": whole(1, 1024),
     "MASK_THRESHOLD": _SHARE,

@@ -106,7 +106,7 @@ def _pipeline_keys() -> CfgNode:
     keys = CfgNode()
     # mask2former, maskformer, or sam_points: SAM's masks, no classes, nothing trained
     keys.PROPOSER = "mask2former"
-    keys.REGION_CLASSIFIER = "pooled_map"  # of the map, or of crops of the image
+    keys.REGION_CLASSIFIER = "pooled_map"  # of the map by masks, or by a Mask-Adapter; or of crops
     keys.REGION_CLIP_NAME = ""  # CLIP of the region classifier; empty: that of the proposer
     keys.REGION_CLIP_WEIGHTS = ""  # an open_clip tag or a local file
     keys.FUSION = "geometric"  # eq. 3; clip_alone: no decoder; product: OVSeg

@@ -9,6 +9,7 @@ from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.utils import comm
 from torch.optim.lr_scheduler import LambdaLR
 
+from frozenseg.builders.adapter import trains_adapter
 from frozenseg.builders.model import has_trained_parts
 from frozenseg.builders.trainer import (
     CHECKPOINTS,
@@ -80,6 +81,10 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         if not has_trained_parts(cfg):
             raise ConfigError("this configuration has no part to train: pass --eval-only")
+        if trains_adapter(cfg):
+            raise ConfigError(
+                "a Mask-Adapter is trained by the native engine: pass --engine native"
+            )
         check_trainable(cfg)
         self.settings = settings = training_settings(cfg)
         precision = settings.autocast

@@ -142,9 +142,7 @@ def test_files_that_cannot_be_fused_are_named(
 
 
 def test_a_warm_up_alone_says_how_to_fuse_it(warmup: Path, asked, small_config) -> None:
-    with pytest.raises(
-        UserError, match=r"after its warm-up, without a decoder: fuse it.*--decoder"
-    ):
+    with pytest.raises(UserError, match=r"warm-up, without a decoder: fuse it.*--decoder"):
         load_model(small_config(**ADAPTED), warmup)
 
 
@@ -156,9 +154,7 @@ def test_an_adapter_for_another_width_names_both(
         tmp_path / "wide.pth",
         **{"mask_adapter.fuse.weight": torch.zeros(8, 30, 1, 1)},
     )
-    with pytest.raises(
-        UserError, match="for 30-wide CLIP embeddings, but the configured CLIP has 24"
-    ):
+    with pytest.raises(UserError, match=r"for 30-wide CLIP embeddings, but .* has 24"):
         load_model(small_config(**ADAPTED), path)
 
 

@@ -9,6 +9,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 import frozenseg
+from frozenseg.builders.adapter import build_adapter_training
 from frozenseg.builders.evaluation import check_test_sets, evaluate_dataset
 from frozenseg.builders.maskformer import (
     build_maskformer,
@@ -43,6 +44,10 @@ FCCLIP = (
     "MODEL.FC_CLIP.EMBED_DIM", "128", "MODEL.MASK_ENSEMBLE.ENABLED", "False",
     "MODEL.OVRCOAT.CLIP_TRUST_WEIGHT", "0.5",
     "MODEL.PIPELINE.REGION_CLASSIFIER", "masked_crops", "MODEL.PIPELINE.REGION_CLIP_NAME", "shapes",
+)  # fmt: skip
+ADAPTER = (
+    "MODEL.PIPELINE.REGION_CLASSIFIER", "mask_adapter", "MODEL.MASK_ADAPTER.NUM_CHANNELS", "8",
+    "MODEL.MASK_ENSEMBLE.ENABLED", "False",
 )  # fmt: skip
 CROPS = (
     "MODEL.PIPELINE.REGION_CLASSIFIER", "masked_crops", "MODEL.PIPELINE.REGION_CLIP_NAME", "shapes",
@@ -90,6 +95,8 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     evaluate_dataset(cfg, segmenter, "shapes_val", tmp_path / "report", RunOptions(limit=2))
     fcclip = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *FCCLIP]))
     build_segmenter(fcclip, model=build_model(fcclip))
+    adapter = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *ADAPTER]))
+    build_adapter_training(adapter, build_model(adapter))
     crops = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *CROPS]))
     build_model(crops)
     swin = RecordingNode(load_config("ovseg/ovseg_swin_base_vit_l14.yaml", SMALL_SWIN))

@@ -28,7 +28,7 @@ def test_a_weight_is_the_share_of_the_sigmoid() -> None:
 
 
 def test_a_mask_may_have_any_resolution() -> None:
-    adapter = MaskAdapter(embed_dim=6, mask_dim=4, dim=8, num_maps=3)
+    adapter = MaskAdapter(embed_dim=6, mask_dim=16, dim=8, num_maps=3)
     masks = torch.zeros(2, 8, 12)
     masks[:, :4] = 1
     fine = masks.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)

@@ -96,5 +96,6 @@ def test_the_mean_gradient_of_parts_is_that_of_the_whole(training: Build) -> Non
     one = batch()._replace(images=batch().images[:1], targets=batch().targets[:1], names=["a"])
     step_of(whole.train())([one])
     step_of(parts.train())([one, one])
-    for a, b in zip(whole.regions.adapter.parameters(), parts.regions.adapter.parameters()):
+    after = [each.regions.adapter.parameters() for each in (whole, parts)]
+    for a, b in zip(*after, strict=True):
         torch.testing.assert_close(a, b)

@@ -1,4 +1,4 @@
-"""What Mask-Adapter's case records beside the values of every model: its stages and its training."""
+"""What Mask-Adapter's case records beside the values of every model: stages and training."""
 
 from collections.abc import Mapping
 from typing import Any

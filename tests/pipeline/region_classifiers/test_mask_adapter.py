@@ -8,7 +8,7 @@ from frozenseg.structures import ClipMap, Frame, InputImage, Proposals
 
 SMALL = {
     "MODEL__PIPELINE__REGION_CLASSIFIER": "mask_adapter",
-    "MODEL__MASK_ADAPTER__MASK_IN_CHANNELS": 4,
+    "MODEL__MASK_ADAPTER__MASK_IN_CHANNELS": 16,
     "MODEL__MASK_ADAPTER__NUM_CHANNELS": 8,
     "MODEL__MASK_ADAPTER__NUM_OUTPUT_MAPS": 3,
 }
