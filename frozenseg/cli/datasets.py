@@ -16,7 +16,10 @@ from frozenseg.io.text import markup, shown
 if TYPE_CHECKING:
     from frozenseg.data.checking import DatasetCheck, Finding
 
-app = typer.Typer(no_args_is_help=True, help="List, check, show and convert data sets.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, check, show and convert data sets.\n\nExample: frozenseg datasets list",
+)
 
 Name = Annotated[
     str,

@@ -29,6 +29,10 @@ from frozenseg.cli.train import train
 from frozenseg.cli.web import web
 from frozenseg.errors import UserError
 
+EXIT_STATUSES = (
+    "Exit status: 0 done; 1 a check found problems, or the program failed; 2 a mistake in options "
+    "or files, explained in one sentence; 75 stopped, to be resumed (train); 130 interrupted."
+)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -49,7 +53,6 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -61,7 +64,7 @@ def _say_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=EXIT_STATUSES)
 def options(
     _version: Annotated[
         bool,
@@ -76,13 +79,26 @@ def options(
         bool, typer.Option("--offline", help="Use cached files only; download nothing.")
     ] = False,
 ) -> None:
-    """Segment any image with any class names: panoptic, semantic and instance."""
+    """Segment any image with any class names: panoptic, semantic and instance.
+
+    Example: frozenseg segment cat.jpg --words "cat, kitten; sofa"
+    """
     accept_any_text()
     if offline:
         os.environ["FROZENSEG_OFFLINE"] = "1"
     handler = RichHandler(console=errors, show_path=debug, show_time=debug)
     handler.setFormatter(ShownFormatter("%(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
+
+
+def _explain_statuses(group: typer.Typer) -> None:
+    """Ends the help of every command, and of every group of commands, with the exit statuses."""
+    for command in group.registered_commands:
+        command.epilog = EXIT_STATUSES
+    for subgroup in group.registered_groups:
+        subgroup.epilog = EXIT_STATUSES
+        if subgroup.typer_instance is not None:
+            _explain_statuses(subgroup.typer_instance)
 
 
 app.command()(segment)
@@ -100,6 +116,8 @@ app.command()(summary)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(figure.app, name="figure")
 app.add_typer(vocabulary.app, name="vocabulary")
+
+_explain_statuses(app)
 
 
 def main() -> None:

@@ -37,7 +37,16 @@ Limit = Annotated[
     typer.Option(help="Use only the first N images.", metavar="N", min=1, show_default=False),
 ]
 MODEL_HELP = "A name such as 'shapes' (the miniature model), a folder, or a YAML file."
-ModelName = Annotated[str, typer.Option(help=MODEL_HELP)]
+
+
+def model_choices(incomplete: str) -> list[str]:
+    """The models' names that begin with ``incomplete``, for shell completion."""
+    from frozenseg.config import model_names
+
+    return [name for name in model_names() if name.startswith(incomplete)]
+
+
+ModelName = Annotated[str, typer.Option(help=MODEL_HELP, autocompletion=model_choices)]
 Weights = Annotated[
     Path | None,
     typer.Option(help="Trained weights (default: those of the model).", show_default=False),

@@ -8,7 +8,10 @@ from rich.table import Table
 from frozenseg.cli.console import console
 from frozenseg.io.text import markup
 
-app = typer.Typer(no_args_is_help=True, help="List the class lists and show their classes.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List the class lists and show their classes.\n\nExample: frozenseg vocabulary list",
+)
 
 
 @app.command("list")

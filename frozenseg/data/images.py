@@ -136,13 +136,18 @@ def open_image(path: Path) -> Image.Image:
         return image
 
 
-def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
+def image_files(folder: Path, *, recursive: bool = False) -> tuple[list[Path], list[Path]]:
     """The images in a folder, recognised by their endings in any case, and its other files.
 
-    Both are sorted by name. Hidden files are in neither list.
+    Both are sorted by path. Hidden files, and the files of hidden folders, are in neither list.
+
+    Args:
+        folder: whose files.
+        recursive: also those of the folders in it; links to folders are not followed.
     """
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    files = [path for path in files if not is_hidden(Path(path.name))]
+    paths = folder.rglob("*") if recursive else folder.iterdir()
+    files = [path for path in sorted(paths) if path.is_file()]
+    files = [path for path in files if not is_hidden(path.relative_to(folder))]
     images = [path for path in files if path.suffix.lower() in image_endings()]
     return images, [path for path in files if path.suffix.lower() not in image_endings()]
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from frozenseg.losses.point_sampling import sample_masks, sample_points
@@ -164,6 +163,8 @@ def dice_cost(probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def _assign(table: np.ndarray, counts: Sequence[int]) -> Match:
+    from scipy.optimize import linear_sum_assignment  # half a second that inference need not wait
+
     pairs = [
         linear_sum_assignment(costs[:, :count]) for costs, count in zip(table, counts, strict=True)
     ]

@@ -29,8 +29,8 @@ Run = Callable[..., Result]
 def run() -> Run:
     """``run("segment", path)``: status, standard output and standard error of a command."""
 
-    def call(*arguments: object) -> Result:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    def call(*arguments: object, input: str | bytes | None = None) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], input=input)
 
     return call
 

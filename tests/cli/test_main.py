@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
 
 import frozenseg
+from frozenseg.cli.main import app
 from frozenseg.config import model_names
 
 SHIPPED = model_names()["shapes"].weights
@@ -37,16 +39,47 @@ def test_help_names_every_command_and_imports_no_torch():
         assert command in done.stdout
 
 
+def every_command() -> list[str]:
+    """The words of every command and every group of commands."""
+
+    def below(command, words: tuple[str, ...]):
+        yield " ".join(words)
+        for name, child in getattr(command, "commands", {}).items():
+            yield from below(child, (*words, name))
+
+    return list(below(typer.main.get_command(app), ()))
+
+
+@pytest.mark.parametrize("command", every_command())
+def test_every_help_has_an_example_and_the_exit_statuses(run, command):
+    help_text = " ".join(run(*command.split(), "--help").stdout.split())
+    assert f"Example: frozenseg {command}".strip() in help_text
+    assert "Exit status: 0 done;" in help_text and "2 a mistake" in help_text
+
+
 @pytest.mark.parametrize(
-    "command",
+    ("words", "expected"),
     [
-        *("segment", "demo", "evaluate", "train", "doctor", "sam-masks", "benchmark", "convert"),
-        *("summary", "figure compare", "figure attention", "figure clusters", "figure diagnosis"),
+        ("frozenseg segm", "segment"),
+        ("frozenseg datasets sh", "show"),
+        ("frozenseg segment --model fcclip-rn50x6", "fcclip-rn50x64"),
+        ("frozenseg segment --recur", "--recursive"),
     ],
 )
-def test_every_command_has_an_example_in_its_help(run, command):
-    done = run(*command.split(), "--help")
-    assert f"Example: frozenseg {command}" in " ".join(done.stdout.split())
+def test_the_shell_completes_commands_options_and_models(words, expected):
+    place = len(words.split()) - 1
+    done = subprocess.run(
+        [sys.executable, "-c", "from frozenseg.cli.main import main; main()"],
+        env={
+            "PATH": "",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(place),
+            "_FROZENSEG_COMPLETE": "complete_bash",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert expected in done.stdout.split(), done.stderr
 
 
 def test_unknown_option_ends_with_2(run):

@@ -84,6 +84,155 @@ class TestResults:
 
 
 @pytest.mark.usefixtures("loaded")
+class TestInputs:
+    def names(self, done) -> list[str]:
+        assert done.exit_code == 0, done.output
+        return [json.loads(line)["file_name"] for line in done.stdout.splitlines()]
+
+    @pytest.fixture
+    def tree(self, picture: Path, tmp_path: Path) -> Path:
+        """photos/{b.png,notes.txt,.hidden/x.png,deep/a.png,deep/er/c.png}"""
+        folder = tmp_path / "photos"
+        for name in ("b.png", "notes.txt", ".hidden/x.png", "deep/a.png", "deep/er/c.png"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(picture.read_bytes())
+        return folder
+
+    def segment(self, run, tmp_path: Path, *arguments: object, **options: object):
+        return run("segment", *arguments, "-w", "cat", "--json", "-o", tmp_path / "out", **options)
+
+    def test_folders_of_folders_are_used_on_request(self, run, tree, tmp_path):
+        found = self.names(self.segment(run, tmp_path, tree))
+        assert found == [str(tree / "b.png")]
+        done = self.segment(run, tmp_path, tree, "--recursive")
+        below = ("b.png", "deep/a.png", "deep/er/c.png")
+        assert self.names(done) == [str(tree / name) for name in below]
+        assert "that are not images: notes.txt" in done.stderr
+
+    def test_patterns_in_quotes_are_expanded(self, run, tree, tmp_path):
+        assert self.names(self.segment(run, tmp_path, tree / "*.png")) == [str(tree / "b.png")]
+        assert len(self.names(self.segment(run, tmp_path, tree / "**/*.png"))) == 3
+        done = self.segment(run, tmp_path, tree / "*.gif")
+        assert done.exit_code == 2 and "nothing matches" in done.stderr
+
+    def test_an_image_on_standard_input(self, run, picture, tmp_path):
+        done = self.segment(run, tmp_path, "-", input=picture.read_bytes())
+        assert self.names(done) == ["-"]
+        assert files(tmp_path / "out") == ["stdin.json", "stdin.png", "stdin_ids.png"]
+        done = self.segment(run, tmp_path, "-", input=b"words")
+        assert done.exit_code == 2 and "standard input: the data is not an image" in done.stderr
+
+    def test_a_list_of_images(self, run, tree, tmp_path):
+        names = f"{tree / 'b.png'}\n\n{tree / 'deep/a.png'}\n"
+        expected = [str(tree / "b.png"), str(tree / "deep/a.png")]
+        assert self.names(self.segment(run, tmp_path, "--from", "-", input=names)) == expected
+        (tmp_path / "list.txt").write_text(names)
+        assert self.names(self.segment(run, tmp_path, "--from", tmp_path / "list.txt")) == expected
+
+    @pytest.mark.parametrize(
+        ("arguments", "part"),
+        [
+            ([], "there is no image: give files"),
+            (["--from", "gone.txt"], "no list of images gone.txt"),
+            (["--from", "-"], "the list - is empty"),
+        ],
+    )
+    def test_no_image_at_all(self, run, tmp_path, arguments, part):
+        done = self.segment(run, tmp_path, *arguments, input="")
+        assert done.exit_code == 2 and part in done.stderr
+
+    def test_every_ending_that_pillow_opens(self, run, picture, tmp_path):
+        folder = tmp_path / "many"
+        folder.mkdir()
+        for ending in ("bmp", "gif", "tif", "webp", "ppm", "JPEG"):
+            with Image.open(picture) as image:
+                image.convert("RGB").save(folder / f"a_{ending}.{ending}")
+        assert len(self.names(self.segment(run, tmp_path, folder))) == 6
+
+
+@pytest.mark.usefixtures("loaded")
+class TestVideos:
+    @pytest.fixture
+    def clip(self, tmp_path: Path) -> Path:
+        """Six frames and a tone."""
+        av = pytest.importorskip("av")
+        with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+            video = container.add_stream("libx264", rate=5)
+            video.width, video.height, video.pix_fmt = 32, 24, "yuv420p"
+            audio = container.add_stream("aac", rate=48000, layout="mono")
+            for level in range(0, 240, 40):
+                pixels = np.full((24, 32, 3), level, np.uint8)
+                container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(video.encode())
+            tone = (np.sin(np.arange(57600) / 9) * 9000).astype(np.int16)[None]
+            sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+            sound.rate = 48000
+            container.mux(audio.encode(sound))
+            container.mux(audio.encode())
+        return tmp_path / "clip.mp4"
+
+    def segment(self, run, tmp_path: Path, *arguments: object):
+        return run("segment", *arguments, "-w", "cat; grass", "-o", tmp_path / "out")
+
+    def test_a_video_of_drawings_with_its_sound(self, run, clip, tmp_path):
+        import av
+
+        done = self.segment(run, tmp_path, clip)
+        assert done.exit_code == 0, done.output
+        assert files(tmp_path / "out") == ["clip.mp4"]
+        assert "6 frames, 6 with segments" in done.stdout.replace("\n", " ")
+        with av.open(str(tmp_path / "out/clip.mp4")) as written, av.open(str(clip)) as original:
+            frames = list(written.decode(video=0))
+            assert len(frames) == 6 and (frames[0].width, frames[0].height) == (32, 24)
+            assert written.streams.audio[0].duration == original.streams.audio[0].duration
+            assert np.ptp(frames[3].to_ndarray(format="rgb24")) > 50, "the segments are drawn"
+
+    def test_frames_instead(self, run, clip, tmp_path):
+        coco = tmp_path / "all.json"
+        done = self.segment(run, tmp_path, clip, "--frames", "--masks", "--coco", coco)
+        assert done.exit_code == 0, done.output
+        assert files(tmp_path / "out") == ["clip_frames"]
+        names = files(tmp_path / "out/clip_frames")
+        assert len(names) == 6 * 4 and names[:2] == ["000000.json", "000000.png"]
+        assert {each["file_name"] for each in json.loads(coco.read_text())["images"]} == {
+            f"{clip}#{number:06d}" for number in range(6)
+        }
+
+    def test_json_has_one_line_per_frame(self, run, clip, tmp_path):
+        done = self.segment(run, tmp_path, clip, "--json", "--no-overlay")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [line["frame"] for line in lines] == list(range(6))
+        assert [line["time"] for line in lines] == pytest.approx(np.arange(6) / 5)
+        assert lines[0]["file_name"] == str(clip) and lines[0]["files"] == {}
+        assert files(tmp_path / "out") == []
+
+    def test_a_bad_video_is_one_sentence_and_spares_the_images(self, run, picture, tmp_path):
+        (tmp_path / "bad.mp4").write_bytes(b"words")
+        done = self.segment(run, tmp_path, tmp_path / "bad.mp4", picture)
+        assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
+        assert "bad.mp4 is not a video that can be read" in done.stderr
+        assert files(tmp_path / "out") == ["scene.json", "scene.png", "scene_ids.png"]
+
+    @pytest.mark.parametrize(
+        ("options", "part"),
+        [
+            (["--masks"], "needs --frames"),
+            (["--coco", "all.json"], "needs --frames"),
+            (["--no-overlay"], "nothing to write"),
+        ],
+    )
+    def test_options_that_need_others(self, run, clip, tmp_path, options, part):
+        done = self.segment(run, tmp_path, clip, *options)
+        assert done.exit_code == 2 and part in done.stderr
+
+    def test_the_video_itself_is_never_overwritten(self, run, clip, tmp_path):
+        before = clip.read_bytes()
+        done = run("segment", clip, "-w", "cat", "-o", tmp_path)
+        assert done.exit_code == 2 and "would be overwritten" in done.stderr
+        assert clip.read_bytes() == before
+
+
+@pytest.mark.usefixtures("loaded")
 class TestBadInput:
     def refused(self, done, *parts: object) -> None:
         """Status 2 and one sentence on standard error that holds all of ``parts``."""

@@ -7,7 +7,10 @@ from frozenseg.cli.figure.clusters import clusters
 from frozenseg.cli.figure.compare import compare
 from frozenseg.cli.figure.diagnosis import diagnosis
 
-app = typer.Typer(no_args_is_help=True, help="Draw the paper's figures as PNG files.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Draw the paper's figures as PNG files.\n\nExample: frozenseg figure compare",
+)
 app.command()(compare)
 app.command()(attention)
 app.command()(clusters)

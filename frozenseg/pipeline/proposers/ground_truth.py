@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from frozenseg.ops.maps import size_of
@@ -111,6 +110,8 @@ def assign_queries(found: Tensor, wanted: Tensor, *, shared: bool = False) -> tu
     Returns:
         Segments and their queries, (M,) each; a segment's first query comes first.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and rarely needed
+
     step = max(1, max(wanted.shape[-2:]) // GRID_PX)
     offered = found[:, ::step, ::step].flatten(1).float()
     inside = wanted[:, ::step, ::step].flatten(1).float()
