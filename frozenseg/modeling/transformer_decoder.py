@@ -11,6 +11,7 @@ from frozenseg.modeling.pixel_decoder import PixelFeatures
 from frozenseg.modeling.position_encoding import sine_positions
 from frozenseg.ops.maps import resize_maps, size_of
 from frozenseg.ops.mask_pooling import mask_pool
+from frozenseg.ops.precision import cast_once
 from frozenseg.structures import Prediction
 
 Classify = Callable[[Tensor], Tensor]  # (B, Q, D) embeddings to (B, Q, K + 1) logits
@@ -133,8 +134,11 @@ class TransformerDecoder(nn.Module):
         sizes = [size_of(level) for level in pixels.levels]
         sam = None if sam is None else self.adapt_sam(sam)
 
-        mask_logits = self.predict_masks(queries, pixels.mask_features)
-        predictions = [self.predict(queries, mask_logits, pixels, classify)] if every_layer else []
+        mask_features = cast_once(pixels.mask_features)
+        mask_logits = self.predict_masks(queries, mask_features())
+        predictions = []
+        if every_layer:
+            predictions.append(self.predict(queries, mask_logits, mask_features(), classify))
         for layer, block in enumerate(self.blocks, start=1):  # counted from 1, as in the paper
             index = (layer - 1) % len(memories)
             memory, size = memories[index], sizes[index]
@@ -148,9 +152,9 @@ class TransformerDecoder(nn.Module):
                 keys = memory = inject(memory, sam_tokens, positions[index])
             blocked = blocked_cells(mask_logits, size)
             queries = block(queries, query_positions, keys, memory, blocked=blocked)
-            mask_logits = self.predict_masks(queries, pixels.mask_features)
+            mask_logits = self.predict_masks(queries, mask_features())
             if every_layer or layer == len(self.blocks):
-                predictions.append(self.predict(queries, mask_logits, pixels, classify))
+                predictions.append(self.predict(queries, mask_logits, mask_features(), classify))
             if layer in self.query_layers and layer < len(
                 self.blocks
             ):  # eq. 1; the last injection would be unused
@@ -164,17 +168,17 @@ class TransformerDecoder(nn.Module):
         )
 
     def predict(
-        self, queries: Tensor, mask_logits: Tensor, pixels: PixelFeatures, classify: Classify
+        self, queries: Tensor, mask_logits: Tensor, mask_features: Tensor, classify: Classify
     ) -> Prediction:
         """Classifies each query from its own features and those under its mask.
 
         Args:
             queries: (B, Q, C).
             mask_logits: (B, Q, h, w) at stride 4.
-            pixels: of the pixel decoder.
+            mask_features: (B, C, h, w).
             classify: (B, Q, D) embeddings to (B, Q, K + 1) logits.
         """
-        pooled = self.adapt_pooled(mask_pool(pixels.mask_features, mask_logits))
+        pooled = self.adapt_pooled(mask_pool(mask_features, mask_logits))
         embeddings = self.class_embedding(self.norm(queries) + self.pool_projection(pooled))
         return Prediction(classify(embeddings), mask_logits)
 

@@ -1,5 +1,7 @@
 """Mask pooling: the mean feature under each query's mask."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,9 +13,9 @@ def mask_pool(features: Tensor, mask_logits: Tensor) -> Tensor:
     Masks are resized bilinearly to the feature size and binarised at logit 0; no gradient flows
     through them. A mask without a pixel pools to zero.
     """
-    weights = binary_masks(mask_logits, features.shape[-2:]).to(features.dtype)
-    area = weights.sum(dim=(-2, -1)).clamp(min=1e-8)
-    return torch.einsum("bchw,bqhw->bqc", features, weights) / area[..., None]
+    masks = binary_masks(mask_logits, features.shape[-2:])
+    area = masks.sum(dim=(-2, -1), dtype=features.dtype).clamp(min=1e-8)
+    return _MaskedSum.apply(features, masks) / area[..., None]
 
 
 @torch.no_grad()
@@ -22,3 +24,20 @@ def binary_masks(mask_logits: Tensor, size: tuple[int, int] | torch.Size) -> Ten
     if mask_logits.shape[-2:] != tuple(size):
         mask_logits = F.interpolate(mask_logits, size=size, mode="bilinear", align_corners=False)
     return mask_logits > 0
+
+
+class _MaskedSum(torch.autograd.Function):
+    """Sums (B, C, h, w) features under (B, Q, h, w) bool masks: (B, Q, C).
+
+    Keeps the masks as bool for the backward pass, a quarter of what the matrix product would keep.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, masks: Tensor) -> Tensor:
+        ctx.save_for_backward(masks)
+        return torch.einsum("bchw,bqhw->bqc", features, masks.to(features.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (masks,) = ctx.saved_tensors
+        return torch.einsum("bqc,bqhw->bchw", grad, masks.to(grad.dtype)), None

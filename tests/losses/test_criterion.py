@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from frozenseg.losses import Criterion, HungarianMatcher, criterion
 from frozenseg.losses.matcher import pack_targets
@@ -54,6 +55,18 @@ class Replay:
     def __call__(self, shape: Sequence[int], device: torch.device) -> Tensor:
         start, self.used = self.used, self.used + math.prod(shape)
         return self.numbers[start : self.used].reshape(*shape)
+
+
+class Operators(TorchDispatchMode):
+    """Records the names of the operators that are called inside its block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +236,21 @@ def test_each_prediction_is_matched_on_its_own():
     other = build()([predictions[1], predictions[0]], targets)
     torch.testing.assert_close(losses["loss_mask"], other["loss_mask"])
     assert losses["loss_mask_0"] != other["loss_mask_0"]
+
+
+def test_all_layers_together_make_the_host_wait_once(monkeypatch: pytest.MonkeyPatch):
+    copies: list[tuple[int, ...]] = []
+    copy = Tensor.cpu
+    monkeypatch.setattr(
+        Tensor, "cpu", lambda self: (copies.append(tuple(self.shape)), copy(self))[1]
+    )
+    predictions, targets = random_batch(layers=10)
+    with Operators() as called:
+        losses = build()(predictions, targets)
+        sum(losses.values()).backward()
+    assert copies == [(10, 2, 6, 3)]  # the cost tables of all layers and images
+    assert "grid_sampler_2d" in called.names
+    assert not called.names & {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero"}
 
 
 def test_half_precision_predictions_are_scored_in_float32():

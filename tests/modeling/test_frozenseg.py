@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -58,6 +59,25 @@ def test_images_of_any_size_fit_also_below_32_pixels(small_model: SmallModel, si
     assert output.padded_size == (height, width)
     assert output.predictions[-1].mask_logits.shape[-2:] == (height // 4, width // 4)
     assert output.predictions[-1].mask_logits.isfinite().all()
+
+
+def test_training_keeps_no_activation_of_the_towers(small_model: SmallModel) -> None:
+    model = small_model().train()
+    inside: list[str] = []
+    kept: Counter[str] = Counter()
+
+    def remember(tensor: Tensor) -> Tensor:
+        kept[inside[-1] if inside else "trained parts"] += 1
+        return tensor
+
+    for name in ("backbone", "sam"):
+        tower = getattr(model, name).requires_grad_()  # the towers do not rely on this flag
+        tower.register_forward_pre_hook(lambda *_, name=name: inside.append(name))
+        tower.register_forward_hook(lambda *_: inside.clear())
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        model([image(50, 70)], classifier(0, 1))
+    assert kept["trained parts"] > 0
+    assert set(kept) == {"trained parts"}
 
 
 def test_one_query_and_one_class_are_enough(small_model: SmallModel) -> None:

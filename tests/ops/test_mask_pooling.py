@@ -42,3 +42,23 @@ def test_images_and_queries_do_not_mix() -> None:
         for query in range(3):
             inside = features[image][:, logits[image, query] > 0].mean(dim=1)
             torch.testing.assert_close(pooled[image, query], inside)
+
+
+def test_the_backward_pass_keeps_one_byte_per_cell_and_has_the_gradient_of_the_product() -> None:
+    features, logits = torch.randn(2, 5, 6, 7, requires_grad=True), torch.randn(2, 3, 6, 7)
+    kept: list[torch.Tensor] = []
+
+    def remember(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        pooled = mask_pool(features, logits)
+    assert {tensor.dtype for tensor in kept if tensor.numel() >= logits.numel()} == {torch.bool}
+    weights = (logits > 0).float()
+    expected = torch.einsum("bchw,bqhw->bqc", features, weights / weights.sum((2, 3), keepdim=True))
+    cotangent = torch.randn_like(pooled)
+    torch.testing.assert_close(
+        torch.autograd.grad(pooled, features, cotangent),
+        torch.autograd.grad(expected, features, cotangent),
+    )
