@@ -61,7 +61,7 @@ def views(page: Page) -> Iterator[str]:
     yield "start"
     page.segment()
     yield "panoptic"
-    page.driver.execute_script("document.querySelectorAll('.entry')[2].focus()")
+    page.point_at(".legend li:nth-child(4) .entry")
     yield "highlighted"
     page.choose_task("instance")
     page.segment()

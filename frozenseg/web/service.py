@@ -41,7 +41,7 @@ class Service:
         segmenter.cache_dir = None
         self.segmenter, self.limits = segmenter, limits
         self.name, self.miniature = name, miniature
-        self.tasks = segmenter.model.proposer.tasks
+        self.tasks = sorted(segmenter.model.proposer.tasks)
         self.examples = example_scenes() if miniature else []
         self.seconds = 1.0  # per image, a moving mean
         self._known = frozenset(all_names()) if miniature else None

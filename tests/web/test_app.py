@@ -57,7 +57,7 @@ def test_the_page_says_that_the_miniature_knows_drawn_shapes_only(client: TestCl
 
 def test_the_page_of_another_model_offers_its_tasks_and_no_examples(shapes: Segmenter) -> None:
     service = Service(shapes, name="<b>mine</b>", miniature=False)
-    service.tasks = ("semantic",)
+    service.tasks = ["semantic"]
     page = TestClient(build_app(service)).get("/").text
     assert "drawn shapes" not in page and 'class="example"' not in page
     assert page.count('name="task"') == 1
@@ -207,10 +207,16 @@ async def leave_after_upload(page: Callable, body: bytes) -> int:
     messages = iter(
         [{"type": "http.request", "body": body, "more_body": False}, {"type": "http.disconnect"}]
     )
-    statuses = []
 
     async def receive() -> dict:
         return next(messages)
+
+    return await status_of(page, receive)
+
+
+async def status_of(page: Callable, receive: Callable) -> int:
+    """The status of the answer to a request whose body arrives through ``receive``."""
+    statuses = []
 
     async def send(message: dict) -> None:
         if message["type"] == "http.response.start":
@@ -221,6 +227,21 @@ async def leave_after_upload(page: Callable, body: bytes) -> int:
     scope |= {"query_string": query.encode(), "headers": [(b"host", b"localhost")]}
     await page({**scope, "http_version": "1.1", "scheme": "http"}, receive, send)
     return statuses[0]
+
+
+def test_an_upload_that_never_ends_gives_up_the_place(shapes: Segmenter) -> None:
+    limits = DEFAULT_LIMITS._replace(upload_seconds=0.05, waiting=1)
+    service = Service(shapes, name="shapes", miniature=False, limits=limits)
+
+    async def never() -> dict:
+        await asyncio.sleep(60)
+        raise AssertionError("unreachable")
+
+    async def scenario() -> list[int]:
+        page = build_app(service)
+        return [await status_of(page, never) for _ in range(2)]
+
+    assert asyncio.run(scenario()) == [408, 408]
 
 
 def test_other_web_sites_cannot_use_the_model(client: TestClient, scene: bytes) -> None:

@@ -126,16 +126,14 @@ def test_mistakes_in_the_words_are_shown_while_typing(page: Page) -> None:
 
 
 def test_hovering_the_legend_highlights_the_segment_and_a_click_hides_it(segmented: Page) -> None:
-    from selenium.webdriver import ActionChains
-
     plain = canvas_of(segmented)
     entry = segmented.all(".entry")[1]
-    ActionChains(segmented.driver).move_to_element(entry).perform()
+    segmented.point_at(".legend li:nth-child(2) .entry")
     assert canvas_of(segmented) != plain
     assert "highlighted" in entry.get_attribute("class")
     names = segmented.shown_names()
     entry.click()
-    ActionChains(segmented.driver).move_to_element(segmented.find("h1")).perform()
+    segmented.point_at("h1")
     assert segmented.shown_names() == [name for name in names if name != names[1]]
     assert canvas_of(segmented) != plain
     segmented.find("#all").click()
@@ -145,15 +143,13 @@ def test_hovering_the_legend_highlights_the_segment_and_a_click_hides_it(segment
 
 
 def test_hovering_the_picture_tells_what_is_there(segmented: Page, expected: Segmentation) -> None:
-    from selenium.webdriver import ActionChains
-
     segment = next(each for each in expected.segments if each.name == "striped cyan heart")
     rows, columns = np.nonzero(expected.masks[expected.segments.index(segment)])
     canvas = segmented.find("#canvas")
     scale = canvas.size["width"] / expected.image.shape[1]
     x = np.median(columns) * scale - canvas.size["width"] / 2
     y = np.median(rows) * scale - canvas.size["height"] / 2
-    ActionChains(segmented.driver).move_to_element_with_offset(canvas, int(x), int(y)).perform()
+    segmented.point_at("#canvas", int(x), int(y))
     share = 100 * segment.area / expected.id_map.size
     assert segmented.text("#tip") == f"{segment.name} · {segment.score:.2f} · {share:.1f} %"
     assert segmented.text(".entry.highlighted .name") == segment.name

@@ -42,6 +42,13 @@ class Page:
 
         WebDriverWait(self.driver, PATIENCE, poll_frequency=0.1).until(lambda _: condition())
 
+    def point_at(self, selector: str, x: int = 0, y: int = 0) -> None:
+        """Moves the mouse to an element, ``x`` and ``y`` pixels from its centre."""
+        from selenium.webdriver import ActionChains
+
+        mouse = ActionChains(self.driver)
+        mouse.move_to_element_with_offset(self.find(selector), x, y).perform()
+
     def type_words(self, words: str) -> None:
         """Replaces the class names and waits for the check of the new ones."""
         field = self.find("#words")

@@ -14,6 +14,7 @@ export function watchFiles(input, zone, onFiles) {
   });
   for (const kind of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(kind, (event) => {
+      if (!event.dataTransfer.types.includes("Files")) return; // text, for the class names
       event.preventDefault();
       zone.classList.toggle("over", kind === "dragover");
       if (kind === "drop") onFiles([...event.dataTransfer.files]);

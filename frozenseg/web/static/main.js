@@ -41,7 +41,7 @@ async function showImage(image) {
     return;
   }
   $("legend").replaceChildren();
-  $("summary").textContent = "";
+  $("summary").textContent = "Not segmented yet.";
   enableResultButtons(false);
   stage.showPicture(readable ? picture : undefined, image.error || "There is no preview of this file.");
 }
@@ -244,10 +244,12 @@ for (const button of document.querySelectorAll("[data-export]")) {
 }
 $("link").addEventListener("click", async () => {
   updateLink();
-  await navigator.clipboard.writeText(window.location.href).then(
-    () => say("The link is copied: it restores class names and settings."),
-    () => say("Copy the link from the address bar: it restores class names and settings."),
-  );
+  try {
+    await navigator.clipboard.writeText(window.location.href);
+    say("The link is copied: it restores class names and settings.");
+  } catch { // browsers refuse, or have no clipboard, without https
+    say("Copy the link from the address bar: it restores class names and settings.");
+  }
 });
 restore();
 checkNow();

@@ -98,13 +98,19 @@ export class Drawing {
     order.sort((a, b) => (b.segment === highlighted) - (a.segment === highlighted) || b.side - a.side);
     for (const { segment, x, y, side } of order) {
       if (!side || (highlighted && segment !== highlighted)) continue;
+      const room = (side * scale) / 2;
+      if (room < 0.4 * fontSize) continue;
       const width = context.measureText(segment.name).width + fontSize;
       const height = 1.6 * fontSize;
       const left = clamp(x * scale - width / 2, 2, context.canvas.width - width - 2);
-      const top = clamp(y * scale - height / 2, 2, context.canvas.height - height - 2);
-      const box = { left, top, right: left + width, bottom: top + height };
-      if (side * scale < 0.8 * fontSize || taken.some((other) => overlap(box, other))) continue;
+      const boxes = [0, -height, height].filter((shift) => Math.abs(shift) <= room).map((shift) => {
+        const top = clamp(y * scale + shift - height / 2, 2, context.canvas.height - height - 2);
+        return { left, top, right: left + width, bottom: top + height };
+      });
+      const box = boxes.find((each) => !taken.some((other) => overlap(each, other)));
+      if (!box) continue;
       taken.push(box);
+      const { top } = box;
       context.fillStyle = "rgba(16, 20, 28, 0.84)";
       context.strokeStyle = `rgb(${segment.color.join(" ")})`;
       context.lineWidth = Math.max(1.5, fontSize / 9);
