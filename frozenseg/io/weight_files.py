@@ -96,7 +96,21 @@ def load_fitting(model: nn.Module, path: Path, *, owner: str) -> None:
             f"{one_line(path)} does not fit {owner} ({differences}): get the file that belongs to "
             "it"
         )
-    model.load_state_dict(state)
+    assign_weights(model, state)
+
+
+def assign_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Makes these tensors the weights of a model, in the model's types; equal types are not copied.
+
+    Tensors that are mapped from a file stay mapped: their bytes are read when they are used.
+
+    Args:
+        model: on the CPU.
+        state: its names and shapes, which ``describe_differences`` has compared.
+    """
+    own = model.state_dict()
+    fitting = {name: value.to(own[name].dtype).contiguous() for name, value in state.items()}
+    model.load_state_dict(fitting, assign=True)
 
 
 def first_names(names: list[str], limit: int = 4) -> str:
@@ -223,5 +237,10 @@ def _problems(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
             yield name, f"has the type {value.dtype}, which no weight has"
         elif value.numel() * value.element_size() > value.untyped_storage().nbytes():
             yield name, "has more elements than are stored"
-        elif value.is_floating_point() and not value.isfinite().all():
+        elif value.is_floating_point() and not _is_finite(value):
             yield name, "holds NaN or infinite numbers"
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Returns True if there is no NaN or infinity; one pass that needs no memory."""
+    return not value.numel() or all(bound.isfinite() for bound in value.aminmax())

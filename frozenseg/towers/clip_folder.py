@@ -20,6 +20,7 @@ from frozenseg.io.documents import read_json
 from frozenseg.io.gates import parser_gate
 from frozenseg.io.text import one_line
 from frozenseg.io.weight_files import load_fitting
+from frozenseg.towers.uninitialized import initialized
 
 CONFIG_NAME = "open_clip_config.json"
 MAX_CONFIG_BYTES = 1 << 20
@@ -82,7 +83,10 @@ def load_clip_folder(
                 "tools/pretrain_shapes_clip.py writes such a folder"
             )
     config = read_json(folder / CONFIG_NAME, max_bytes=MAX_CONFIG_BYTES)
-    with parser_gate(folder / CONFIG_NAME, expected="a CLIP config", advice=ADVICE):
+    with (
+        parser_gate(folder / CONFIG_NAME, expected="a CLIP config", advice=ADVICE),
+        initialized(not with_weights),
+    ):
         model = build_clip(config)
     with parser_gate(folder / MERGES_NAME, expected="a merge list", advice=ADVICE):
         tokenizer = load_tokenizer(folder, config)

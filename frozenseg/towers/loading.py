@@ -20,7 +20,7 @@ from frozenseg.io.downloads import Published, is_offline, obtain
 from frozenseg.io.files import cache_folder, is_file, is_folder, user_path
 from frozenseg.io.gates import reason_of
 from frozenseg.io.text import quoted
-from frozenseg.io.weight_files import describe_differences, read_weights
+from frozenseg.io.weight_files import assign_weights, describe_differences, read_weights
 from frozenseg.towers import clip_folder, sam_folder
 from frozenseg.towers.clip import (
     PIXEL_MEAN,
@@ -32,6 +32,7 @@ from frozenseg.towers.clip import (
 )
 from frozenseg.towers.sam import SamTower
 from frozenseg.towers.tiny_vit import build_sam_vit_t
+from frozenseg.towers.uninitialized import initialized
 
 SHAPES = Path(__file__).resolve().parent.parent / "weights" / "shapes"
 RANDOM = "random"  # in place of weights: a tower as it is initialized, for sizes and speed
@@ -98,7 +99,8 @@ def load_clip(
         return clip_tower(model, tokenize=tokenize, name=name, **normalization)
     config = open_clip_config(name)
     path = None if pretrained == RANDOM else clip_file(name, pretrained)
-    model = open_clip.CLIP(**config)
+    with initialized(path is None):
+        model = open_clip.CLIP(**config)
     if path:
         _load(model, path, owner=f"CLIP_MODEL_NAME {name}")
     tokenize = open_clip.get_tokenizer(name)
@@ -171,7 +173,8 @@ def load_sam(name: str, weights: str = "") -> SamTower:
             f"no SAM named {quoted(name)}: set MODEL.SAM_NAME to one of {choices}, or to a folder"
         )
     path = None if weights == RANDOM else user_path(weights) if weights else _published_sam(name)
-    model = SAM_BUILDERS[name]()
+    with initialized(path is None):
+        model = SAM_BUILDERS[name]()
     if path:
         _load(model, path, owner=f"MODEL.SAM_NAME '{name}'")
     return _sam_tower(model, f"{name}/{RANDOM}" if weights == RANDOM else name)
@@ -260,7 +263,7 @@ def _load(model: nn.Module, path: Path, *, owner: str) -> None:
             else "choose the file that belongs to it"
         )
         raise UserError(f"{path} does not fit {owner} ({differences}): {hint}")
-    model.load_state_dict(state)
+    assign_weights(model, state)
 
 
 def _sam_variant(state: dict[str, Tensor]) -> str | None:

@@ -18,6 +18,7 @@ from frozenseg.io.documents import read_json
 from frozenseg.io.gates import parser_gate
 from frozenseg.io.text import one_line
 from frozenseg.io.weight_files import load_fitting
+from frozenseg.towers.uninitialized import initialized
 
 CONFIG_NAME = "sam.json"
 MAX_CONFIG_BYTES = 1 << 20
@@ -69,7 +70,10 @@ def load_sam_folder(path: str | Path, *, with_weights: bool = True) -> Sam:
                 "tools/pretrain_shapes_sam.py writes it"
             )
     config = read_json(folder / CONFIG_NAME, max_bytes=MAX_CONFIG_BYTES)
-    with parser_gate(folder / CONFIG_NAME, expected="a SAM config", advice=ADVICE):
+    with (
+        parser_gate(folder / CONFIG_NAME, expected="a SAM config", advice=ADVICE),
+        initialized(not with_weights),
+    ):
         sam = sam_from_config(config)
     if with_weights:
         load_fitting(sam, folder / WEIGHTS_NAME, owner=CONFIG_NAME)

@@ -14,6 +14,7 @@ from frozenseg.io.weight_files import read_weights
 from frozenseg.towers.clip_folder import CONFIG_NAME, MERGES_NAME, WEIGHTS_NAME, load_tokenizer
 from frozenseg.towers.clip_vit import PROMPTS, CropClip
 from frozenseg.towers.loading import RANDOM, clip_file, open_clip_config
+from frozenseg.towers.uninitialized import initialized
 
 IN_OVSEG = "clip_adapter.clip_model."  # before the names of CLIP in a whole OVSeg checkpoint
 NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in files of OpenAI's format
@@ -45,7 +46,7 @@ def load_crop_clip(
     """
     folder = Path(name).expanduser()
     if is_folder(folder):
-        tower = _folder_tower(folder, mask_prompt_depth)
+        tower = _folder_tower(folder, pretrained, mask_prompt_depth)
         path = None if pretrained == RANDOM else _folder_weights(folder, pretrained)
     else:
         tower = _named_tower(name, pretrained, mask_prompt_depth)
@@ -77,7 +78,8 @@ def _named_tower(name: str, pretrained: str, depth: int) -> CropClip:
     if published:  # a file is a relative of OpenAI's weights, whose GELU ``config`` has by now
         config["quick_gelu"] = bool(published.get("quick_gelu"))
     tokenize = open_clip.get_tokenizer(name)
-    model = open_clip.CLIP(**config)
+    with initialized(pretrained == RANDOM):
+        model = open_clip.CLIP(**config)
     return CropClip(model, tokenize=tokenize, mask_prompt_depth=depth, name=f"{name}/{pretrained}")
 
 
@@ -91,7 +93,7 @@ def _folder_weights(folder: Path, pretrained: str) -> Path:
     return file if is_file(file) else folder / WEIGHTS_NAME
 
 
-def _folder_tower(folder: Path, depth: int) -> CropClip:
+def _folder_tower(folder: Path, pretrained: str, depth: int) -> CropClip:
     for name in (CONFIG_NAME, WEIGHTS_NAME, MERGES_NAME):
         if not (folder / name).is_file():
             raise UserError(
@@ -99,6 +101,7 @@ def _folder_tower(folder: Path, depth: int) -> CropClip:
                 f"{WEIGHTS_NAME} and {MERGES_NAME}"
             )
     config = json.loads((folder / CONFIG_NAME).read_text())
-    model = open_clip.CLIP(**config["model_cfg"])
+    with initialized(pretrained == RANDOM):
+        model = open_clip.CLIP(**config["model_cfg"])
     tokenize = load_tokenizer(folder, config)
     return CropClip(model.float(), tokenize=tokenize, mask_prompt_depth=depth, name=str(folder))

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from frozenseg.errors import UserError
-from frozenseg.io.weight_files import read_weights
+from frozenseg.io.weight_files import assign_weights, read_weights
 
 STATE = {"a": torch.arange(6.0).view(2, 3), "b.c": torch.tensor(4)}
 
@@ -266,3 +266,23 @@ def test_what_is_no_state_is_named(tmp_path: Path, content: object, sentence: st
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no weights file .*nowhere\.pth"):
         read_weights(tmp_path / "nowhere.pth")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux lists what is mapped")
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_weights_stay_mapped_from_their_file(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"w.{ending}"
+    (save_file if ending == "safetensors" else torch.save)(STATE, path)
+    tensors = read_weights(path).tensors
+    assert str(path) in Path("/proc/self/maps").read_text()
+    assert torch.equal(tensors["a"], STATE["a"])
+
+
+def test_assigned_weights_are_not_copied_but_brought_to_the_models_type() -> None:
+    layer = nn.Linear(2, 3).requires_grad_(False)
+    weight, bias = torch.randn(3, 2), torch.randn(3).half()
+    assign_weights(layer, {"weight": weight, "bias": bias})
+    assert layer.weight.data_ptr() == weight.data_ptr()
+    assert torch.equal(layer.bias, bias.float())
+    assert not layer.weight.requires_grad
+    assert isinstance(layer.weight, nn.Parameter)

@@ -56,9 +56,11 @@ def test_a_clip_folder_gives_back_the_model_that_was_saved(tmp_path: Path) -> No
     model, tokenizer = load_clip_folder(tmp_path)
     tokens = tokenizer(["cat", "some word that no merge covers"])
     image = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(model.encode_text(tokens), saved.encode_text(tokens))
-        assert torch.equal(model.encode_image(image), saved.encode_image(image))
+    for name, value in saved.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    with torch.no_grad():  # rounding depends on where in memory the weights lie
+        torch.testing.assert_close(model.encode_text(tokens), saved.encode_text(tokens))
+        torch.testing.assert_close(model.encode_image(image), saved.encode_image(image))
     assert tokens.shape == (2, 8) and tokens[0].tolist()[1] == 513  # the second merge, "cat"
 
 
