@@ -180,14 +180,19 @@ class Batch(NamedTuple):
 
 def draw_windows(rng: np.random.Generator, batch_size: int) -> Batch:
     """Draws windows of distinct names; each window is one region."""
-    things = rng.choice(len(ALL_THINGS), batch_size - GROUNDS_PER_BATCH, replace=False)
-    grounds = len(ALL_THINGS) + rng.choice(len(STUFF), GROUNDS_PER_BATCH, replace=False)
-    subjects = [SUBJECTS[index] for index in (*things, *grounds)]
+    subjects = [SUBJECTS[index] for index in draw_subjects(rng, batch_size)]
     size = int(rng.choice(WINDOW_SIZES, p=WINDOW_SHARES))
     windows = np.stack([render_window(rng, subject, size) for subject in subjects])
     rows, cells = torch.arange(batch_size), size // STRIDE
     weights = torch.full((batch_size, cells, cells), 1 / cells**2)
     return Batch(normalize(windows), rows, weights, rows, captions_of(rng, subjects))
+
+
+def draw_subjects(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Draws distinct places in SUBJECTS, ten of them of grounds."""
+    things = rng.choice(len(ALL_THINGS), count - GROUNDS_PER_BATCH, replace=False)
+    grounds = len(ALL_THINGS) + rng.choice(len(STUFF), GROUNDS_PER_BATCH, replace=False)
+    return np.concatenate([things, grounds])
 
 
 def draw_regions(rng: np.random.Generator, num_scenes: int) -> Batch:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from reproduction import photographs, shapes
+from reproduction import ovseg_shapes, photographs, shapes
 from reproduction.paper import TABLES
 from rich.console import Console
 from rich.logging import RichHandler
@@ -25,7 +25,7 @@ from rich.logging import RichHandler
 from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
 
-Table = StrEnum("Table", list(TABLES))
+Table = StrEnum("Table", sorted({*TABLES, *ovseg_shapes.TABLES}))
 errors = Console(stderr=True)
 
 
@@ -80,6 +80,8 @@ def main(
 def on_photographs(
     name: str, weights: Mapping[str, Path], folder: Path, *, overrides: list[str], limit: int | None
 ) -> tuple[str, Mapping]:
+    if name not in TABLES:
+        raise UserError(f"{name} is a table of the shapes world: add --world shapes")
     table = TABLES[name]
     plan = photographs.plan(table, weights, overrides)
     for dataset, reason in plan.missing.items():
@@ -93,12 +95,16 @@ def on_photographs(
 def in_shapes_world(
     name: str, seeds: list[int], folder: Path, *, overrides: list[str], limit: int | None
 ) -> tuple[str, Mapping]:
-    if name not in shapes.TABLES:
+    worlds = {
+        **dict.fromkeys(shapes.TABLES, shapes),
+        **dict.fromkeys(ovseg_shapes.TABLES, ovseg_shapes),
+    }
+    if name not in worlds:
         raise UserError(
-            f"{name} needs --world photographs: the shapes world has {', '.join(shapes.TABLES)}"
+            f"{name} needs --world photographs: the shapes world has {', '.join(worlds)}"
         )
-    table = shapes.TABLES[name]
-    found = shapes.measure(table, seeds, folder, overrides=overrides, limit=limit)
+    table = worlds[name].TABLES[name]
+    found = worlds[name].measure(table, seeds, folder, overrides=overrides, limit=limit)
     caption = f"{table.caption}; seeds {', '.join(map(str, seeds))}"
     return f"{caption}\n\n{shapes.over_seeds(table, found)}", found
 

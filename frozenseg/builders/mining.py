@@ -7,6 +7,7 @@ from fvcore.common.config import CfgNode
 
 from frozenseg.builders.segmenter import load_model
 from frozenseg.mining.miner import Miner
+from frozenseg.mining.nouns import find_nouns, find_phrases
 from frozenseg.pipeline.region_classifiers.masked_crops import MaskedCrops
 from frozenseg.runtime.devices import choose_device
 from frozenseg.towers.vit_loading import load_crop_clip
@@ -23,12 +24,14 @@ class MinerBuilder:
         clip: an open_clip ViT or a folder (``load_crop_clip``).
         clip_weights: a tag or a file.
         threshold: a pixel is in a mask if its probability is above this.
+        phrases: take nouns with their adjectives.
     """
 
     cfg: CfgNode
     clip: str
     clip_weights: str
     threshold: float = 0.4
+    phrases: bool = False
 
     def __call__(self, device: str) -> Miner:
         """Returns the miner on a device.
@@ -50,4 +53,5 @@ class MinerBuilder:
             regions=MaskedCrops(clip=clip, threshold=self.threshold, precision="auto"),
             short_side=self.cfg.INPUT.MIN_SIZE_TEST,
             long_side=self.cfg.INPUT.MAX_SIZE_TEST,
+            find=find_phrases if self.phrases else find_nouns,
         )

@@ -155,6 +155,7 @@ def _build_region_classifier(cfg: CfgNode, clips: Clips) -> RegionClassifier:
         "masked_crops": lambda: MaskedCrops(
             clip=MapCrops(clip) if isinstance(clip, ClipTower) else clip,
             threshold=cfg.MODEL.OVSEG.MASK_THRESHOLD,
+            precision=cfg.MODEL.OVSEG.PRECISION,
         ),
         "mask_adapter": lambda: _build_mask_adapter(cfg, clip),
     }

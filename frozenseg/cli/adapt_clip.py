@@ -1,14 +1,14 @@
 """``frozenseg adapt-clip``: fine-tunes CLIP, or its mask prompts, on mined pairs (OVSeg)."""
 
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from frozenseg.cli.options import Device
+from frozenseg.cli.options import Device, grouped
 from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,6 +40,74 @@ class Precision(StrEnum):
 RECIPES = {Learning.IMAGE: Recipe(5e-6, 0.2), Learning.PROMPTS: Recipe(0.05, 0.0)}
 
 
+@dataclass(frozen=True)
+class StartOptions:
+    """The CLIP to start from."""
+
+    clip: Annotated[
+        str,
+        typer.Option(help="An open_clip ViT such as ViT-L-14, shapes_vit, or a CLIP folder."),
+    ] = "ViT-L-14"
+    clip_weights: Annotated[
+        str,
+        typer.Option(help="Weights to start from: a published tag, or the file of an earlier run."),
+    ] = "openai"
+    mask_prompt_depth: Annotated[
+        int, typer.Option(help="Blocks whose blank patches are replaced by prompts.", min=1)
+    ] = 3
+
+
+@dataclass(frozen=True)
+class UpdateOptions:
+    """The updates of the weights."""
+
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate (default: 5e-6, prompts 0.05).", show_default=False),
+    ] = None
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(help="Of matrices (default: 0.2, prompts 0).", show_default=False),
+    ] = None
+    epochs: Annotated[int, typer.Option(help="Passes over the pairs.", min=1)] = 5
+    warmup: Annotated[int, typer.Option(help="Iterations of linear warm-up.", min=0)] = 100
+    batch_size: Annotated[
+        int, typer.Option(help="Pairs per update, over all processes (OVSeg: ViT-B-16 1024).")
+    ] = 256
+    precision: Annotated[Precision, typer.Option(help="Of the image encoder.")] = Precision.BFLOAT16
+
+    def values(self, part: Learning) -> dict[str, Any]:
+        """Returns the settings of these names; rates that are not given are the published ones."""
+        recipe = RECIPES[part]
+        return vars(self) | {
+            "lr": recipe.lr if self.lr is None else self.lr,
+            "weight_decay": recipe.weight_decay if self.weight_decay is None else self.weight_decay,
+            "precision": self.precision.value,
+        }
+
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """Processes, checkpoints and their folder."""
+
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run (OUTPUT_DIR).")
+    ] = Path("output/adapt_clip")
+    checkpoint_period: Annotated[
+        int, typer.Option(help="Updates between checkpoints; 0: only at the end.", min=0)
+    ] = 1000
+    workers: Annotated[int, typer.Option(help="Data-loading processes.", min=0)] = 4
+    seed: Annotated[int, typer.Option(help="Negative: choose one.")] = -1
+    num_gpus: Annotated[
+        int, typer.Option(help="Processes on this machine, one device each.", min=1)
+    ] = 1
+    device: Device = None
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the newest checkpoint.")
+    ] = False
+
+
+@grouped
 def adapt_clip(
     part: Annotated[
         Learning,
@@ -52,48 +120,9 @@ def adapt_clip(
     pairs: Annotated[
         Path, typer.Argument(help="The pairs.tsv of frozenseg mine.", show_default=False)
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the run (OUTPUT_DIR).")
-    ] = Path("output/adapt_clip"),
-    clip: Annotated[
-        str, typer.Option(help="An open_clip ViT such as ViT-L-14, or a CLIP folder.")
-    ] = "ViT-L-14",
-    clip_weights: Annotated[
-        str,
-        typer.Option(help="Weights to start from: a published tag, or the file of an earlier run."),
-    ] = "openai",
-    mask_prompt_depth: Annotated[
-        int, typer.Option(help="Blocks whose blank patches are replaced by prompts.", min=1)
-    ] = 3,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Learning rate (default: 5e-6, prompts 0.05).", show_default=False),
-    ] = None,
-    weight_decay: Annotated[
-        float | None,
-        typer.Option(help="Of matrices (default: 0.2, prompts 0).", show_default=False),
-    ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the pairs.", min=1)] = 5,
-    warmup: Annotated[int, typer.Option(help="Iterations of linear warm-up.", min=0)] = 100,
-    batch_size: Annotated[
-        int, typer.Option(help="Pairs per update, over all processes (OVSeg: ViT-B-16 1024).")
-    ] = 256,
-    precision: Annotated[
-        Precision,
-        typer.Option(help="Of the image encoder."),
-    ] = Precision.BFLOAT16,
-    checkpoint_period: Annotated[
-        int, typer.Option(help="Updates between checkpoints; 0: only at the end.", min=0)
-    ] = 1000,
-    workers: Annotated[int, typer.Option(help="Data-loading processes.", min=0)] = 4,
-    seed: Annotated[int, typer.Option(help="Negative: choose one.")] = -1,
-    num_gpus: Annotated[
-        int, typer.Option(help="Processes on this machine, one device each.", min=1)
-    ] = 1,
-    device: Device = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the newest checkpoint.")
-    ] = False,
+    start: StartOptions,
+    updates: UpdateOptions,
+    processes: ProcessOptions,
 ) -> None:
     """Adapt CLIP to masked regions; Ctrl-C saves a checkpoint, --resume continues from it.
 
@@ -106,28 +135,19 @@ def adapt_clip(
     from frozenseg.runtime.devices import choose_device
     from frozenseg.runtime.launch import Group, launch
 
-    recipe = RECIPES[part]
     settings = AdaptationSettings(
         pairs=pairs,
-        output=output,
         part=part.value,
-        clip=clip,
-        clip_weights=clip_weights,
-        mask_prompt_depth=mask_prompt_depth,
-        lr=recipe.lr if lr is None else lr,
-        weight_decay=recipe.weight_decay if weight_decay is None else weight_decay,
-        epochs=epochs,
-        warmup=warmup,
-        batch_size=batch_size,
-        precision=precision.value,
-        checkpoint_period=checkpoint_period,
-        num_workers=workers,
-        seed=seed,
-        device=device or "auto",
+        **vars(start),
+        **updates.values(part),
+        output=processes.output,
+        checkpoint_period=processes.checkpoint_period,
+        num_workers=processes.workers,
+        seed=processes.seed,
+        device=processes.device or "auto",
     )
-    kind = choose_device(settings.device).type
-    status = launch(run, (settings, resume), group=Group(num_gpus=num_gpus), device=kind)
-    raise typer.Exit(status)
+    group, kind = Group(num_gpus=processes.num_gpus), choose_device(settings.device).type
+    raise typer.Exit(launch(run, (settings, processes.resume), group=group, device=kind))
 
 
 def run(settings: "AdaptationSettings", resume: bool) -> int:

@@ -34,7 +34,7 @@ def mine(
         Path, typer.Option("--output", "-o", help="Folder for crops, masks and pairs.tsv.")
     ] = Path("output/pairs"),
     clip: Annotated[
-        str, typer.Option(help="The CLIP that matches: an open_clip ViT, or a CLIP folder.")
+        str, typer.Option(help="The CLIP that matches: an open_clip ViT, shapes_vit or a folder.")
     ] = "ViT-L-14",
     clip_weights: Annotated[
         str, typer.Option(help="Its weights: a published tag or a file.")
@@ -45,6 +45,9 @@ def mine(
     threshold: Annotated[
         float, typer.Option(help="Probability above which a pixel is in a mask.", min=0, max=1)
     ] = 0.4,
+    phrases: Annotated[
+        bool, typer.Option("--phrases", help="Keep the adjectives of a noun: 'striped red star'.")
+    ] = False,
     processes: Annotated[int, typer.Option(help="Parallel processes.", min=1)] = 1,
     limit: Limit = None,
 ) -> None:
@@ -72,9 +75,12 @@ def mine(
             "clip": clip,
             "clip_weights": clip_weights,
             "threshold": str(threshold),
+            **({"phrases": "kept"} if phrases else {}),
         }
     )
-    build = MinerBuilder(cfg=cfg, clip=clip, clip_weights=clip_weights, threshold=threshold)
+    build = MinerBuilder(
+        cfg=cfg, clip=clip, clip_weights=clip_weights, threshold=threshold, phrases=phrases
+    )
     mining = Mining(build, captioned, images, output, captions)
     indices = range(len(captioned))[:limit]
     failed = _mine(mining, indices, cfg.MODEL.DEVICE, processes)

@@ -80,7 +80,13 @@ def segment(
             show_default=False,
         ),
     ] = None,
-    task: Annotated[Task, typer.Option(help="Kind of segmentation.")] = Task.panoptic,
+    task: Annotated[
+        Task | None,
+        typer.Option(
+            help="Kind of segmentation (default: panoptic, if the model gives it).",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Segment images and videos with any class names.
 
@@ -90,13 +96,14 @@ def segment(
 
     Example: frozenseg segment cat.jpg -w "cat, kitten; sofa" --stuff "wall; floor"
     """
-    if results.min_score is not None and task is Task.semantic:
-        raise UserError("--min-score needs scores, which --task semantic has not: omit one of them")
     vocabulary = classes.read()
     stems = output_stems(inputs.find(images or ()))
     refuse_to_overwrite(stems, results.output)
     results.check([path for path in stems if is_video(path)])
     segmenter = model.load(quiet=results.quiet)
+    task = task or Task(segmenter.default_task)
+    if results.min_score is not None and task is Task.semantic:
+        raise UserError("--min-score needs scores, which --task semantic has not: omit one of them")
     writer = ResultWriter(results, task.value)
     done = []
     for path in _shown(list(stems), quiet=results.quiet):

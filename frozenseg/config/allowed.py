@@ -51,6 +51,7 @@ _OVSEG: dict[str, Rule] = {
     "PROMPT_DEPTH": whole(0, 100),
     "EXPONENT": _SHARE,
     "INVALID_MASKS": one_of("exclude", "official"),
+    "PRECISION": one_of("auto", "float32", "bfloat16"),
 }
 _MASK_ADAPTER: dict[str, Rule] = {
     "NAME": one_of("MASKAdapterHead"),

@@ -142,6 +142,7 @@ def _ovseg_keys() -> CfgNode:
     keys.PROMPT_DEPTH = 0  # CLIP blocks before which blank patches become mask prompts; 0: none
     keys.EXPONENT = 0.7  # weight of the region classifier; 0: it decides alone
     keys.INVALID_MASKS = "exclude"  # masks without a pixel; official: CLIP is certain of them
+    keys.PRECISION = "auto"  # of CLIP on crops; auto: bfloat16 on processors with units for it
     return keys
 
 

@@ -19,8 +19,8 @@ class CallOptions(TypedDict, total=False):
     """Options of one call; an option that is not given is the model's.
 
     Args:
-        task: ``panoptic`` (default): at most one named segment per pixel; ``semantic``: a class
-            per pixel; ``instance``: scored, possibly overlapping things.
+        task: ``panoptic`` (default, if the model gives it): at most one named segment per pixel;
+            ``semantic``: a class per pixel; ``instance``: scored, possibly overlapping things.
         bgr: arrays and tensors have OpenCV's order of colours, not RGB.
         alpha: weight of CLIP for classes seen in training, 0 to 1 (eq. 3).
         beta: weight of CLIP for the other classes, 0 to 1.

@@ -146,6 +146,11 @@ class Segmenter:
 
         return map(segment, images)
 
+    @property
+    def default_task(self) -> Task:
+        """Panoptic, or semantic for a model that gives nothing else."""
+        return "panoptic" if "panoptic" in self.model.proposer.tasks else "semantic"
+
     def build_predictor(
         self,
         vocabulary: Vocabulary,
@@ -188,14 +193,14 @@ class Segmenter:
 
     def _checked(self, vocabulary: VocabularyLike, options: CallOptions) -> Vocabulary:
         """Returns the classes of a call whose options are permitted."""
-        check_options(options)
+        check_options({"task": self.default_task, **options})
         names = vocabulary if isinstance(vocabulary, Vocabulary) else parse_vocabulary(vocabulary)
         return with_others(as_literal(names)) if self.literal else names
 
     def _predictor(self, names: Vocabulary, options: CallOptions) -> AnyPredictor:
         return self.build_predictor(
             names,
-            outputs=(options.get("task", "panoptic"),),
+            outputs=(options.get("task", self.default_task),),
             text=self._embed(names, tuple(options.get("templates", VILD_TEMPLATES))),
             model=chosen_model(self.model, options),
             object_threshold=options.get("threshold"),
@@ -213,7 +218,7 @@ class Segmenter:
         names: Vocabulary,
         options: CallOptions,
     ) -> Segmentation:
-        task = options.get("task", "panoptic")
+        task = options.get("task", self.default_task)
         found = Segmentation(
             image=pixels,
             vocabulary=names,

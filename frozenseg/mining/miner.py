@@ -1,6 +1,6 @@
 """Pairs of one image: each noun of its captions with the region that CLIP finds most like it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -44,6 +44,7 @@ class Miner:
         regions: cuts the crops and embeds them with the original CLIP, which also embeds nouns.
         short_side: images are scaled to this, pixels.
         long_side: limit of the longer side, pixels.
+        find: the nouns, or noun phrases, of a caption.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class Miner:
         regions: MaskedCrops,
         short_side: int = 640,
         long_side: int = 2560,
+        find: Callable[[str], list[str]] = find_nouns,
     ) -> None:
         self.proposer, self.text, self.regions = proposer, text, regions
         self.short_side, self.long_side = short_side, long_side
+        self.find = find
         self.clip = cast(CropClip, regions.clip)  # nouns need its text half
         self._rows: dict[str, Tensor] = {}
 
@@ -71,7 +74,7 @@ class Miner:
             captions: in English.
             target: annotated masks, for the ground-truth proposer.
         """
-        nouns = list(dict.fromkeys(noun for each in captions for noun in find_nouns(each)))
+        nouns = list(dict.fromkeys(noun for each in captions for noun in self.find(each)))
         if not nouns:
             return Mined((), NO_NOUN)
         crops = self._crops(image, target)

@@ -21,14 +21,36 @@ def find_nouns(caption: str) -> list[str]:
 
     A compound ("shower curtain") gives each of its nouns, as a part-of-speech tagger does.
     """
+    return list(dict.fromkeys(word for word, kind in _tagged(caption) if kind == NOUN))
+
+
+def find_phrases(caption: str) -> list[str]:
+    """Returns the nouns as ``find_nouns``, each after the adjectives right before it.
+
+    "a dotted red star on wet sand" gives "dotted red star" and "wet sand".
+    """
+    found, adjectives = [], []
+    for word, kind in _tagged(caption):
+        if kind == NOUN:
+            found.append(" ".join([*adjectives, word]))
+        adjectives = [*adjectives, word] if _describes(word, kind) else []
+    return list(dict.fromkeys(found))
+
+
+def _describes(word: str, kind: str) -> bool:
+    """Returns True for adjectives and words like "dotted", but not for "riding"."""
+    return kind == "adjective" or (kind == "participle" and not word.endswith("ing"))
+
+
+def _tagged(caption: str) -> list[tuple[str, str]]:
+    """Returns the words of a caption in lower case with their parts of speech."""
     words = _TOKEN.findall(caption.lower())
     words = [_POSSESSIVE.sub("", word) if word[0].isalpha() else word for word in words]
     kinds = [BREAK, *map(_kind_of, words), BREAK]
     for place in range(1, len(words) + 1):
         if _is_noun_here(kinds, place):
             kinds[place] = NOUN
-    found = (word for word, kind in zip(words, kinds[1:-1], strict=True) if kind == NOUN)
-    return list(dict.fromkeys(found))
+    return list(zip(words, kinds[1:-1], strict=True))
 
 
 def _kind_of(word: str) -> str:

@@ -67,6 +67,21 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> SimpleTokenizer:
     return SimpleTokenizer(bpe_path=str(folder / MERGES_NAME), context_length=context_length)
 
 
+def read_folder_config(folder: Path) -> Any:
+    """Returns the config of a folder that has all files of a CLIP, with a ConvNeXt or a ViT.
+
+    Raises:
+        UserError: a file is missing, or the config cannot be read.
+    """
+    for name in (CONFIG_NAME, WEIGHTS_NAME, MERGES_NAME):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{one_line(folder)} is no CLIP folder: {name} is missing; give a folder with "
+                f"{CONFIG_NAME}, {WEIGHTS_NAME} and {MERGES_NAME}"
+            )
+    return read_json(folder / CONFIG_NAME, max_bytes=MAX_CONFIG_BYTES)
+
+
 def load_clip_folder(
     path: str | Path, *, with_weights: bool = True
 ) -> tuple[CLIP, SimpleTokenizer]:
@@ -76,13 +91,7 @@ def load_clip_folder(
         UserError: a file of the folder is missing, damaged, or does not fit the others.
     """
     folder = Path(path)
-    for name in (CONFIG_NAME, WEIGHTS_NAME, MERGES_NAME):
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{one_line(folder)} is no CLIP folder: {name} is missing; "
-                "tools/pretrain_shapes_clip.py writes such a folder"
-            )
-    config = read_json(folder / CONFIG_NAME, max_bytes=MAX_CONFIG_BYTES)
+    config = read_folder_config(folder)
     with (
         parser_gate(folder / CONFIG_NAME, expected="a CLIP config", advice=ADVICE),
         initialized(not with_weights),

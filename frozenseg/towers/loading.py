@@ -35,6 +35,7 @@ from frozenseg.towers.tiny_vit import build_sam_vit_t
 from frozenseg.towers.uninitialized import initialized
 
 SHAPES = Path(__file__).resolve().parent.parent / "weights" / "shapes"
+SHAPES_CLIPS = {"shapes": SHAPES / "clip", "shapes_vit": SHAPES / "clip_vit"}
 RANDOM = "random"  # in place of weights: a tower as it is initialized, for sizes and speed
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -93,8 +94,8 @@ def load_clip(
             damaged or of another model.
     """
     normalization = {"pixel_mean": tuple(pixel_mean), "pixel_std": tuple(pixel_std)}
-    folder = SHAPES / "clip" if name == "shapes" else user_path(name)
-    if name == "shapes" or is_folder(folder):
+    folder = clip_path(name)
+    if is_folder(folder):
         model, tokenize = clip_folder.load_clip_folder(folder, with_weights=pretrained != RANDOM)
         return clip_tower(model, tokenize=tokenize, name=name, **normalization)
     config = open_clip_config(name)
@@ -112,13 +113,16 @@ def has_maps(name: str) -> bool:
 
     A name or folder that cannot be read counts as one with maps; loading it says what is wrong.
     """
-    folder = user_path(name)
-    if name == "shapes":
-        return True
+    folder = clip_path(name)
     if is_folder(folder):
         return clip_folder.is_convnext(folder)
     vision = (open_clip.get_model_config(name) or {}).get("vision_cfg", {})
     return not vision or "timm_model_name" in vision or isinstance(vision.get("layers"), list)
+
+
+def clip_path(name: str) -> Path:
+    """Returns the folder of a miniature, or the path that a name may be of a folder."""
+    return SHAPES_CLIPS.get(name) or user_path(name)
 
 
 def clip_tower(

@@ -1,7 +1,7 @@
 """MobileSAM's image encoder: TinyViT with SAM's neck (Zhang et al., Faster Segment Anything).
 
-timm's TinyViT halves the map at every stage, this one keeps it in the last; module names are those
-of the published weights.
+timm's TinyViT halves the map at every stage; this encoder keeps the map's size in the last stage.
+Modules have the names that the published weights use.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ OUT_CHANNELS = 256
 
 
 class TinyVit(nn.Module):
-    """Four stages at strides 4, 8, 16, 16: one of convolutions, three of windowed attention."""
+    """Four stages at strides 4, 8, 16 and 16: the first convolves, the others attend in windows."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class _PatchEmbed(nn.Module):
 
 
 class _InvertedBottleneck(nn.Module):
-    """Widens fourfold, convolves each channel alone, narrows; activation after the residual."""
+    """Widens fourfold, convolves each channel by itself and narrows; GELU follows the sum."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class _Stage(nn.Module):
 
 
 class _WindowBlock(nn.Module):
-    """Attention inside windows, a depthwise convolution across them, a perceptron."""
+    """Attention inside windows, a depthwise convolution across their borders, and an MLP."""
 
     def __init__(self, dim: int, *, num_heads: int, window_size: int) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class _WindowBlock(nn.Module):
 
 
 class _WindowAttention(nn.Module):
-    """Attention among the cells of a window, with a learned bias per head and distance."""
+    """Attention among the cells of a window, with a learned bias for each head and offset."""
 
     bias_ids: Tensor
 

@@ -1,6 +1,5 @@
 """Loading the CLIP tower of OVSeg by name, file or folder."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,10 +9,18 @@ from torch import Tensor
 
 from frozenseg.errors import UserError
 from frozenseg.io.files import is_file, is_folder
+from frozenseg.io.gates import parser_gate
 from frozenseg.io.weight_files import read_weights
-from frozenseg.towers.clip_folder import CONFIG_NAME, MERGES_NAME, WEIGHTS_NAME, load_tokenizer
+from frozenseg.towers.clip_folder import (
+    ADVICE,
+    CONFIG_NAME,
+    MERGES_NAME,
+    WEIGHTS_NAME,
+    load_tokenizer,
+    read_folder_config,
+)
 from frozenseg.towers.clip_vit import PROMPTS, CropClip
-from frozenseg.towers.loading import RANDOM, clip_file, open_clip_config
+from frozenseg.towers.loading import RANDOM, clip_file, clip_path, open_clip_config
 from frozenseg.towers.uninitialized import initialized
 
 IN_OVSEG = "clip_adapter.clip_model."  # before the names of CLIP in a whole OVSeg checkpoint
@@ -31,7 +38,8 @@ def load_crop_clip(
     """Loads a CLIP that embeds crops.
 
     Args:
-        name: an open_clip model such as ``ViT-B-16``, or a folder with ``open_clip_config.json``,
+        name: an open_clip model such as ``ViT-B-16``; ``shapes_vit``, the miniature that ships with
+            the package; or a folder with ``open_clip_config.json``,
             ``open_clip_model.safetensors`` and ``bpe.txt.gz``.
         pretrained: open_clip's tag of published weights such as ``openai``; a file: a CLIP after
             fine-tuning or mask prompt tuning, or a whole OVSeg checkpoint; or ``random``. A folder
@@ -44,9 +52,9 @@ def load_crop_clip(
     Raises:
         UserError: an unknown name or tag, a missing file, or weights that do not fit.
     """
-    folder = Path(name).expanduser()
+    folder = clip_path(name)
     if is_folder(folder):
-        tower = _folder_tower(folder, pretrained, mask_prompt_depth)
+        tower = _folder_tower(folder, name, pretrained, mask_prompt_depth)
         path = None if pretrained == RANDOM else _folder_weights(folder, pretrained)
     else:
         tower = _named_tower(name, pretrained, mask_prompt_depth)
@@ -93,15 +101,13 @@ def _folder_weights(folder: Path, pretrained: str) -> Path:
     return file if is_file(file) else folder / WEIGHTS_NAME
 
 
-def _folder_tower(folder: Path, pretrained: str, depth: int) -> CropClip:
-    for name in (CONFIG_NAME, WEIGHTS_NAME, MERGES_NAME):
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{folder} is no CLIP folder: {name} is missing; give a folder with {CONFIG_NAME}, "
-                f"{WEIGHTS_NAME} and {MERGES_NAME}"
-            )
-    config = json.loads((folder / CONFIG_NAME).read_text())
-    with initialized(pretrained == RANDOM):
+def _folder_tower(folder: Path, name: str, pretrained: str, depth: int) -> CropClip:
+    config = read_folder_config(folder)
+    with (
+        parser_gate(folder / CONFIG_NAME, expected="the config of a ViT CLIP", advice=ADVICE),
+        initialized(pretrained == RANDOM),
+    ):
         model = open_clip.CLIP(**config["model_cfg"])
-    tokenize = load_tokenizer(folder, config)
-    return CropClip(model.float(), tokenize=tokenize, mask_prompt_depth=depth, name=str(folder))
+    with parser_gate(folder / MERGES_NAME, expected="a merge list", advice=ADVICE):
+        tokenize = load_tokenizer(folder, config)
+    return CropClip(model.float(), tokenize=tokenize, mask_prompt_depth=depth, name=name)

@@ -22,7 +22,7 @@ from frozenseg.inference.segmenter import Segmenter
 from frozenseg.losses.maskformer_criterion import MaskFormerCriterion
 from frozenseg.pipeline.fusion.product import Product
 from frozenseg.pipeline.model import SegmentationModel
-from frozenseg.pipeline.region_classifiers.masked_crops import MaskedCrops
+from frozenseg.pipeline.region_classifiers.masked_crops import Crops, MaskedCrops
 from frozenseg.pipeline.region_classifiers.pooled_map import PooledMap
 from frozenseg.towers.clip_vit import PROMPTS, CropClip
 from frozenseg.towers.map_crops import MapCrops
@@ -60,17 +60,32 @@ def test_the_members_have_the_configured_values(tiny_ovseg) -> None:
     assert model.fusion == Product(exponent=0.45, invalid="official")
 
 
+@pytest.mark.parametrize(("precision", "used"), [("auto", torch.bfloat16), ("float32", None)])
+def test_crops_use_bfloat16_where_it_is_fast(tiny_ovseg, monkeypatch, precision, used) -> None:
+    monkeypatch.setattr("frozenseg.runtime.bfloat16.bfloat16_is_fast", lambda _: True)
+    crops = system(tiny_ovseg, "MODEL.OVSEG.PRECISION", precision).region_classifier
+    assert isinstance(crops, MaskedCrops)
+    found = []
+    monkeypatch.setattr(
+        crops.clip, "embed_crops", lambda x, _: found.append(x @ x) or torch.zeros(len(x), 8)
+    )
+    crops.embed(Crops(torch.ones(1, 3, 12, 12), torch.ones(1, 12, 12) > 0, *([torch.ones(1)] * 2)))
+    assert found[0].dtype == (used or torch.float32)
+
+
 def test_it_segments_and_refuses_other_tasks_in_one_sentence(tiny_ovseg) -> None:
     cfg = load_config(LARGE, tiny_ovseg)
     segmenter = build_segmenter(cfg, model=build_model(cfg))
-    found = segmenter(picture(), "road, route; cat", task="semantic")
-    assert found.semantic.shape == (48, 64)
+    found = segmenter(picture(), "road, route; cat")
+    assert found.task == "semantic" and found.semantic.shape == (48, 64)
     assert found.vocabulary.synonyms == (("road, route",), ("cat",))
     alone = segmenter(picture(), "cat", task="semantic")
     assert alone.vocabulary.names == ("cat", "others")
     for task in ("panoptic", "instance"):
         with pytest.raises(UserError, match=r"semantic results only.*choose the task semantic"):
             segmenter(picture(), "cat; dog", task=task)
+    with pytest.raises(UserError, match="semantic results have no scores"):
+        segmenter(picture(), "cat; dog", threshold=0.5)
 
 
 def test_a_whole_official_file_loads_by_frozenseg_load(tiny_ovseg, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class HalvesSegmenter:
 
     training = shapes_vocabulary("train")
     score = 0.75
+    default_task = "panoptic"
 
     def __call__(self, image, vocabulary, *, task: str = "panoptic") -> Segmentation:
         return self.batch([image], vocabulary, task=task)[0]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from frozenseg.mining.nouns import find_nouns, other_words
+from frozenseg.data.shapes import all_names
+from frozenseg.mining.nouns import find_nouns, find_phrases, other_words
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,22 @@ def test_the_word_list_ships_with_its_kinds() -> None:
     assert len(words) > 15_000
     assert words["riding"] == "participle" and words["the"] == "determiner"
     assert "dog" not in words and "surfboard" not in words
+
+
+@pytest.mark.parametrize(
+    ("caption", "phrases"),
+    [
+        ("A dotted red star, a ring on wet sand", ["dotted red star", "ring", "wet sand"]),
+        ("A man riding a big wave", ["man", "big wave"]),
+        ("People watching television near a parked car", ["people", "television", "parked car"]),
+        ("a bear near the black bear", ["bear", "black bear"]),
+        ("It is red and very beautiful", []),
+    ],
+)
+def test_phrases_keep_the_adjectives_of_a_noun(caption: str, phrases: list[str]) -> None:
+    assert find_phrases(caption) == phrases
+
+
+def test_every_name_of_the_shapes_world_is_a_phrase() -> None:
+    names = all_names()
+    assert [find_phrases(f"There is a {name} on it.") for name in names] == [[n] for n in names]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reproduce
 from PIL import Image
-from reproduction import photographs, shapes
+from reproduction import ovseg_shapes, photographs, shapes
 from reproduction.measuring import spread
 from reproduction.paper import TABLE_3, TABLES, PaperTable, Row
 
@@ -183,3 +183,53 @@ def test_undefined_scores_are_null_in_the_file() -> None:
     found = {"row": [{"semantic/mIoU": float("nan"), "panoptic/PQ": 1.5}]}
     text = json.dumps(reproduce._defined(found), allow_nan=False)
     assert json.loads(text) == {"row": [{"semantic/mIoU": None, "panoptic/PQ": 1.5}]}
+
+
+class TestOvsegInTheShapesWorld:
+    @pytest.fixture
+    def commands(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+        """The commands that would have run; each leaves the file that it is run for."""
+        called: list[list[str]] = []
+
+        def run(*arguments: object) -> None:
+            words = [str(argument) for argument in arguments]
+            called.append(words)
+            output = Path(words[words.index("-o") + 1])
+            output.mkdir(parents=True)
+            made = {"train": "model_final.safetensors", "mine": "pairs.tsv"}
+            (output / made.get(words[0], "clip_final.safetensors")).touch()
+
+        monkeypatch.setattr(ovseg_shapes, "frozenseg", run)
+        monkeypatch.setattr(ovseg_shapes, "NUM_SCENES", 1)
+        return called
+
+    def test_each_step_runs_once_and_mask_prompts_come_last(self, commands, tmp_path) -> None:
+        rows = ovseg_shapes.adaptation_rows(tmp_path, 7)
+        steps = [words[0] if words[0] != "adapt-clip" else words[1] for words in commands]
+        assert steps == ["train", "mine", "prompts", "image", "prompts"]
+        start = commands[-1].index("--clip-weights")
+        assert commands[-1][start + 1] == str(tmp_path / "clip/7/image/clip_final.safetensors")
+        assert "--clip-weights" not in commands[2]
+        assert ovseg_shapes.adaptation_rows(tmp_path, 7) == rows and len(commands) == 5
+        ovseg_shapes.adaptation_rows(tmp_path, 8)
+        assert [words[0] for words in commands[5:]] == ["adapt-clip"] * 3
+
+    @pytest.mark.parametrize("name", ovseg_shapes.TABLES)
+    def test_every_row_has_a_configuration_that_measures_the_columns(
+        self, commands, tmp_path, name
+    ) -> None:
+        table = ovseg_shapes.TABLES[name]
+        for config, *keys in table.rows(tmp_path, 1).values():
+            cfg = load_config(config, [*ovseg_shapes.SEMANTIC_ALONE, *keys])
+            assert cfg.DATASETS.TEST == ("shapes_val",)
+            assert {column.measure for column in table.columns} <= measures(cfg)
+
+    def test_only_masked_crops_with_tuned_prompts_have_a_depth(self, commands, tmp_path) -> None:
+        rows = ovseg_shapes.adaptation_rows(tmp_path, 1) | ovseg_shapes.partner_rows(tmp_path, 1)
+        depths = {
+            title: load_config(config, keys).MODEL.OVSEG.PROMPT_DEPTH
+            for title, (config, *keys) in rows.items()
+        }
+        assert {title for title, depth in depths.items() if depth} == {
+            title for title in depths if "MPT" in title or "masked_crops" in title
+        }

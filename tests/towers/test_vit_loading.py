@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from frozenseg.data.shapes import all_names
+from frozenseg.data.shapes.windows import render_window
+from frozenseg.data.shapes.words import STUFF, Thing
 from frozenseg.errors import UserError
 from frozenseg.towers.clip_vit import PROMPTS, CropClip
+from frozenseg.towers.loading import SHAPES_CLIPS, load_clip
 from frozenseg.towers.vit_loading import IN_OVSEG, NO_WEIGHTS, clip_weights, load_crop_clip
 
 
@@ -129,3 +135,36 @@ def test_prompts_may_be_missing_where_a_proposer_trains(folder, tiny_vit, tmp_pa
 def test_a_tower_for_text_passes_prompts_over(folder, tiny_vit) -> None:
     clip = load_crop_clip(str(folder), "", prompts_optional=True)
     assert clip.fingerprint == tiny_vit(0).fingerprint
+
+
+def test_a_folder_with_a_broken_config_is_refused(folder) -> None:
+    for content in ("{", "[]", '{"model_cfg": {"embed_dim": 8}}'):
+        (folder / "open_clip_config.json").write_text(content)
+        with pytest.raises(UserError, match=r"open_clip_config\.json"):
+            load_crop_clip(str(folder), "")
+
+
+class TestMiniature:
+    """The ViT of the shapes world, which ships with the package."""
+
+    def test_it_is_small_and_has_the_text_rows_of_the_convnext(self) -> None:
+        files = list(SHAPES_CLIPS["shapes_vit"].iterdir())
+        assert sum(file.stat().st_size for file in files) < 4e6
+        clip, convnext = load_crop_clip("shapes_vit", ""), load_clip("shapes", "")
+        names = list(all_names())
+        rows, others = (F.normalize(each.encode_text(names), dim=-1) for each in (clip, convnext))
+        assert (rows * others).sum(1).min() > 0.999, "quick GELU changes the rows a little"
+
+    def test_it_names_things_and_grounds(self) -> None:
+        clip, rng = load_crop_clip("shapes_vit", ""), np.random.default_rng(0)
+        subjects = [*STUFF, *(Thing(shape, "red", "plain") for shape in ("star", "ring", "heart"))]
+        windows = [torch.from_numpy(render_window(rng, each, 64)) for each in subjects]
+        pixels = torch.stack([window.permute(2, 0, 1).float() for window in windows])
+        crops = clip.normalize(list(F.interpolate(pixels, clip.image_size)), clip.image_size)
+        names = [each if isinstance(each, str) else each.name for each in subjects]
+        similar = clip.embed_crops(crops) @ F.normalize(clip.encode_text(names), dim=-1).T
+        assert (similar.argmax(1) == torch.arange(len(names))).float().mean() > 0.8
+
+    def test_it_can_have_new_mask_prompts(self) -> None:
+        clip = load_crop_clip("shapes_vit", "", mask_prompt_depth=3, new_prompts=True)
+        assert clip.mask_prompts is not None and clip.mask_prompts.shape == (3, 36, 96)

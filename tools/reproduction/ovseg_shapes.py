@@ -1,0 +1,206 @@
+"""OVSeg in the shapes world: adaptations of the miniature CLIP, and all partners of the pipeline.
+
+Every step is a public command: train, sam-masks, mine, adapt-clip; each is skipped once finished.
+"""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from reproduction.measuring import Metrics, measured
+from reproduction.paper import SEMANTIC_ALONE, Column, columns
+
+from frozenseg.builders.adaptation import FINAL_CLIP
+from frozenseg.config import load_config, model_files
+from frozenseg.data.shapes.captions import IMAGES, write_captioned_scenes
+from frozenseg.mining.folder import LIST
+from frozenseg.training.checkpoints import FINAL_WEIGHTS
+
+logger = logging.getLogger(__name__)
+
+DATASET, CONFIG, CLIP = "shapes_val", "shapes/ovseg.yaml", "shapes_vit"
+PROPOSER_SEED = 1  # one proposer and one set of pairs; seeds are those of the adaptations
+NUM_SCENES, DEPTH = 400, 3
+FINE_TUNING = ("--epochs", "3", "--lr", "0.0001")
+PROMPT_TUNING = ("--epochs", "3", "--lr", "0.02")
+SHARED = ("--batch-size", "64", "--warmup", "20", "--precision", "float32", "--workers", "0")
+MIOU = columns(
+    DATASET,
+    seen_mIoU="semantic/seen/mIoU",
+    unseen_mIoU="semantic/unseen/mIoU",
+    mIoU="semantic/mIoU",
+)
+CLIP_ALONE = ("MODEL.OVSEG.EXPONENT", "0.0")
+
+Rows = Mapping[str, list[str]]  # configuration keys and values by the row's title
+
+
+class OvsegTable(NamedTuple):
+    """A table of one proposer's folder and, of each seed, its adaptations."""
+
+    caption: str
+    rows: Callable[[Path, int], Rows]
+    seeds_matter: bool = True
+    columns: tuple[Column, ...] = MIOU
+
+
+def measure(
+    table: OvsegTable,
+    seeds: Sequence[int],
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+) -> dict[str, list[Metrics]]:
+    """Makes what the rows need and evaluates them; one result per seed by row title.
+
+    Args:
+        table: the table.
+        seeds: of the adaptations.
+        output: proposer, pairs, adapted CLIPs and reports are stored below it.
+        overrides: configuration keys and values for every row.
+        limit: evaluate only the first images.
+    """
+    folder = output / "ovseg"
+    found: dict[str, list[Metrics]] = {}
+    for seed in seeds if table.seeds_matter else seeds[:1]:
+        for title, (config, *keys) in table.rows(folder, seed).items():
+            logger.info("%s, seed %d", title, seed)
+            cfg = load_config(config, [*SEMANTIC_ALONE, *keys, *overrides])
+            report = measured(cfg, DATASET, folder / "scores" / str(seed), limit=limit)
+            found.setdefault(title, []).append(report)
+    return found
+
+
+def adaptation_rows(folder: Path, seed: int) -> Rows:
+    """CLIP before and after each adaptation, fused with the proposer and alone."""
+    weights = ["MODEL.WEIGHTS", str(proposer_weights(folder))]
+    clips = {"original CLIP": []} | {
+        title: adapted_clip_keys(adapted_clip(folder, seed, *steps), prompts="prompts" in steps)
+        for title, steps in (
+            ("MPT only", ("prompts",)),
+            ("FT only", ("image",)),
+            ("FT + MPT", ("image", "prompts")),
+        )
+    }
+    return {
+        title + suffix: [CONFIG, *weights, *keys, *fusion]
+        for suffix, fusion in (("", ()), (", CLIP alone", CLIP_ALONE))
+        for title, keys in clips.items()
+    }
+
+
+def partner_rows(folder: Path, seed: int) -> Rows:
+    """Each proposer with each region classifier, fused by the rule of the proposer's system."""
+    config, head = model_files("shapes")
+    proposers = {
+        "mask2former": [str(config), "MODEL.WEIGHTS", str(head)],
+        "maskformer": [CONFIG, "MODEL.WEIGHTS", str(proposer_weights(folder))],
+        "sam_points": [
+            *(str(config), "MODEL.PIPELINE.PROPOSER", "sam_points"),
+            *("MODEL.PIPELINE.FUSION", "clip_alone"),
+        ],
+    }
+    adapted = adapted_clip(folder, seed, "image", "prompts")
+    classifiers = {
+        "pooled_map": region_classifier_keys("pooled_map", "shapes", ""),
+        "masked_crops": region_classifier_keys("masked_crops", CLIP, str(adapted)),
+    }
+    return {
+        f"{proposer} x {classifier}": [*start, *keys]
+        for proposer, start in proposers.items()
+        for classifier, keys in classifiers.items()
+    }
+
+
+def region_classifier_keys(name: str, clip: str, weights: str) -> list[str]:
+    """Configuration keys and values of a region classifier with a CLIP of its own."""
+    return [
+        *("MODEL.PIPELINE.REGION_CLASSIFIER", name),
+        *("MODEL.PIPELINE.REGION_CLIP_NAME", clip),
+        *("MODEL.PIPELINE.REGION_CLIP_WEIGHTS", weights),
+        *("MODEL.OVSEG.PROMPT_DEPTH", str(DEPTH if name == "masked_crops" else 0)),
+        *("MODEL.OVSEG.MASK_THRESHOLD", "0.5"),
+    ]
+
+
+TABLES = {
+    "ovseg": OvsegTable("OVSeg in the shapes world: adaptation of CLIP", adaptation_rows),
+    "ovseg_partners": OvsegTable(
+        "Proposers x region classifiers in the shapes world; CLIP of the crops: FT + MPT",
+        partner_rows,
+        seeds_matter=False,
+    ),
+}
+
+
+def proposer_weights(folder: Path) -> Path:
+    """Trains the MaskFormer unless it is finished, and returns its weights."""
+    run = folder / "proposer"
+    keys = ("SEED", str(PROPOSER_SEED), "DATASETS.TEST", "()")
+    return made(
+        run / FINAL_WEIGHTS,
+        lambda: frozenseg("train", f"configs/{CONFIG}", "--resume", "-o", run, *keys),
+    )
+
+
+def pairs(folder: Path) -> Path:
+    """Mines pairs from captioned scenes unless that is finished, and returns their list."""
+    scenes = folder / "scenes"
+    weights = proposer_weights(folder)
+
+    def mine() -> None:
+        captions = write_captioned_scenes(scenes, NUM_SCENES)
+        model = ("--model", f"configs/{CONFIG}", "--weights", weights, "--clip", CLIP)
+        options = ("--threshold", "0.5", "--phrases", "-o", folder / "pairs")
+        frozenseg("mine", captions, scenes / IMAGES, *model, *options)
+
+    return made(folder / "pairs" / LIST, mine)
+
+
+def adapted_clip(folder: Path, seed: int, *parts: str) -> Path:
+    """Adapts CLIP part after part unless that is finished, and returns its weights."""
+    *before, part = parts
+    run = folder / "clip" / str(seed) / "_".join(parts)
+    start = ("--clip-weights", adapted_clip(folder, seed, *before)) if before else ()
+    options = PROMPT_TUNING if part == "prompts" else FINE_TUNING
+    listed = pairs(folder)
+    return made(
+        run / FINAL_CLIP,
+        lambda: frozenseg(
+            *("adapt-clip", part, listed, "--clip", CLIP, *start, "--seed", seed, "-o", run),
+            *(*options, *SHARED, "--mask-prompt-depth", DEPTH, "--resume"),
+        ),
+    )
+
+
+def adapted_clip_keys(weights: Path, *, prompts: bool) -> list[str]:
+    """Configuration keys and values of an adapted CLIP."""
+    depth = str(DEPTH if prompts else 0)
+    return [
+        *("MODEL.FROZEN_SEG.CLIP_PRETRAINED_WEIGHTS", str(weights)),
+        *("MODEL.OVSEG.PROMPT_DEPTH", depth),
+    ]
+
+
+def made(path: Path, make: Callable[[], None]) -> Path:
+    """Returns a file, which is made first unless it exists."""
+    if not path.exists():
+        make()
+    return path
+
+
+def frozenseg(*arguments: object) -> None:
+    """Runs a command.
+
+    Raises:
+        SystemExit: it was stopped or failed; with its exit status.
+    """
+    logger.info("frozenseg %s", " ".join(map(str, arguments)))
+    command = [sys.executable, "-m", "frozenseg", *map(str, arguments)]
+    status = subprocess.run(command, check=False).returncode
+    if status:
+        raise SystemExit(status)
