@@ -18,6 +18,7 @@ from frozenseg.builders.clips import (
 from frozenseg.builders.frozenseg import build_frozenseg, divisibility_for
 from frozenseg.builders.maskformer import build_maskformer
 from frozenseg.builders.sam_masks import build_mask_source
+from frozenseg.builders.text_transfer import build_text_transfer
 from frozenseg.checkpoint.ovseg import holds_clip
 from frozenseg.checkpoint.weights import holds_whole_clip
 from frozenseg.config import ConfigError
@@ -73,6 +74,7 @@ def build_model(
         region_text_encoder=None if clips.regions is clips.proposer else clips.regions,
         fusion=fusion,
         panoptic_fusion=panoptic_fusion,
+        text_transfer=build_text_transfer(cfg, clips),
     )
 
 

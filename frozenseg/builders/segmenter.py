@@ -6,8 +6,9 @@ from fvcore.common.config import CfgNode
 
 from frozenseg.builders.model import build_model, has_trained_parts, takes_clip, trained_part
 from frozenseg.builders.sam_masks import build_mask_source
+from frozenseg.builders.text_transfer import map_from_weights
 from frozenseg.builders.vocabularies import build_trained_vocabulary
-from frozenseg.checkpoint.members import check_members, load_members
+from frozenseg.checkpoint.members import check_members, has_scrambled_map, load_members
 from frozenseg.checkpoint.ovseg import load_clip_of
 from frozenseg.checkpoint.weights import load_state, open_weights, split_state
 from frozenseg.config import ConfigError
@@ -17,6 +18,7 @@ from frozenseg.inference.segmenter import Segmenter
 from frozenseg.inference.test_time_augmentation import Augmentation
 from frozenseg.io.files import cache_folder
 from frozenseg.modeling.frozenseg import FrozenSeg
+from frozenseg.modeling.text_transfer import ContentTransfer
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.region_classifiers.pooled_map import PooledMap
 from frozenseg.runtime.devices import choose_device
@@ -66,6 +68,8 @@ def load_model(
     parts = split_state(stored.tensors, source=source)
     check_members(model, parts, source=source, optional=for_training)
     load_members(model, parts)
+    if isinstance(model.text_transfer, ContentTransfer) and map_from_weights(cfg):
+        model.text_transfer.scrambled = has_scrambled_map(stored)
     load_state(trained_part(model), stored, source=source, towers=towers)
     if takes_clip(cfg, stored.tensors):
         load_clip_of(model, stored.tensors, source=source)

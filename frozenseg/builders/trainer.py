@@ -14,6 +14,7 @@ from frozenseg.builders.fingerprints import config_digest
 from frozenseg.builders.model import build_model, has_trained_parts, trained_part
 from frozenseg.builders.options import DEFAULT_OPTIONS, RunOptions
 from frozenseg.builders.segmenter import load_model
+from frozenseg.builders.text_transfer import has_text_transfer
 from frozenseg.builders.training import (
     TrainingSettings,
     annotation_to_train_on,
@@ -152,6 +153,11 @@ def check_trainable(cfg: CfgNode) -> None:
     """Raises a ``UserError`` if the configuration has nothing to train, or a warm-up to test."""
     if not has_trained_parts(cfg):
         raise UserError("this configuration has no part to train: evaluate it with --eval-only")
+    if has_text_transfer(cfg):
+        raise UserError(
+            "the training of MAFT+ (MODEL.PIPELINE.TEXT_ROWS content) is not implemented: evaluate "
+            "it with --eval-only"
+        )
     if is_warmup(cfg) and cfg.DATASETS.TEST:
         raise UserError(
             "MODEL.MASK_ADAPTER.TRAIN_PHASE ground_truth trains without a decoder, so there is "

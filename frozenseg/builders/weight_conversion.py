@@ -11,7 +11,7 @@ from frozenseg.builders import ovseg_conversion
 from frozenseg.builders.clips import clip_keys
 from frozenseg.builders.frozenseg import build_frozenseg, frozenseg_outline, uses_sam
 from frozenseg.builders.model import model_outline
-from frozenseg.checkpoint.members import check_members, fused_parts
+from frozenseg.checkpoint.members import MAP_NOTE, check_members, fused_parts, has_scrambled_map
 from frozenseg.checkpoint.weights import (
     StoredParts,
     load_state,
@@ -46,7 +46,9 @@ def to_own_layout(source: Path, output: Path, cfg: CfgNode) -> None:
         return
     weights = open_weights(source)
     parts = split_state(weights.tensors, source=str(source))
-    _write_checked(parts, output, cfg, source=str(source))
+    scrambled = has_scrambled_map(weights)
+    notes = {MAP_NOTE: "scrambled"} if scrambled else {}
+    _write_checked(parts, output, cfg, source=str(source), notes=notes)
 
 
 def fuse_adapter(warmup: Path, decoder: Path, output: Path, cfg: CfgNode) -> None:
@@ -68,7 +70,14 @@ def fuse_adapter(warmup: Path, decoder: Path, output: Path, cfg: CfgNode) -> Non
     _write_checked(fused, output, cfg, source=" and ".join(sources))
 
 
-def _write_checked(parts: StoredParts, output: Path, cfg: CfgNode, *, source: str) -> None:
+def _write_checked(
+    parts: StoredParts,
+    output: Path,
+    cfg: CfgNode,
+    *,
+    source: str,
+    notes: Mapping[str, str] | None = None,
+) -> None:
     """Checks every weight against the configuration's outline and writes our format."""
     check_members(model_outline(cfg), parts, source=source)
     model = frozenseg_outline(cfg, parts.proposer)
@@ -76,7 +85,8 @@ def _write_checked(parts: StoredParts, output: Path, cfg: CfgNode, *, source: st
     trained = parts.trained()
     if cfg.MODEL.WEIGHTS_TOWERS == "use":
         trained |= tower_tensors(parts.towers)
-    write_trained(trained, output, notes={**_names(cfg), **_fingerprints(model, parts.towers)})
+    about = {**_names(cfg), **_fingerprints(model, parts.towers), **(notes or {})}
+    write_trained(trained, output, notes=about)
 
 
 def to_official_layout(

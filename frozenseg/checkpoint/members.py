@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from frozenseg.checkpoint.weights import StoredParts
 from frozenseg.errors import UserError
 from frozenseg.io.text import one_line
-from frozenseg.io.weight_files import describe_differences
+from frozenseg.io.weight_files import WeightsFile, describe_differences
 from frozenseg.pipeline.model import SegmentationModel
 
 
@@ -27,9 +27,12 @@ class Member(NamedTuple):
     width: str
 
 
+ADAPTER = "region_classifier.adapter."
+MAP_NOTE = "text_transfer_map"  # in files of ours: "scrambled" or "straight"
 MEMBERS = {
-    "region_classifier.adapter.": Member(
-        "a Mask-Adapter", "mask-adapter-fcclip-convnext-large", "fuse.weight"
+    ADAPTER: Member("a Mask-Adapter", "mask-adapter-fcclip-convnext-large", "fuse.weight"),
+    "text_transfer.network.": Member(
+        "MAFT+'s text transfer", "maft-plus-convnext-large", "mlp.weight"
     ),
 }
 FUSE = "fuse it with the decoder's file (frozenseg convert WARMUP OUTPUT --decoder FILE)"
@@ -66,10 +69,16 @@ def check_members(
             )
         if module is not None and own:
             _check_sizes(member, module, own, source)
-    if parts.members and not _holds_decoder(parts.proposer):
+    if _below(parts.members, ADAPTER) and not _holds_decoder(parts.proposer):
         raise UserError(
             f"{source} holds a Mask-Adapter after its warm-up, without a decoder: {FUSE}"
         )
+
+
+def has_scrambled_map(weights: WeightsFile) -> bool:
+    """Returns True if a text transfer was trained on scrambled maps, as the published ones were."""
+    official = any(name.startswith("cdt.") for name in weights.tensors)
+    return official or weights.notes.get(MAP_NOTE) == "scrambled"
 
 
 def load_members(model: SegmentationModel, parts: StoredParts) -> None:
@@ -100,7 +109,7 @@ def fused_parts(
             CLIP towers.
     """
     first, second = map(one_line, sources)
-    if not _below(warmup.members, "region_classifier.adapter."):
+    if not _below(warmup.members, ADAPTER):
         raise UserError(f"{first} holds no Mask-Adapter: give the file of its warm-up first")
     if not _holds_decoder(decoder.proposer):
         raise UserError(

@@ -60,6 +60,11 @@ mask_adapter.cnext#.pwconv2.*                ADAPTER.blocks.#-1.mlp.fc2.*
 mask_adapter.cnext#.*                        ADAPTER.blocks.#-1.*
 mask_adapter.final.*                         ADAPTER.predict.*
 mask_adapter.*                               ADAPTER.*
+
+cdt.cross_atten.multihead_attn.in_proj_*     TRANSFER.attention.in_proj.*
+cdt.cross_atten.multihead_attn.*             TRANSFER.attention.*
+cdt.cross_atten.norm.*                       TRANSFER.norm.*
+cdt.cross_atten.MLP.*                        TRANSFER.mlp.*
 """
 SHORT = {
     "PREDICTOR": "sem_seg_head.predictor",
@@ -72,6 +77,7 @@ SHORT = {
     "SAM": "pixel_decoder.sam_branch",
     "DECODER": "transformer_decoder",
     "ADAPTER": "region_classifier.adapter",
+    "TRANSFER": "text_transfer.network",
 }
 LOSS_WEIGHTS = "criterion.empty_weight"  # follows from the configuration, so ours does not keep it
 TEACHERS = ("frozen_backbone.", "backbone_t.")  # CLIPs that only the training of a tower reads

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "frozenseg-weights-2"  # with a digest; files of format 1 have none
 FOLDER_FILE = "weights.safetensors"  # of a training's checkpoint folder
 
-MEMBER_PREFIXES = ("region_classifier.adapter.", "text_transfer.")  # trained, not the proposer's
+MEMBER_PREFIXES = ("region_classifier.adapter.", "text_transfer.network.")  # trained members
 PROPOSER = "proposer."  # prefix of the trained member in a whole system's state
 TOWER_NAMES = {"backbone": "clip", "clip": "clip", "sam": "sam"}  # in states, and in notes
 TOWERS_KEY = "MODEL.WEIGHTS_TOWERS"

@@ -164,7 +164,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.PIPELINE.REGION_CLASSIFIER": one_of("pooled_map", "masked_crops", "mask_adapter"),
     "MODEL.PIPELINE.REGION_CLIP_NAME": _ANY,
     "MODEL.PIPELINE.REGION_CLIP_WEIGHTS": _ANY,
-    "MODEL.PIPELINE.TEXT_ROWS": one_of("synonyms", "literal"),
+    "MODEL.PIPELINE.TEXT_ROWS": one_of("synonyms", "literal", "content"),
     "MODEL.PIPELINE.FUSION": one_of("geometric", "clip_alone", "product"),
     "MODEL.DEVICE": text(
         r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, cuda, mps or one GPU such as cuda:1"
@@ -182,6 +182,9 @@ ALLOWED: dict[str, Rule] = {
     **_below("MODEL.SWIN", _SWIN),
     **_below("MODEL.OVSEG", _OVSEG),
     **_below("MODEL.MASK_ADAPTER", _MASK_ADAPTER),
+    "MODEL.MAFT_PLUS.CDT_FORM": one_of("semantic", "panoptic"),
+    "MODEL.MAFT_PLUS.CDT_HEADS": whole(1, 256),
+    "MODEL.MAFT_PLUS.IMAGE_MAP": one_of("from_weights", "scrambled", "straight"),
     "MODEL.OVRCOAT.CLIP_TRUST_WEIGHT": _SHARE,
     "MODEL.OVRCOAT.COAT_OUTPUTS": one_of("panoptic", "all"),
     **_below("MODEL.FROZEN_SEG", _CLIP),

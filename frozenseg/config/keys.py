@@ -87,6 +87,7 @@ def _model_keys() -> CfgNode:
     model.OVSEG = _ovseg_keys()
     model.OVRCOAT = _coat_keys()
     model.MASK_ADAPTER = _mask_adapter_keys()
+    model.MAFT_PLUS = _maft_plus_keys()
     model.FROZEN_SEG = _clip_keys()
     model.FROZEN_SEG.QUERY_INJECTOR_LAYERS = (3, 6, 9)  # counted from 1; () is off (eq. 1)
     model.FROZEN_SEG.FEATURE_INJECTOR_LAYERS = (1, 4, 7)  # counted from 1; () is off (eq. 2)
@@ -110,7 +111,8 @@ def _pipeline_keys() -> CfgNode:
     keys.REGION_CLIP_NAME = ""  # CLIP of the region classifier; empty: that of the proposer
     keys.REGION_CLIP_WEIGHTS = ""  # an open_clip tag or a local file
     keys.FUSION = "geometric"  # eq. 3; clip_alone: no decoder; product: OVSeg
-    # synonyms: one text row per synonym; literal: one per class, its names as they are written
+    # synonyms: one text row per synonym; literal: one per class, its names as they are written;
+    # content: one per synonym, which attends to the image (MAFT+)
     keys.TEXT_ROWS = "synonyms"
     return keys
 
@@ -161,6 +163,17 @@ def _mask_adapter_keys() -> CfgNode:
     keys.NUM_PRED_MASKS = 8  # predicted masks per image, and as many annotated partners
     keys.IOU_THRESHOLD = 0.7  # least IoU of a predicted mask and its partner
     keys.COS_WEIGHT = 5.0  # of the consistency between a predicted mask and its partner
+    return keys
+
+
+def _maft_plus_keys() -> CfgNode:
+    """Text rows that depend on the image (MODEL.PIPELINE.TEXT_ROWS content)."""
+    keys = CfgNode()
+    keys.CDT_FORM = "semantic"  # LN(row + MLP(a)); panoptic: row + LN(MLP(a))
+    keys.CDT_HEADS = 8  # of the attention to the image
+    # scrambled: as the official code reshapes it, which published weights need; from_weights: so
+    # for these, straight for others
+    keys.IMAGE_MAP = "from_weights"
     return keys
 
 

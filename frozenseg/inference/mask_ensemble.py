@@ -66,7 +66,7 @@ class MaskEnsemble(NamedTuple):
             return SamProposals(masks, masks.new_zeros(0, text.num_classes + 1))
         frame = Frame(size_of(masks), size_of(masks))
         regions = self.regions.embed(clip_map, stretched_masks(Proposals(masks, frame), clip_map))
-        rows = text.for_regions()
+        rows = text.for_regions().for_image(clip_map.features)
         void = void if rows is text else None  # it is a row of the proposer's CLIP space
         logits = rows.logits(regions.embeddings, regions.logit_scale, void=void)
         if void is None:

@@ -26,6 +26,7 @@ from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.protocols import TextRows
 from frozenseg.structures import InputImage, Result
 from frozenseg.towers.roles import TextEncoder
+from frozenseg.vocabulary.content_rows import ContentRows
 from frozenseg.vocabulary.literal import as_literal
 from frozenseg.vocabulary.literal_names import with_others
 from frozenseg.vocabulary.templates import VILD_TEMPLATES
@@ -237,6 +238,8 @@ class Segmenter:
             return rows.to(self.device)
 
         rows = embed(self.model.text_encoder)
+        if self.model.text_transfer is not None:
+            return ContentRows(rows, self.model.text_transfer)
         if self.model.region_text_encoder is None:
             return rows
         return TwoSpaces(rows, embed(self.model.region_text_encoder))

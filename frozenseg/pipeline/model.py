@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from frozenseg.pipeline.protocols import Fusion, Proposer, RegionClassifier, TextRows
+from frozenseg.pipeline.protocols import Fusion, Proposer, RegionClassifier, TextRows, TextTransfer
 from frozenseg.structures import InputImage, Proposals
 from frozenseg.towers.roles import TextEncoder
 
@@ -26,6 +26,7 @@ class SegmentationModel(nn.Module):
         text_encoder: embeds the class names for the proposer.
         fusion: the rule that combines the two classifications.
         panoptic_fusion: the rule for panoptic output; None: the same.
+        text_transfer: adapts the region classifier's text rows to the image; None: it does not.
         region_text_encoder: embeds them for a region classifier of another CLIP space; None: it
             shares the proposer's.
     """
@@ -35,6 +36,7 @@ class SegmentationModel(nn.Module):
     text_encoder: TextEncoder
     region_text_encoder: TextEncoder | None
     panoptic_fusion: Fusion | None
+    text_transfer: TextTransfer | None
 
     def __init__(
         self,
@@ -44,12 +46,14 @@ class SegmentationModel(nn.Module):
         text_encoder: TextEncoder,
         fusion: Fusion,
         panoptic_fusion: Fusion | None = None,
+        text_transfer: TextTransfer | None = None,
         region_text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
         self.proposer, self.region_classifier = proposer, region_classifier
         self.text_encoder, self.region_text_encoder = text_encoder, region_text_encoder
         self.fusion, self.panoptic_fusion = fusion, panoptic_fusion
+        self.text_transfer = text_transfer
 
     def with_fusions(self, fusion: Fusion, panoptic: Fusion | None = None) -> "SegmentationModel":
         """Returns a model with other rules that shares all other members."""
@@ -66,7 +70,10 @@ class SegmentationModel(nn.Module):
     def trained_members(self) -> dict[str, nn.Module]:
         """Trained modules beside the proposer, by the prefix of their weights' names in files."""
         parts = self.region_classifier.trained_parts
-        return {f"region_classifier.{name}.": part for name, part in parts.items()}
+        members = {f"region_classifier.{name}.": part for name, part in parts.items()}
+        if self.text_transfer is not None:
+            members["text_transfer.network."] = self.text_transfer.network
+        return members
 
     def trainable_state(self) -> dict[str, Tensor]:
         """Returns the trained weights, without those of frozen towers."""

@@ -95,6 +95,19 @@ class RegionClassifier(Protocol):
         ...
 
 
+class TextTransfer(Protocol):
+    """Adapts text rows to an image. Members are ``nn.Module``."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The trained part."""
+        ...
+
+    def __call__(self, rows: Tensor, clip_map: Tensor) -> Tensor:
+        """Returns the (S, D) rows for an image with this (1, C, h, w) CLIP map."""
+        ...
+
+
 class Fusion(Protocol):
     """Fuses the two classifications of an image's masks."""
 

@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from torch.nn import functional as F
 
 from frozenseg.builders.segmenter import load_model
 from frozenseg.builders.weight_conversion import fuse_adapter, to_official_layout, to_own_layout
 from frozenseg.checkpoint.weights import official_state
 from frozenseg.errors import UserError
+from frozenseg.structures import InputImage
+from frozenseg.vocabulary.content_rows import ContentRows
+from frozenseg.vocabulary.text_classifier import TextClassifier
 from tests.pipeline.region_classifiers.test_mask_adapter import SMALL
 
 TRAINED_TOWER = {"sam": False, "MODEL__WEIGHTS_TOWERS": "use"}
@@ -170,3 +174,63 @@ def test_an_adapters_file_and_a_decoders_name_the_configuration_that_they_belong
         load_model(small_config(**ADAPTED), decoder)
     fresh = load_model(small_config(**ADAPTED), decoder, for_training=True)
     assert fresh.region_classifier.adapter is not None
+
+
+MAFT_PLUS = {
+    **TRAINED_TOWER,
+    "MODEL__PIPELINE__TEXT_ROWS": "content",
+    "MODEL__FC_CLIP__GEOMETRIC_ENSEMBLE_ALPHA": 1.0,
+    "MODEL__FC_CLIP__GEOMETRIC_ENSEMBLE_BETA": 1.0,
+}
+
+
+@pytest.fixture
+def maft_plus(small_system, tmp_path: Path) -> Path:
+    """A flat file, as published: the system, and the teacher."""
+    path = save_official(small_system(seed=6, **MAFT_PLUS), tmp_path / "maftp.pth")
+    state = torch.load(path)["model"]
+    teacher = {f"backbone_t.{n.removeprefix('backbone.')}": v for n, v in state.items()}
+    torch.save({**state, **teacher}, path)
+    return path
+
+
+def test_a_flat_maft_plus_file_loads_with_its_scrambled_map_and_keeps_it(
+    maft_plus: Path, asked, small_config, small_system, tmp_path: Path
+) -> None:
+    cfg, ours = small_config(**MAFT_PLUS), tmp_path / "ours.safetensors"
+    model = load_model(cfg, maft_plus)
+    for name, value in small_system(seed=6, **MAFT_PLUS).trainable_state().items():
+        assert torch.equal(model.trainable_state()[name], value), name
+    assert model.text_transfer.scrambled
+    to_own_layout(maft_plus, ours, cfg)
+    assert load_model(cfg, ours).text_transfer.scrambled
+    straight = small_config(**MAFT_PLUS, MODEL__MAFT_PLUS__IMAGE_MAP="straight")
+    assert not load_model(straight, maft_plus).text_transfer.scrambled
+
+
+def test_a_maft_plus_file_names_the_configuration_that_it_belongs_to(
+    maft_plus: Path, decoder: Path, asked, small_config
+) -> None:
+    with pytest.raises(UserError, match=r"MAFT\+'s text transfer.*choose maft-plus-convnext-large"):
+        load_model(small_config(sam=False), maft_plus)
+    with pytest.raises(UserError, match=r"holds no weights of MAFT\+'s text transfer"):
+        load_model(small_config(**MAFT_PLUS), decoder)
+
+
+def test_maft_plus_takes_classes_from_clip_and_the_image_and_void_from_the_decoder(
+    small_system,
+) -> None:
+    model = small_system(seed=6, **MAFT_PLUS)
+    words = TextClassifier(F.normalize(torch.randn(3, 24), dim=-1), torch.arange(3))
+    rows = ContentRows(words, model.text_transfer)
+    pixels = torch.rand(3, 64, 64) * 255
+    image = InputImage(pixels, pixels.to(torch.uint8), (64, 64))
+    (found,) = model.proposer.propose([image], rows)
+    probs = model.class_probs(image, found, rows, torch.tensor([True, False, True])).general
+    regions = model.region_classifier(image, found)
+    adapted = model.text_transfer(words.embeddings, found.clip_map.features)
+    cosines = F.normalize(regions.embeddings, dim=-1) @ adapted.T
+    classes = (regions.logit_scale * cosines).softmax(dim=-1)
+    void = found.class_logits.softmax(dim=-1)[:, -1:]
+    torch.testing.assert_close(probs, torch.cat([classes * (1 - void), void], dim=-1))
+    assert not torch.allclose(adapted, words.embeddings)

@@ -20,6 +20,7 @@ from frozenseg.builders.maskformer import (
 from frozenseg.builders.model import build_model
 from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
+from frozenseg.builders.text_transfer import map_from_weights
 from frozenseg.builders.trainer import build_training
 from frozenseg.config import ACCEPTED_UNUSED, known_keys, load_config, model_names
 from frozenseg.config.allowed import fixed_keys
@@ -49,6 +50,7 @@ ADAPTER = (
     "MODEL.PIPELINE.REGION_CLASSIFIER", "mask_adapter", "MODEL.MASK_ADAPTER.NUM_CHANNELS", "8",
     "MODEL.MASK_ENSEMBLE.ENABLED", "False",
 )  # fmt: skip
+CONTENT = ("MODEL.PIPELINE.TEXT_ROWS", "content")
 CROPS = (
     "MODEL.PIPELINE.REGION_CLASSIFIER", "masked_crops", "MODEL.PIPELINE.REGION_CLIP_NAME", "shapes",
     "MODEL.PIPELINE.FUSION", "product",
@@ -97,6 +99,9 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     build_segmenter(fcclip, model=build_model(fcclip))
     adapter = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *ADAPTER]))
     build_adapter_training(adapter, build_model(adapter))
+    content = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *CONTENT]))
+    build_model(content)
+    map_from_weights(content)
     crops = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *CROPS]))
     build_model(crops)
     swin = RecordingNode(load_config("ovseg/ovseg_swin_base_vit_l14.yaml", SMALL_SWIN))

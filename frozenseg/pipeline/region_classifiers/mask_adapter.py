@@ -58,8 +58,8 @@ class AdaptedMaps(nn.Module):
             masks: (Q, H, W), bool or in [0, 1], over the same frame, at any resolution.
         """
         embedding_map = self.embedding_map(features)
-        chunks = masks.to(features.dtype).split(self.chunk_size)
-        found = [self._embed(features, embedding_map, chunk) for chunk in chunks if len(chunk)]
+        chunks = (chunk for chunk in masks.split(self.chunk_size) if len(chunk))
+        found = [self._embed(features, embedding_map, chunk.to(features.dtype)) for chunk in chunks]
         return torch.cat(found) if found else features.new_zeros(0, embedding_map.shape[1])
 
     def embedding_map(self, features: Tensor) -> Tensor:
