@@ -47,23 +47,26 @@ class Tally:
 
 
 class Visitor:
-    """One user with a browser of her own.
+    """One user.
 
     Args:
         url: of the server.
         seed: of the visitor's choices.
+        end: when the visit ends, even while waiting.
         examples: images and class names to send.
         tally: where outcomes are counted.
     """
 
-    def __init__(self, url: str, *, seed: int, examples: list[Example], tally: Tally) -> None:
+    def __init__(
+        self, url: str, *, seed: int, end: float, examples: list[Example], tally: Tally
+    ) -> None:
         self.host = urlsplit(url).netloc
-        self.random = random.Random(seed)
+        self.random, self.end = random.Random(seed), end
         self.examples, self.tally = examples, tally
 
-    def visit_until(self, end: float) -> None:
+    def visit(self) -> None:
         """Segments image after image; an unexpected failure is an error in the tally."""
-        while time.monotonic() < end:
+        while time.monotonic() < self.end:
             try:
                 outcome = self.segment()
             except (OSError, http.client.HTTPException, ValueError) as error:
@@ -90,7 +93,7 @@ class Visitor:
             message = json.loads(line)
             if "place" in message:
                 self.tally.places = max(self.tally.places, message["place"])
-                if habit > 0.9 and message["place"]:
+                if message["place"] and (habit > 0.9 or time.monotonic() > self.end):
                     answer.close()
                     return "left"
             elif "result" in message:
@@ -126,8 +129,10 @@ def main() -> int:
 def soak(url: str, pid: int, users: int, seconds: float) -> Tally:
     """Lets visitors in for some seconds, and watches the server's memory meanwhile."""
     tally, examples, end = Tally(), example_scenes(), time.monotonic() + seconds
-    visitors = [Visitor(url, seed=seed, examples=examples, tally=tally) for seed in range(users)]
-    threads = [threading.Thread(target=each.visit_until, args=[end]) for each in visitors]
+    visitors = [
+        Visitor(url, seed=seed, end=end, examples=examples, tally=tally) for seed in range(users)
+    ]
+    threads = [threading.Thread(target=each.visit) for each in visitors]
     for thread in threads:
         thread.start()
     while time.monotonic() < end:
