@@ -148,10 +148,11 @@ class Sample:
 class Result:
     """The outputs for one image, at the requested size."""
 
-    semantic: Tensor | None = None  # (K, H, W) class scores
+    semantic: Tensor | None = None  # (H, W) int64 class ids
     panoptic: PanopticMap | None = None
     instances: Instances | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
+    class_maps: Tensor | None = None  # (K, H, W) scores behind ``semantic``; only on request
 
 
 def boxes_of(masks: Tensor) -> Tensor:

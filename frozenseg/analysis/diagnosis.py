@@ -22,7 +22,8 @@ from torch import Tensor
 
 from frozenseg.data.mapper import target_of
 from frozenseg.inference.predictor import Predictor
-from frozenseg.inference.semantic import class_maps
+from frozenseg.inference.semantic import ClassMaps
+from frozenseg.inference.tiled_masks import TiledMasks, whole_masks
 from frozenseg.metrics import Classes, PanopticEvaluator, SemanticEvaluator
 from frozenseg.ops.maps import size_of
 from frozenseg.pipeline.masks import masks_at
@@ -38,6 +39,7 @@ SHOWN = tuple(
 )
 
 
+CERTAIN_LOGIT = 100.0  # its sigmoid is 1 in float32
 Scores = dict[str, dict[str, float]]  # by variant, then by measure, percent
 
 
@@ -45,7 +47,7 @@ class Masks(NamedTuple):
     """Masks of one image with their classes, at the size of the annotation."""
 
     class_probs: Tensor  # (Q, K + 1), void last
-    mask_probs: Tensor  # (Q, H, W)
+    masks: TiledMasks
 
 
 class Diagnosis:
@@ -85,10 +87,10 @@ class Diagnosis:
             for variant, masks in with_truth(predictor, shown, proposals, target):
                 self.panoptic[variant].process(self._panoptic(masks), sample.panoptic)
         if found.semantic is not None and sample.semantic is not None:
-            self.semantic[AS_IT_IS].process(found.semantic.argmax(dim=0), sample.semantic)
+            self.semantic[AS_IT_IS].process(found.semantic, sample.semantic)
             regions = class_regions(sample.semantic, self.ignore_label)
             for variant, masks in with_truth(predictor, shown, proposals, regions, shared=True):
-                self.semantic[variant].process(class_maps(*masks).argmax(dim=0), sample.semantic)
+                self.semantic[variant].process(ClassMaps.of(*masks).labels(), sample.semantic)
 
     def scores(self) -> Scores:
         """The measures of ``SHOWN`` for which there is an annotation."""
@@ -143,9 +145,9 @@ def with_truth(
     segments, queries = pairs = assign_queries(logits > 0, masks, shared=shared)
     truth = F.one_hot(class_ids, predictor.text.num_classes + 1).to(logits)
     oracle = with_classes(Target(class_ids, masks), proposals, pairs)
-    true_masks = masks.to(logits)
+    true_masks = whole_masks((masks.to(logits) * 2 - 1) * CERTAIN_LOGIT)
     return [
-        (TRUE_CLASSES, Masks(truth[segments], logits[queries].sigmoid())),
+        (TRUE_CLASSES, Masks(truth[segments], whole_masks(logits[queries]))),
         (TRUE_MASKS, Masks(predictor.class_probs(image, oracle).general, true_masks)),
         (BOTH, Masks(truth, true_masks)),
     ]

@@ -114,7 +114,7 @@ class FrozenSeg(nn.Module):
         for each in dict.fromkeys(asked):
             rows = [row for row, own in enumerate(asked) if own == each]
             predict = self.segmenter.build_predictor(
-                each.vocabulary, outputs=each.outputs, training=each.known
+                each.vocabulary, outputs=each.outputs, training=each.known, class_maps=True
             )
             results.update(zip(rows, predict([inputs[row] for row in rows]), strict=True))
         return [results[row] for row in range(len(entries))]

@@ -71,8 +71,8 @@ def entry_of(result: Result) -> Entry:
     Extras, such as mask proposals, keep their own names.
     """
     entry: Entry = dict(result.extras)
-    if result.semantic is not None:
-        entry["sem_seg"] = result.semantic
+    if result.class_maps is not None:
+        entry["sem_seg"] = result.class_maps
     if result.panoptic is not None:
         ids, segments = result.panoptic
         entry["panoptic_seg"] = ids, [_segment_info(segment) for segment in segments]
@@ -91,8 +91,10 @@ def entry_of(result: Result) -> Entry:
 def result_of(entry: Entry) -> Result:
     """Returns the result that ``entry_of`` converted, for evaluators."""
     panoptic, instances = entry.get("panoptic_seg"), entry.get("instances")
+    maps = entry.get("sem_seg")
     return Result(
-        semantic=entry.get("sem_seg"),
+        semantic=None if maps is None else maps.argmax(dim=0),
+        class_maps=maps,
         panoptic=None
         if panoptic is None
         else PanopticMap(panoptic[0], tuple(_segment(info) for info in panoptic[1])),

@@ -118,7 +118,7 @@ def _panoptic(evaluator: PanopticEvaluator, result: Result, sample: Sample) -> N
 
 def _semantic(evaluator: SemanticEvaluator, result: Result, sample: Sample) -> None:
     assert result.semantic is not None and sample.semantic is not None, NOT_REQUESTED
-    evaluator.process(result.semantic.argmax(dim=0), sample.semantic)
+    evaluator.process(result.semantic, sample.semantic)
 
 
 def _cityscapes_semantic(
@@ -126,7 +126,7 @@ def _cityscapes_semantic(
 ) -> None:
     assert result.semantic is not None and sample.semantic is not None, NOT_REQUESTED
     assert sample.panoptic is not None, NOT_REQUESTED
-    evaluator.process(result.semantic.argmax(dim=0), sample.semantic, sample.panoptic)
+    evaluator.process(result.semantic, sample.semantic, sample.panoptic)
 
 
 def _instances(

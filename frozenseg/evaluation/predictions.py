@@ -157,7 +157,7 @@ class LabelMaps:
 
     def write(self, result: Result, sample: Sample) -> list[Entry]:
         assert result.semantic is not None, NOT_REQUESTED
-        class_ids = result.semantic.argmax(dim=0).numpy(force=True)
+        class_ids = result.semantic.numpy(force=True)
         path = self.folder / "semantic" / f"{file_stem(sample.image_id)}.png"
         _write_png(path, self.labels[class_ids])
         return []

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from frozenseg.inference.semantic import class_maps
-from frozenseg.ops.maps import resize_maps, size_of
+from frozenseg.ops.maps import size_of
 from frozenseg.ops.precision import full_precision
 from frozenseg.pipeline.protocols import TextRows
 from frozenseg.pipeline.region_classifiers.pooled_map import PooledMap, stretched_masks
@@ -20,6 +19,13 @@ class SamProposals(NamedTuple):
 
     mask_logits: Tensor  # (P, H, W) over the image without padding, at any size
     class_probs: Tensor  # (P, K + 1), void last
+
+
+class ClassWeights(NamedTuple):
+    """What each mask adds to the score of each class."""
+
+    queries: Tensor  # (Q, K)
+    sam: Tensor  # (P, K)
 
 
 class MaskEnsemble(NamedTuple):
@@ -75,9 +81,9 @@ class MaskEnsemble(NamedTuple):
             masks, logits, seen, threshold=self.threshold, visible=regions.judged
         )
 
-    def refine(self, maps: Tensor, proposals: SamProposals, seen: Tensor) -> Tensor:
-        """Mixes the (K, H, W) class maps of an image with those of SAM's masks (eq. 4)."""
-        return ensemble_masks(maps, proposals, seen, epsilon=self.epsilon)
+    def weights(self, class_probs: Tensor, sam: SamProposals, seen: Tensor) -> ClassWeights:
+        """Returns what queries and SAM's masks add to class scores (eq. 4)."""
+        return ensemble_weights(class_probs, sam, seen, epsilon=self.epsilon)
 
 
 def select_proposals(
@@ -109,22 +115,18 @@ def select_proposals(
     return SamProposals(mask_logits[keep], probs[keep])
 
 
-def ensemble_masks(
-    maps: Tensor, proposals: SamProposals, seen: Tensor, *, epsilon: float = 0.2
-) -> Tensor:
+def ensemble_weights(
+    class_probs: Tensor, proposals: SamProposals, seen: Tensor, *, epsilon: float = 0.2
+) -> ClassWeights:
     """Mixes class maps with those of SAM's masks, for unseen classes alone (eq. 4).
 
     Without a proposal, or with ``epsilon`` 0, the maps do not change.
 
     Args:
-        maps: (K, H, W) class scores.
+        class_probs: (Q, K + 1) of the queries, void last.
         proposals: SAM's masks with their classes.
         seen: (K,) bool.
         epsilon: weight of SAM's masks, 0 to 1.
     """
-    if not len(proposals.mask_logits):
-        return maps
-    masks = resize_maps(proposals.mask_logits, size_of(maps))
-    zero_shot = class_maps(proposals.class_probs, masks.sigmoid())
-    mixed = (1 - epsilon) * maps + epsilon * zero_shot
-    return mixed.where(~seen[:, None, None], maps)
+    share = torch.where(seen, 0.0, epsilon if len(proposals.class_probs) else 0.0)
+    return ClassWeights(class_probs[:, :-1] * (1 - share), proposals.class_probs[:, :-1] * share)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from frozenseg.inference.instance import top_instances
 from frozenseg.inference.panoptic import panoptic_map
+from frozenseg.inference.tiled_masks import TiledMasks
 from frozenseg.structures import Instances, PanopticMap
 
 PROPOSALS = "proposals"  # key of the queries' masks among a result's extras
@@ -17,6 +18,7 @@ class OutputSettings:
 
     Args:
         semantic, panoptic, instance: compute this output.
+        class_maps: with semantic output, also keep the (K, H, W) class scores.
         proposals: add all proposed masks, (Q, H, W) bool, to the extras (Table 8).
         things_only: keep stuff out of instance output; with panoptic output it always is.
         object_threshold: least class probability of a panoptic segment.
@@ -27,6 +29,7 @@ class OutputSettings:
     semantic: bool = True
     panoptic: bool = True
     instance: bool = True
+    class_maps: bool = False
     proposals: bool = False
     things_only: bool = False
     object_threshold: float = 0.0
@@ -42,17 +45,17 @@ class OutputSettings:
         """
         return self.semantic and not (self.panoptic or self.instance or self.proposals)
 
-    def panoptic_of(self, class_probs: Tensor, mask_probs: Tensor, is_thing: Tensor) -> PanopticMap:
-        """Returns the panoptic map of (Q, K + 1) class and (Q, H, W) mask probabilities."""
+    def panoptic_of(self, class_probs: Tensor, masks: TiledMasks, is_thing: Tensor) -> PanopticMap:
+        """Returns the panoptic map of masks and their (Q, K + 1) class probabilities."""
         return panoptic_map(
             class_probs,
-            mask_probs,
+            masks,
             is_thing,
             object_threshold=self.object_threshold,
             overlap_threshold=self.overlap_threshold,
         )
 
-    def instances_of(self, class_probs: Tensor, mask_logits: Tensor, is_thing: Tensor) -> Instances:
-        """Returns the best instances of (Q, K + 1) class probabilities and (Q, H, W) logits."""
+    def instances_of(self, class_probs: Tensor, masks: TiledMasks, is_thing: Tensor) -> Instances:
+        """Returns the best instances of masks and their (Q, K + 1) class probabilities."""
         things = is_thing if self.panoptic or self.things_only else None
-        return top_instances(class_probs, mask_logits, things, num_instances=self.num_instances)
+        return top_instances(class_probs, masks, things, num_instances=self.num_instances)

@@ -8,9 +8,14 @@ from torch import Tensor
 
 from frozenseg.inference.mask_ensemble import MaskEnsemble
 from frozenseg.inference.outputs import PROPOSALS, OutputSettings
-from frozenseg.inference.semantic import class_maps
-from frozenseg.ops.maps import Size, resize_maps, size_of
-from frozenseg.pipeline.masks import image_masks
+from frozenseg.inference.semantic import ClassMaps, WeightedMasks
+from frozenseg.inference.tiled_masks import (
+    TiledMasks,
+    resize_of_image,
+    resize_of_masks,
+    resized,
+)
+from frozenseg.ops.maps import Size, size_of
 from frozenseg.pipeline.model import ClassProbs, SegmentationModel
 from frozenseg.pipeline.protocols import TextRows
 from frozenseg.structures import InputImage, Proposals, Result
@@ -78,12 +83,15 @@ class Predictor:
 
     def outputs(self, image: InputImage, proposals: Proposals, class_probs: ClassProbs) -> Result:
         """Computes the outputs of one image from its proposals and their classes."""
-        masks = image_masks(proposals)
-        if self.settings.semantic_only:
-            maps = class_maps(class_probs.general, masks.sigmoid())
-            maps = self._refined(maps, image, proposals)
-            return Result(semantic=resize_maps(maps, image.output_size))
-        masks = resize_maps(masks, image.output_size)
+        wanted, size, image_size = self.settings, image.output_size, proposals.frame.image_size
+        resize = resize_of_image(proposals, size, num_classes=class_probs.general.shape[-1] - 1)
+        masks = TiledMasks(proposals.mask_logits, resize_of_masks(proposals, resize.reads))
+        # semantic output alone is resized last; published numbers follow this order
+        if wanted.semantic_only and image_size != size:
+            layers = self._layers(image, proposals, class_probs.general, masks, image_size)
+            labels, maps = self._semantic(ClassMaps(layers, resize))
+            return Result(semantic=labels, class_maps=maps)
+        masks = TiledMasks(proposals.mask_logits, resize.after(masks.resize))
         return self._results(image, proposals, class_probs, masks)
 
     def with_sam_masks(self, image: InputImage) -> InputImage:
@@ -97,29 +105,43 @@ class Predictor:
         return image._replace(pixels=image.pixels.to(self.seen.device))
 
     def _results(
-        self, image: InputImage, proposals: Proposals, class_probs: ClassProbs, masks: Tensor
+        self, image: InputImage, proposals: Proposals, class_probs: ClassProbs, masks: TiledMasks
     ) -> Result:
-        """Returns the outputs from (Q, H, W) mask logits at the output size."""
-        wanted, probs = self.settings, masks.sigmoid()
-        semantic = panoptic = instances = None
+        """Returns the outputs from mask logits at the output size."""
+        wanted, size, extras = self.settings, image.output_size, {}
+        labels = maps = panoptic = instances = None
         if wanted.semantic:
-            maps = class_maps(class_probs.general, probs)
-            semantic = self._refined(maps, image, proposals)
+            layers = self._layers(image, proposals, class_probs.general, masks, size)
+            labels, maps = self._semantic(ClassMaps(layers))
         if wanted.panoptic:
-            panoptic = wanted.panoptic_of(class_probs.panoptic, probs, self.is_thing)
+            panoptic = wanted.panoptic_of(class_probs.panoptic, masks, self.is_thing)
         if wanted.instance:
             instances = wanted.instances_of(class_probs.general, masks, self.is_thing)
-        extras = {PROPOSALS: masks > 0} if wanted.proposals else {}
+        if wanted.proposals:
+            extras[PROPOSALS] = masks.inside()
         if wanted.proposals and image.sam_masks is not None:
-            sam_masks = image.sam_masks.to(masks.device)
-            extras[SAM_PROPOSALS] = resize_maps(sam_masks, image.output_size) > 0
-        return Result(semantic, panoptic, instances, extras)
+            sam_masks = image.sam_masks.to(self.seen.device)
+            extras[SAM_PROPOSALS] = resized(sam_masks, size, masks.tiling).inside()
+        return Result(labels, panoptic, instances, extras, maps)
 
-    def _refined(self, maps: Tensor, image: InputImage, proposals: Proposals) -> Tensor:
-        """Applies the mask ensemble (eq. 4) to an image's class maps."""
+    def _layers(
+        self,
+        image: InputImage,
+        proposals: Proposals,
+        class_probs: Tensor,
+        masks: TiledMasks,
+        size: Size,
+    ) -> list[WeightedMasks]:
+        """Returns the masks that make up the class maps at ``size``: queries' and SAM's (eq. 4)."""
         if self.mask_ensemble is None:
-            return maps
+            return [WeightedMasks(class_probs[:, :-1], masks)]
         sam = self.mask_ensemble.proposals(
             image, proposals, self.text, self.seen, void=self.model.proposer.void
         )
-        return self.mask_ensemble.refine(maps, sam, self.seen)
+        weights = self.mask_ensemble.weights(class_probs, sam, self.seen)
+        sam_masks = resized(sam.mask_logits, size, masks.tiling)
+        return [WeightedMasks(weights.queries, masks), WeightedMasks(weights.sam, sam_masks)]
+
+    def _semantic(self, scores: ClassMaps) -> tuple[Tensor, Tensor | None]:
+        """Returns class ids, and on request the scores."""
+        return scores.labels_and_maps() if self.settings.class_maps else (scores.labels(), None)

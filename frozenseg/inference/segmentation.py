@@ -103,8 +103,8 @@ class Segmentation:
     @cached_property
     def semantic(self) -> NDArray[np.integer] | None:
         """(H, W) class ids; None for other tasks."""
-        maps = self._result.semantic
-        return None if maps is None else maps.argmax(dim=0).cpu().numpy()
+        found = self._result.semantic
+        return None if found is None else found.cpu().numpy()
 
     @cached_property
     def instances(self) -> Instances | None:

@@ -161,6 +161,7 @@ class Segmenter:
         text: TextRows | None = None,
         model: SegmentationModel | None = None,
         object_threshold: float | None = None,
+        class_maps: bool = False,
     ) -> AnyPredictor:
         """Returns a predictor for one vocabulary.
 
@@ -171,11 +172,12 @@ class Segmenter:
             text: rows of the vocabulary, if already computed.
             model: this one with other rules; None: as it is.
             object_threshold: replaces the configured one; None keeps it.
+            class_maps: with semantic output, also keep the (K, H, W) scores of all classes.
 
         Raises:
             UserError: the model does not support an output.
         """
-        settings = self._settings_for(outputs)
+        settings = replace(self._settings_for(outputs), class_maps=class_maps)
         if object_threshold is not None:
             settings = replace(settings, object_threshold=object_threshold)
         vocabulary = as_literal(vocabulary) if self.literal else vocabulary

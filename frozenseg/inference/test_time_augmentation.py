@@ -37,7 +37,7 @@ class AugmentedPredictor:
         wanted = predictor.settings
         self.predictor, self.augmentation = predictor, augmentation
         self.semantic = predictor.with_settings(
-            replace(wanted, panoptic=False, instance=False, proposals=False)
+            replace(wanted, panoptic=False, instance=False, proposals=False, class_maps=True)
         )
         self.has_others = wanted.panoptic or wanted.instance or wanted.proposals
         self.others = predictor.with_settings(replace(wanted, semantic=False))
@@ -48,16 +48,20 @@ class AugmentedPredictor:
         images = [self.predictor.with_sam_masks(image) for image in images]
         others = self.others(images) if self.has_others else [Result()] * len(images)
         return [
-            replace(result, semantic=self._mean_maps(image))
+            self._with_semantic(result, self._mean_maps(image))
             for image, result in zip(images, others, strict=True)
         ]
+
+    def _with_semantic(self, result: Result, maps: Tensor) -> Result:
+        kept = maps if self.predictor.settings.class_maps else None
+        return replace(result, semantic=maps.argmax(dim=0), class_maps=kept)
 
     def _mean_maps(self, image: InputImage) -> Tensor:
         total, count = None, 0
         for variant, flipped in self._variants(image):
             (result,) = self.semantic([variant])
-            assert result.semantic is not None, "semantic output was asked for"
-            maps = result.semantic.flip(-1) if flipped else result.semantic
+            assert result.class_maps is not None, "class maps were asked for"
+            maps = result.class_maps.flip(-1) if flipped else result.class_maps
             total, count = maps if total is None else total + maps, count + 1
         assert total is not None, "there is at least one variant"
         return total / count

@@ -109,10 +109,9 @@ class Oracle:
         return [self.result(next(self.samples)) for _ in images]
 
     def result(self, sample: Sample) -> Result:
-        maps = proposals = panoptic = instances = None
+        labels = proposals = panoptic = instances = None
         if sample.semantic is not None:
             labels = sample.semantic.where(sample.semantic < self.num_classes, 0)
-            maps = torch.zeros(self.num_classes, *labels.shape).scatter_(0, labels[None], 1.0)
             proposals = sample.semantic == sample.semantic.unique()[:, None, None]
         if sample.panoptic is not None:
             panoptic = sample.panoptic._replace(
@@ -123,7 +122,7 @@ class Oracle:
         if sample.instances is not None or panoptic is not None:
             instances = self.objects(sample)
         extras = {} if proposals is None else {"proposals": proposals}
-        return Result(semantic=maps, panoptic=panoptic, instances=instances, extras=extras)
+        return Result(semantic=labels, panoptic=panoptic, instances=instances, extras=extras)
 
     def shows(self, sample: Sample, segment: Segment) -> bool:
         return bool((sample.panoptic.ids == segment.id).any())

@@ -18,6 +18,7 @@ from frozenseg.data.images import read_image
 from frozenseg.data.shapes import shapes_vocabulary
 from frozenseg.inference.panoptic import panoptic_map
 from frozenseg.inference.segmentation import Segmentation
+from frozenseg.inference.tiled_masks import whole_masks
 from frozenseg.structures import Instances, boxes_of
 from frozenseg.structures import Result as Outputs
 from frozenseg.vocabulary import Vocabulary, parse_vocabulary
@@ -56,11 +57,13 @@ class HalvesSegmenter:
         masks[1] = 1 - masks[0]
         classes = torch.zeros(2, num_classes + 1)
         classes[0, 0] = classes[1, num_classes - 1] = self.score
-        maps = torch.einsum("qk,qhw->khw", classes[:, :-1], masks)
+        labels = torch.where(masks[0] > 0, 0, num_classes - 1)
         is_thing = torch.tensor(vocabulary.is_thing)
         result = {
-            "panoptic": Outputs(panoptic=panoptic_map(classes, masks, is_thing)),
-            "semantic": Outputs(semantic=maps),
+            "panoptic": Outputs(
+                panoptic=panoptic_map(classes, whole_masks(200 * masks - 100), is_thing)
+            ),
+            "semantic": Outputs(semantic=labels),
             "instance": Outputs(
                 instances=Instances(
                     torch.tensor([0]),

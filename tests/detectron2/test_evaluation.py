@@ -43,9 +43,11 @@ def perfect(sample: Sample, num_classes: int) -> Result:
     things = [segment for segment in segments if segment.is_thing]
     masks = torch.stack([ids == segment.id for segment in things])
     classes = torch.tensor([segment.class_id for segment in things])
-    semantic = torch.nn.functional.one_hot(sample.semantic, num_classes).permute(2, 0, 1).float()
+    maps = torch.nn.functional.one_hot(sample.semantic, num_classes).permute(2, 0, 1).float()
     instances = Instances(classes, torch.ones(len(things)), masks, boxes_of(masks))
-    return Result(semantic=semantic, panoptic=sample.panoptic, instances=instances)
+    return Result(
+        semantic=sample.semantic, panoptic=sample.panoptic, instances=instances, class_maps=maps
+    )
 
 
 class Oracle(torch.nn.Module):

@@ -79,10 +79,10 @@ def test_it_segments_as_the_project_itself_does(
 ) -> None:
     (output,) = model([{"image": sample.image}])
     segmenter = build_segmenter(configure(), model=model.segmenter.model)
-    expected = segmenter.build_predictor(shapes_vocabulary("val"))(
+    expected = segmenter.build_predictor(shapes_vocabulary("val"), class_maps=True)(
         [InputImage(sample.image, sample.image, size_of(sample.image))]
     )[0]
-    assert torch.equal(output["sem_seg"], expected.semantic)
+    assert torch.equal(output["sem_seg"], expected.class_maps)
     assert torch.equal(output["panoptic_seg"][0], expected.panoptic.ids)
     assert torch.equal(output["instances"].pred_masks, expected.instances.masks)
 

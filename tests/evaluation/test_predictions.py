@@ -42,7 +42,7 @@ def result_of(index: int) -> Result:
     masks[0, : 1 + index % 3] = True
     masks[1] = ~masks[0]
     return Result(
-        semantic=torch.stack([masks[0], masks[1]]).float(),
+        semantic=masks[1].long(),
         panoptic=PanopticMap(
             torch.where(masks[0], 70_000 + index, 0).int(),
             (Segment(70_000 + index, 0, is_thing=True),),

@@ -25,7 +25,7 @@ from frozenseg.structures import InputImage
 from frozenseg.vocabulary.text_classifier import build_text_classifier
 from frozenseg.vocabulary.vocabulary import Vocabulary
 
-SEMANTIC = OutputSettings(panoptic=False, instance=False)
+SEMANTIC = OutputSettings(panoptic=False, instance=False, class_maps=True)
 Golden = Callable[[str], dict[str, Tensor]]
 
 
@@ -57,7 +57,7 @@ def reference(golden: Path, golden_tensors: Golden) -> Predictor:
         text=build_text_classifier(model.text_encoder.encode_text, test),
         is_thing=torch.tensor(test.is_thing),
         seen=torch.tensor(test.seen_by(training)),
-        settings=OutputSettings(instance=False),
+        settings=OutputSettings(instance=False, class_maps=True),
         mask_ensemble=MaskEnsemble(
             GivenMasks(golden_tensors("openseg_ensemble")["sam_masks_A"]),
             model.region_classifier,
@@ -73,14 +73,14 @@ def test_results_are_those_of_the_official_code_without_its_displaced_pooling(
     arrays = golden_tensors("openseg_ensemble")
     result = reference([shown(arrays["image_A"].float(), (75, 101))])[0]
     expected = arrays["A_variant_aligned_sem_seg_s2"]
-    torch.testing.assert_close(result.semantic[:, ::2, ::2], expected, rtol=0, atol=2e-4)
+    torch.testing.assert_close(result.class_maps[:, ::2, ::2], expected, rtol=0, atol=2e-4)
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize(
     ("settings", "recorded"),
     [
-        (OutputSettings(instance=False), "A_panoptic_mode_sem_seg"),
+        (OutputSettings(instance=False, class_maps=True), "A_panoptic_mode_sem_seg"),
         (SEMANTIC, "A_semantic_only_sem_seg"),
     ],
 )
@@ -101,7 +101,7 @@ def test_from_the_official_classes_of_masks_both_modes_mix_alike(
         predict = reference.with_settings(settings)
         predict.mask_ensemble = Recorded(*reference.mask_ensemble)
         result = predict([shown(image, (75, 101))])[0]
-    torch.testing.assert_close(result.semantic, arrays[recorded], rtol=0, atol=2e-4)
+    torch.testing.assert_close(result.class_maps, arrays[recorded], rtol=0, atol=2e-4)
 
 
 OVERRIDES = (
@@ -136,11 +136,11 @@ def scene(index: int = 1) -> Tensor:
 
 def maps_of(segmenter: Segmenter, vocabulary: Vocabulary, **changes: object) -> Tensor:
     """Semantic maps of a scene; ``changes`` are those to the mask ensemble, None: without one."""
-    predictor = segmenter.build_predictor(vocabulary, outputs=["semantic"])
+    predictor = segmenter.build_predictor(vocabulary, outputs=["semantic"], class_maps=True)
     ensemble = predictor.mask_ensemble
     predictor = predictor.with_settings(predictor.settings)
     predictor.mask_ensemble = None if changes.get("off") else ensemble._replace(**changes)
-    return predictor([shown(scene())])[0].semantic
+    return predictor([shown(scene())])[0].class_maps
 
 
 def test_maps_of_unseen_classes_change_and_those_of_seen_ones_do_not(segmenter: Segmenter):

@@ -6,14 +6,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from frozenseg.inference.instance import top_instances
-from frozenseg.inference.mask_ensemble import MaskEnsemble
+from frozenseg.inference import instance, panoptic
+from frozenseg.inference.mask_ensemble import MaskEnsemble, SamProposals
 from frozenseg.inference.outputs import OutputSettings
-from frozenseg.inference.panoptic import panoptic_map
 from frozenseg.inference.predictor import Predictor
 from frozenseg.inference.semantic import class_maps
+from frozenseg.inference.tiled_masks import whole_masks
+from frozenseg.ops.maps import resize_maps
 from frozenseg.pipeline.model import ClassProbs
-from frozenseg.structures import Frame, InputImage, Proposals, Result, Segment
+from frozenseg.structures import (
+    Frame,
+    InputImage,
+    Instances,
+    PanopticMap,
+    Proposals,
+    Result,
+    Segment,
+)
 
 CAT, DOG, GRASS = 0, 1, 2
 IS_THING = torch.tensor([True, True, False])
@@ -36,6 +45,14 @@ def masks(*pictures: str, on: float = 0.9, off: float = 0.1) -> Tensor:
 
 TOP, BOTTOM = "xxxx/xxxx/..../....", "..../..../xxxx/xxxx"
 LEFT, CORNER = "xx../xx../xx../xx..", "xx../xx../..../...."
+
+
+def panoptic_map(probs: Tensor, mask_probs: Tensor, is_thing: Tensor, **options) -> PanopticMap:
+    return panoptic.panoptic_map(probs, whole_masks(mask_probs.logit()), is_thing, **options)
+
+
+def top_instances(probs: Tensor, logits: Tensor, is_thing: Tensor | None, **options) -> Instances:
+    return instance.top_instances(probs, whole_masks(logits), is_thing, **options)
 
 
 def test_a_four_by_four_image_worked_by_hand() -> None:
@@ -135,8 +152,8 @@ def test_fewer_pairs_than_asked_for_are_all_given() -> None:
     assert len(found.scores) == 3
 
 
-def test_class_maps_are_sums_over_queries_without_void() -> None:
-    probs = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])
+def test_class_maps_are_sums_over_queries() -> None:
+    probs = torch.tensor([[0.5, 0.25], [0.1, 0.2]])
     mask_probs = torch.tensor([[[1.0, 0.0]], [[0.5, 1.0]]])
     expected = torch.tensor([[[0.55, 0.1]], [[0.35, 0.2]]])
     torch.testing.assert_close(class_maps(probs, mask_probs), expected)
@@ -156,7 +173,7 @@ def read_outputs(
         text=None,
         is_thing=is_thing,
         seen=torch.zeros_like(is_thing),
-        settings=OutputSettings(**options),
+        settings=OutputSettings(class_maps=True, **options),
     )
     probs = ClassProbs(class_probs, class_probs)
     frame = Frame(sizes["padded_size"], sizes["image_size"])
@@ -176,7 +193,8 @@ def random_queries() -> tuple[Tensor, Tensor]:
 
 def test_all_outputs_have_the_size_that_was_asked_for() -> None:
     result = read_outputs(*random_queries(), IS_THING, SIZES)
-    assert result.semantic.shape == (3, 60, 75)
+    assert result.semantic.shape == (60, 75)
+    assert result.class_maps.shape == (3, 60, 75)
     assert result.panoptic.ids.shape == (60, 75)
     assert result.instances.masks.shape[1:] == (60, 75)
 
@@ -187,11 +205,11 @@ def test_semantic_output_alone_is_combined_before_it_is_resized() -> None:
     alone = read_outputs(probs, logits, IS_THING, SIZES, panoptic=False, instance=False)
     beside = read_outputs(probs, logits, IS_THING, SIZES, instance=False)
     assert alone.panoptic is alone.instances is None
-    assert (alone.semantic - beside.semantic).abs().max() > 0.01
+    assert (alone.class_maps - beside.class_maps).abs().max() > 0.01
     same = {"padded_size": (32, 64), "image_size": (32, 64), "output_size": (32, 64)}
     alone = read_outputs(probs, logits, IS_THING, same, panoptic=False, instance=False)
     beside = read_outputs(probs, logits, IS_THING, same, instance=False)
-    torch.testing.assert_close(alone.semantic, beside.semantic)
+    torch.testing.assert_close(alone.class_maps, beside.class_maps)
 
 
 def test_what_is_not_asked_for_is_not_made() -> None:
@@ -207,34 +225,35 @@ def test_padding_has_no_part_in_any_output() -> None:
     for options in ({}, {"panoptic": False, "instance": False}):
         first = read_outputs(probs, logits, IS_THING, SIZES, **options)
         second = read_outputs(probs, changed, IS_THING, SIZES, **options)
-        torch.testing.assert_close(first.semantic, second.semantic)
+        torch.testing.assert_close(first.class_maps, second.class_maps)
 
 
-def test_class_maps_are_refined_at_the_size_they_are_made_at() -> None:
-    class Doubling(MaskEnsemble):
-        def proposals(self, *_: object, **__: object) -> None: ...
-
-        def refine(self, maps: Tensor, *_: object) -> Tensor:
-            refined_sizes.append(tuple(maps.shape))
-            return maps * 2
-
-    refined_sizes: list[tuple[int, ...]] = []
-    model = SimpleNamespace(proposer=SimpleNamespace(void=None))
+def test_sams_masks_are_mixed_at_the_size_that_class_maps_are_made_at() -> None:
+    """One mask of SAM, larger than both: a resize to each size, then a sigmoid."""
     probs, logits = random_queries()
-    frame = Frame(SIZES["padded_size"], SIZES["image_size"])
-    pixels = torch.zeros(3, *SIZES["image_size"])
-    image = InputImage(pixels, pixels, SIZES["output_size"])
-    for options in ({}, {"panoptic": False, "instance": False}):
-        plain = read_outputs(probs, logits, IS_THING, SIZES, **options)
+    sam_logits = 4 * torch.randn(1, 90, 110, generator=torch.Generator().manual_seed(5))
+
+    class OneMask(MaskEnsemble):
+        def proposals(self, *_: object, **__: object) -> SamProposals:
+            return SamProposals(sam_logits, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
+
+    seen = torch.tensor([True, False, True])
+    for made_at, options in (((60, 75), {}), ((30, 50), {"panoptic": False, "instance": False})):
+        plain = read_outputs(probs, logits, IS_THING, SIZES, **options).class_maps
+        model = SimpleNamespace(proposer=SimpleNamespace(void=None))
         predictor = Predictor(
-            model=SimpleNamespace(eval=lambda: model),
+            model=SimpleNamespace(eval=lambda model=model: model),
             text=None,
             is_thing=IS_THING,
-            seen=IS_THING,
-            settings=OutputSettings(**options),
-            mask_ensemble=Doubling(None, None),
+            seen=seen,
+            settings=OutputSettings(class_maps=True, **options),
+            mask_ensemble=OneMask(None, None, epsilon=0.25),
         )
+        frame = Frame(SIZES["padded_size"], SIZES["image_size"])
+        pixels = torch.zeros(3, *SIZES["image_size"])
+        image = InputImage(pixels, pixels, SIZES["output_size"])
         classes = ClassProbs(probs, probs)
-        refined = predictor.outputs(image, Proposals(logits, frame), classes)
-        torch.testing.assert_close(refined.semantic, 2 * plain.semantic)
-    assert refined_sizes == [(3, 60, 75), (3, 30, 50)]
+        mixed = predictor.outputs(image, Proposals(logits, frame), classes).class_maps
+        sam = resize_maps(resize_maps(sam_logits, made_at).sigmoid(), SIZES["output_size"])[0]
+        assert torch.equal(mixed[seen], plain[seen])
+        torch.testing.assert_close(mixed[1], 0.75 * plain[1] + 0.25 * sam)

@@ -31,7 +31,7 @@ def predictor(small_system) -> BuildPredictor:
             text=TextClassifier(torch.nn.functional.normalize(rows), torch.tensor([0, 1, 1, 2])),
             is_thing=torch.tensor([True, False, False]),
             seen=torch.tensor([True, False, False]),
-            settings=OutputSettings(),
+            settings=OutputSettings(class_maps=True),
             mask_ensemble=mask_ensemble,
         )
 
@@ -83,9 +83,9 @@ def test_results_are_as_large_as_their_images_or_as_asked(predictor: BuildPredic
     predict = predictor("convnext")
     first, second = predict([image(40, 50), image(64, 32)])
     assert first.panoptic.ids.shape == (40, 50)
-    assert second.semantic.shape == (3, 64, 32)
+    assert second.semantic.shape == (64, 32)
     (scaled,) = predict([image(40, 50, output_size=(20, 25))])
-    assert scaled.semantic.shape == (3, 20, 25)
+    assert scaled.class_maps.shape == (3, 20, 25)
 
 
 def test_a_result_does_not_depend_on_what_else_is_in_the_batch(predictor: BuildPredictor) -> None:
@@ -94,7 +94,7 @@ def test_a_result_does_not_depend_on_what_else_is_in_the_batch(predictor: BuildP
     together = predict(images)
     for result, alone in zip(together, images, strict=True):
         single = predict([alone])[0]
-        torch.testing.assert_close(result.semantic, single.semantic, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(result.class_maps, single.class_maps, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["convnext", "resnet"])
@@ -103,14 +103,16 @@ def test_sams_masks_are_classified_by_either_kind_of_tower_and_mixed_by_hand(
 ) -> None:
     logits = torch.full((2, 64, 96), -9.0)
     logits[0, :, :48] = logits[1, :, 48:] = 9.0  # the left half, the right half
-    predict = predictor(kind).with_settings(OutputSettings(panoptic=False, instance=False))
+    predict = predictor(kind).with_settings(
+        OutputSettings(panoptic=False, instance=False, class_maps=True)
+    )
     model = predict.model
     predict.mask_ensemble = MaskEnsemble(
         lambda _: None, model.region_classifier, epsilon=0.2, threshold=0.0
     )
     shown = image(64, 96)
-    plain = predict([shown._replace(sam_masks=logits[:0])])[0].semantic
-    mixed = predict([shown._replace(sam_masks=logits)])[0].semantic
+    plain = predict([shown._replace(sam_masks=logits[:0])])[0].class_maps
+    mixed = predict([shown._replace(sam_masks=logits)])[0].class_maps
     with torch.inference_mode():
         (found,) = predict.propose([shown])
         cells = logits[:, ::32, ::32]  # 2 x 3 cells of 32 pixels
@@ -127,9 +129,9 @@ def test_regions_may_be_embedded_by_another_clip_than_the_backbone(
     predictor: BuildPredictor, small_clip
 ) -> None:
     predict, shown = predictor("convnext"), image(64, 64)
-    own = predict([shown])[0].semantic
+    own = predict([shown])[0].class_maps
     predict.model.region_classifier.clip = small_clip("resnet")
-    other = predict([shown])[0].semantic
+    other = predict([shown])[0].class_maps
     assert other.isfinite().all() and not torch.allclose(own, other)
 
 
@@ -137,7 +139,7 @@ def test_a_copy_of_the_backbone_computes_the_same_map_again(
     predictor: BuildPredictor, small_clip
 ) -> None:
     predict, shown = predictor("convnext"), image(50, 70)
-    own = predict([shown])[0].semantic
+    own = predict([shown])[0].class_maps
     predict.model.region_classifier.clip = small_clip("convnext")  # equal weights, another object
-    again: Tensor = predict([shown])[0].semantic
+    again: Tensor = predict([shown])[0].class_maps
     torch.testing.assert_close(own, again)

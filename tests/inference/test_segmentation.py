@@ -33,10 +33,9 @@ def panoptic() -> Segmentation:
 
 
 def semantic() -> Segmentation:
-    maps = torch.zeros(3, 20, 30)
-    maps[1] = 0.5
-    maps[2, :, :10] = 1
-    return segmentation("semantic", semantic=maps)
+    labels = torch.ones(20, 30, dtype=torch.int64)
+    labels[:, :10] = 2
+    return segmentation("semantic", semantic=labels)
 
 
 def instances() -> Segmentation:

@@ -37,12 +37,13 @@ class Shown:
         red = image.pixels[None, :1].float()
         maps = torch.nn.functional.interpolate(red, size=image.output_size)[0]
         return Result(
-            semantic=maps if self.settings.semantic else None,
+            semantic=maps.argmax(dim=0) if self.settings.semantic else None,
+            class_maps=maps if self.settings.class_maps else None,
             panoptic=PanopticMap(torch.ones(1, 1), ()) if self.settings.panoptic else None,
         )
 
 
-SEMANTIC = OutputSettings(panoptic=False, instance=False)
+SEMANTIC = OutputSettings(panoptic=False, instance=False, class_maps=True)
 
 
 def picture() -> Tensor:
@@ -63,20 +64,20 @@ def augmented(settings: OutputSettings = SEMANTIC, **changes: object):
 def test_one_variant_without_a_flip_is_the_plain_result():
     image = picture()
     _, predict = augmented()
-    assert torch.equal(predict([given(image)])[0].semantic, image[:1].float())
+    assert torch.equal(predict([given(image)])[0].class_maps, image[:1].float())
 
 
 def test_a_mirror_image_is_mirrored_back():
     image = picture()
     shown, predict = augmented(flip=True)
-    assert torch.equal(predict([given(image)])[0].semantic, image[:1].float())
+    assert torch.equal(predict([given(image)])[0].class_maps, image[:1].float())
     assert torch.equal(shown.images[1], image.flip(-1))
 
 
 def test_maps_of_all_sizes_are_averaged_at_the_output_size():
     image = picture()
     shown, predict = augmented(short_sides=(20, 40))
-    maps = predict([given(image)])[0].semantic
+    maps = predict([given(image)])[0].class_maps
     assert [tuple(each.shape[-2:]) for each in shown.images] == [(20, 30), (40, 60)]
     larger = torch.nn.functional.interpolate(shown.images[1][None, :1].float(), size=(20, 30))[0]
     torch.testing.assert_close(maps, (image[:1].float() + larger) / 2)
@@ -93,7 +94,7 @@ def test_variants_are_made_of_the_original_where_it_is_given():
     shown, predict = augmented()
     result = predict([given(original[:, ::2, ::2], original)])[0]
     assert torch.equal(shown.images[0], original)
-    assert torch.equal(result.semantic, original[:1].float())
+    assert torch.equal(result.class_maps, original[:1].float())
 
 
 def test_sams_masks_are_mirrored_with_the_image():
@@ -116,7 +117,7 @@ def test_every_image_of_a_batch_is_averaged_by_itself():
     images = [picture(), picture()]
     _, predict = augmented(flip=True)
     for result, image in zip(predict([given(each) for each in images]), images, strict=True):
-        assert torch.equal(result.semantic, image[:1].float())
+        assert torch.equal(result.class_maps, image[:1].float())
 
 
 def test_the_configuration_names_the_variants():

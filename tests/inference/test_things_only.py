@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from frozenseg.inference.outputs import OutputSettings
+from frozenseg.inference.tiled_masks import whole_masks
 
 
 def instances(**options: bool):
@@ -12,7 +13,7 @@ def instances(**options: bool):
     mask_logits = torch.full((2, 8, 8), -9.0)
     mask_logits[0, :4] = mask_logits[1, 4:] = 9.0
     settings = OutputSettings(semantic=False, instance=True, **options)
-    return settings.instances_of(class_probs, mask_logits, torch.tensor([True, False]))
+    return settings.instances_of(class_probs, whole_masks(mask_logits), torch.tensor([True, False]))
 
 
 @pytest.mark.parametrize(

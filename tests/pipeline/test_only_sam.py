@@ -74,7 +74,7 @@ def predictor(*masks: Tensor) -> Predictor:
         text=TextClassifier(torch.stack([RED, GREEN, BLUE]), torch.arange(3)),
         is_thing=torch.tensor([True] * 3),
         seen=torch.tensor([False] * 3),
-        settings=OutputSettings(panoptic=False, instance=False),
+        settings=OutputSettings(panoptic=False, instance=False, class_maps=True),
     )
 
 
@@ -97,31 +97,31 @@ def over(columns: slice, strength: float = 20.0) -> Tensor:
 
 def test_each_mask_has_the_class_that_clip_sees_under_it():
     result = segment(predictor(over(slice(0, 8)), over(slice(8, 16))), halves())
-    classes = result.semantic.argmax(dim=0)
+    classes = result.semantic
     assert (classes[:, :8] == 0).all() and (classes[:, 8:] == 2).all()
-    assert result.semantic[0, 0, 0] == pytest.approx(1.0, abs=1e-3)
+    assert result.class_maps[0, 0, 0] == pytest.approx(1.0, abs=1e-3)
     assert result.panoptic is None and result.instances is None
 
 
 def test_probabilities_leave_no_room_for_void():
     result = segment(predictor(over(slice(0, 16))), halves())
-    torch.testing.assert_close(result.semantic.sum(dim=0), torch.ones(8, 16))
+    torch.testing.assert_close(result.class_maps.sum(dim=0), torch.ones(8, 16))
 
 
 def test_a_pixel_that_no_mask_covers_takes_the_faintest_one():
     result = segment(predictor(over(slice(0, 8), strength=5.0)), halves())
-    assert (result.semantic.argmax(dim=0) == 0).all()
+    assert (result.semantic == 0).all()
 
 
 def test_without_a_mask_that_clip_sees_all_maps_are_zero():
     for masks in ((), (torch.full((8, 16), -1.0),)):
-        assert not segment(predictor(*masks), halves()).semantic.any()
+        assert not segment(predictor(*masks), halves()).class_maps.any()
 
 
 def test_results_come_at_the_size_that_is_asked_for():
     found = segment(predictor(over(slice(0, 8)), over(slice(8, 16))), halves(), (4, 32)).semantic
-    assert found.shape == (3, 4, 32)
-    assert (found.argmax(dim=0)[:, :15] == 0).all() and (found.argmax(dim=0)[:, 17:] == 2).all()
+    assert found.shape == (4, 32)
+    assert (found[:, :15] == 0).all() and (found[:, 17:] == 2).all()
 
 
 @pytest.fixture

@@ -139,7 +139,9 @@ def _agreement(exact: Tensor, rounded: Tensor, masks: Tensor) -> Figures:
     seen, fusion = torch.zeros(NUM_CLASSES, dtype=torch.bool), Product(exponent=0.0)
     exact, rounded = F.normalize(exact, dim=-1), F.normalize(rounded, dim=-1)
     before, after = (
-        class_maps(fusion(None, LOGIT_SCALE * each @ rows.T, seen, judged), masks).argmax(dim=0)
+        class_maps(fusion(None, LOGIT_SCALE * each @ rows.T, seen, judged)[:, :-1], masks).argmax(
+            dim=0
+        )
         for each in (exact, rounded)
     )
     return {

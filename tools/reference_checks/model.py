@@ -136,7 +136,9 @@ class Inspection:
             text=self.text,
             is_thing=torch.tensor(test.is_thing),
             seen=torch.tensor(test.seen_by(training)),
-            settings=replace(output_settings(cfg), semantic=True, panoptic=True, instance=True),
+            settings=replace(
+                output_settings(cfg), semantic=True, class_maps=True, panoptic=True, instance=True
+            ),
         )
         self.epsilon = case.get("sam_mask_pred_alpha", 0.2)
         self.not_compared = FAMILY_NOT_COMPARED.get(case.get("case", ""), ())
@@ -222,8 +224,8 @@ class Inspection:
             "clip_region_embedding": regions.embeddings,
             "clip_region_logits": self._logits(regions),
             "final_log_probs": (probs.general + 1e-8).log(),
-            "sem_seg": make_result().semantic,
-            "sem_seg_semantic_only": make_result(panoptic=False, instance=False).semantic,
+            "sem_seg": make_result().class_maps,
+            "sem_seg_semantic_only": make_result(panoptic=False, instance=False).class_maps,
             **_instance_values(make_result().instances, self.arrays, scene.prefix),
         }
         rule = self.predictor.model.fusion
@@ -267,8 +269,8 @@ class Inspection:
         logits, seen = self._logits(regions), self.predictor.seen
         ensemble = MaskEnsemble(_no_source, self.regions, epsilon=self.epsilon)
         kept = (logits.softmax(dim=-1)[:, :-1].masked_fill(seen, 0) > 0.5).any(dim=-1)
-        both = make_result(ensemble).semantic
-        alone = make_result(ensemble, panoptic=False, instance=False).semantic
+        both = make_result(ensemble).class_maps
+        alone = make_result(ensemble, panoptic=False, instance=False).class_maps
         assert both is not None and alone is not None, "semantic output is on"
         values: Values = {
             "masks_kept": kept,

@@ -148,7 +148,7 @@ def _outputs(case: Case, stage: SecondStage, setting: str, arrays: Arrays) -> It
     else:
         scores, judged = stage.scores(float(exponent[1]), **_tower_setting(setting))
         recorded = slice(None) if float(exponent[1]) else judged
-    maps = class_maps(scores, stage.mask_probs)
+    maps = class_maps(scores[:, :-1], stage.mask_probs)
     if setting.endswith("_resized"):
         size = arrays[f"sem_{setting}_argmax"].shape
         maps = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
@@ -162,7 +162,7 @@ def _demo(stage: SecondStage, setting: str, one_class: list[str]) -> Iterator[Co
     kept = keep_best_masks(scores, judged, num_shown=1 if names else None)
     masks = (stage.mask_probs > DEMO_THRESHOLD).float()
     yield f"scores_{setting}", kept[judged, :-1], "scores"
-    yield from _map_arrays(f"sem_{setting}", class_maps(kept, masks))
+    yield from _map_arrays(f"sem_{setting}", class_maps(kept[:, :-1], masks))
 
 
 def _map_arrays(name: str, maps: Tensor) -> Iterator[Compared]:

@@ -130,7 +130,7 @@ def _class_map(result: "Result") -> "ClassMap":
     if result.panoptic is not None:
         return PanopticMap(result.panoptic.ids.cpu(), result.panoptic.segments)
     assert result.semantic is not None, "one of the two tasks was requested"
-    return result.semantic.argmax(dim=0).cpu()
+    return result.semantic.cpu()
 
 
 def _annotation(sample: "Sample", task: Task) -> "ClassMap":
