@@ -7,6 +7,10 @@ encoder learns to match their captions (locked-text tuning, https://arxiv.org/ab
 open_clip has one activation for both encoders, so the text encoder gets quick GELU too, as in
 OpenAI's CLIP: the rows of all names keep a cosine of 0.9999 with those of the ConvNeXt CLIP.
 
+The shipped tower is that of 750 steps, which took 24 minutes on a fifth of a core (``--minutes
+24``): the time limit ends the schedule, so that another machine gives another tower. It names 41 %
+of new windows among all 252 names. docs/results.md has its accuracy on scenes.
+
 Nothing is masked, as in the photographs that the original CLIP has seen. What masked crops cost,
 and what ``frozenseg adapt-clip`` regains, is the subject of OVSeg.
 """

@@ -1,6 +1,8 @@
 """OVSeg in the shapes world: adaptations of the miniature CLIP, and all partners of the pipeline.
 
-Every step is a public command: train, sam-masks, mine, adapt-clip; each is skipped once finished.
+Every step is a public command (train, mine, adapt-clip) and is skipped once it is finished. Pairs
+are mined from the masks of the shipped FrozenSeg, which also proposes in the table of adaptations:
+its rows differ in CLIP alone, and no proposer needs to be trained for them.
 """
 
 import logging
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 DATASET, CONFIG, CLIP = "shapes_val", "shapes/ovseg.yaml", "shapes_vit"
 PROPOSER_SEED = 1  # one proposer and one set of pairs; seeds are those of the adaptations
-NUM_SCENES, DEPTH = 400, 3
+NUM_SCENES, DEPTH = 100, 3
 FINE_TUNING = ("--epochs", "3", "--lr", "0.0001")
 PROMPT_TUNING = ("--epochs", "3", "--lr", "0.02")
 SHARED = ("--batch-size", "64", "--warmup", "20", "--precision", "float32", "--workers", "0")
@@ -33,7 +35,7 @@ MIOU = columns(
     unseen_mIoU="semantic/unseen/mIoU",
     mIoU="semantic/mIoU",
 )
-CLIP_ALONE = ("MODEL.OVSEG.EXPONENT", "0.0")
+PRODUCT = ("MODEL.PIPELINE.FUSION", "product", "MODEL.PIPELINE.TEXT_ROWS", "literal")
 
 Rows = Mapping[str, list[str]]  # configuration keys and values by the row's title
 
@@ -76,21 +78,18 @@ def measure(
 
 
 def adaptation_rows(folder: Path, seed: int) -> Rows:
-    """CLIP before and after each adaptation, fused with the proposer and alone."""
-    weights = ["MODEL.WEIGHTS", str(proposer_weights(folder))]
-    clips = {"original CLIP": []} | {
-        title: adapted_clip_keys(adapted_clip(folder, seed, *steps), prompts="prompts" in steps)
-        for title, steps in (
-            ("MPT only", ("prompts",)),
-            ("FT only", ("image",)),
-            ("FT + MPT", ("image", "prompts")),
-        )
-    }
-    return {
-        title + suffix: [CONFIG, *weights, *keys, *fusion]
-        for suffix, fusion in (("", ()), (", CLIP alone", CLIP_ALONE))
-        for title, keys in clips.items()
-    }
+    """CLIP before and after each adaptation, on the masks of the shipped model."""
+    config, head = model_files("shapes")
+    start = [str(config), "MODEL.WEIGHTS", str(head), *PRODUCT]
+    rows = {"original CLIP": [*start, *region_classifier_keys("masked_crops", CLIP, "", depth=0)]}
+    for title, steps in (
+        ("MPT only", ("prompts",)),
+        ("FT only", ("image",)),
+        ("FT + MPT", ("image", "prompts")),
+    ):
+        weights, depth = str(adapted_clip(folder, seed, *steps)), DEPTH * ("prompts" in steps)
+        rows[title] = [*start, *region_classifier_keys("masked_crops", CLIP, weights, depth=depth)]
+    return rows
 
 
 def partner_rows(folder: Path, seed: int) -> Rows:
@@ -106,8 +105,8 @@ def partner_rows(folder: Path, seed: int) -> Rows:
     }
     adapted = adapted_clip(folder, seed, "image", "prompts")
     classifiers = {
-        "pooled_map": region_classifier_keys("pooled_map", "shapes", ""),
-        "masked_crops": region_classifier_keys("masked_crops", CLIP, str(adapted)),
+        "pooled_map": region_classifier_keys("pooled_map", "shapes", "", depth=0),
+        "masked_crops": region_classifier_keys("masked_crops", CLIP, str(adapted), depth=DEPTH),
     }
     return {
         f"{proposer} x {classifier}": [*start, *keys]
@@ -116,13 +115,20 @@ def partner_rows(folder: Path, seed: int) -> Rows:
     }
 
 
-def region_classifier_keys(name: str, clip: str, weights: str) -> list[str]:
-    """Configuration keys and values of a region classifier with a CLIP of its own."""
+def region_classifier_keys(name: str, clip: str, weights: str, *, depth: int) -> list[str]:
+    """Configuration keys and values of a region classifier with a CLIP of its own.
+
+    Args:
+        name: the region classifier.
+        clip: its CLIP.
+        weights: of the CLIP; "" for its own.
+        depth: of the mask prompts.
+    """
     return [
         *("MODEL.PIPELINE.REGION_CLASSIFIER", name),
         *("MODEL.PIPELINE.REGION_CLIP_NAME", clip),
         *("MODEL.PIPELINE.REGION_CLIP_WEIGHTS", weights),
-        *("MODEL.OVSEG.PROMPT_DEPTH", str(DEPTH if name == "masked_crops" else 0)),
+        *("MODEL.OVSEG.PROMPT_DEPTH", str(depth)),
         *("MODEL.OVSEG.MASK_THRESHOLD", "0.5"),
     ]
 
@@ -149,16 +155,14 @@ def proposer_weights(folder: Path) -> Path:
 
 def pairs(folder: Path) -> Path:
     """Mines pairs from captioned scenes unless that is finished, and returns their list."""
-    scenes = folder / "scenes"
-    weights = proposer_weights(folder)
+    scenes, output = folder / "scenes", folder / "pairs"
 
     def mine() -> None:
         captions = write_captioned_scenes(scenes, NUM_SCENES)
-        model = ("--model", f"configs/{CONFIG}", "--weights", weights, "--clip", CLIP)
-        options = ("--threshold", "0.5", "--phrases", "-o", folder / "pairs")
-        frozenseg("mine", captions, scenes / IMAGES, *model, *options)
+        options = ("--clip", CLIP, "--threshold", "0.5", "--phrases", "-o", output)
+        frozenseg("mine", captions, scenes / IMAGES, "--model", "shapes", *options)
 
-    return made(folder / "pairs" / LIST, mine)
+    return made(output / LIST, mine)
 
 
 def adapted_clip(folder: Path, seed: int, *parts: str) -> Path:
@@ -175,15 +179,6 @@ def adapted_clip(folder: Path, seed: int, *parts: str) -> Path:
             *(*options, *SHARED, "--mask-prompt-depth", DEPTH, "--resume"),
         ),
     )
-
-
-def adapted_clip_keys(weights: Path, *, prompts: bool) -> list[str]:
-    """Configuration keys and values of an adapted CLIP."""
-    depth = str(DEPTH if prompts else 0)
-    return [
-        *("MODEL.FROZEN_SEG.CLIP_PRETRAINED_WEIGHTS", str(weights)),
-        *("MODEL.OVSEG.PROMPT_DEPTH", depth),
-    ]
 
 
 def made(path: Path, make: Callable[[], None]) -> Path:
