@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from reproduction import ovseg_shapes, photographs, shapes
-from reproduction.paper import TABLES
+from reproduction import ovseg_shapes, paper, photographs, shapes
+from reproduction.family import FAMILY
 from rich.console import Console
 from rich.logging import RichHandler
 
 from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
 
+TABLES = {**paper.TABLES, "family": FAMILY}
 Table = StrEnum("Table", sorted({*TABLES, *ovseg_shapes.TABLES}))
 errors = Console(stderr=True)
 

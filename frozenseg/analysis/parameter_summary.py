@@ -11,6 +11,7 @@ from frozenseg.towers.clip import ClipModel, ClipTower
 from frozenseg.towers.map_crops import MapCrops
 
 Groups = dict[str, list[nn.Module]]
+TITLES = {"region_classifier.adapter.": "mask adapter", "text_transfer.network.": "text transfer"}
 
 
 class Size(NamedTuple):
@@ -50,7 +51,8 @@ def _groups_of_system(model: SegmentationModel) -> Groups:
             "mask prompts": [] if prompts is None else [nn.ParameterList([prompts])],
             f"CLIP text encoder{own}": [clip],
         }
-    return {**groups, "CLIP of the proposer": [model]}
+    members = {TITLES.get(prefix, prefix): [m] for prefix, m in model.trained_members.items()}
+    return {**groups, **members, "CLIP of the proposer": [model]}
 
 
 def _groups_of_proposer(model: SegmentationModel) -> Groups:

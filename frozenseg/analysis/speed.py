@@ -61,7 +61,8 @@ class Speed:
 def count_parameters(cfg: CfgNode) -> list[PartSize]:
     """Trained and frozen parameters of each part; nothing is downloaded for it."""
     keys = cfg.MODEL.PIPELINE
-    whole = keys.PROPOSER == "maskformer" or keys.REGION_CLASSIFIER == "masked_crops"
+    whole = keys.PROPOSER == "maskformer" or keys.REGION_CLASSIFIER != "pooled_map"
+    whole = whole or keys.TEXT_ROWS == "content"
     return summarize(model_outline(cfg) if whole else frozenseg_outline(cfg))
 
 

@@ -28,8 +28,11 @@ def summary(
     table = Table("part", title=f"{markup(config)}: parameters", title_justify="left")
     for heading in ("trained", "frozen"):
         table.add_column(heading, justify="right")
-    sizes = count_parameters(load_config(file, opts or []))
+    cfg = load_config(file, opts or [])
+    sizes = count_parameters(cfg)
     for size in sizes:
         last = size == sizes[-2]
         table.add_row(size.part, f"{size.trained:,}", f"{size.frozen:,}", end_section=last)
     console.print(table)
+    if cfg.MODEL.WEIGHTS_TOWERS == "use":
+        console.print("CLIP comes with the weights: its image encoder was trained, too")

@@ -21,3 +21,11 @@ def test_an_unknown_key_is_a_sentence(run) -> None:
     result = run("summary", "shapes", "MODEL.SAM", "x")
     assert result.exit_code == 2
     assert "unknown key MODEL.SAM" in result.output
+
+
+def test_members_of_the_family_and_a_trained_image_encoder_are_told(run) -> None:
+    adapter = run("summary", "mask-adapter-fcclip-convnext-large")
+    assert "mask adapter" in adapter.output and "14,907,568" in adapter.output
+    maft_plus = run("summary", "maft-plus-convnext-large")
+    assert "text transfer" in maft_plus.output and "2,954,496" in maft_plus.output
+    assert "image encoder was trained" in maft_plus.output

@@ -8,6 +8,7 @@ import pytest
 import reproduce
 from PIL import Image
 from reproduction import ovseg_shapes, photographs, shapes
+from reproduction.family import FAMILY
 from reproduction.measuring import spread
 from reproduction.paper import TABLE_3, TABLES, PaperTable, Row
 
@@ -19,7 +20,7 @@ from frozenseg.runtime.run_folder import flat
 ROOT = Path(__file__).parents[2]
 
 HEAD = ROOT / "frozenseg/weights/shapes/head.safetensors"
-EVERY_ROW = [(table, row) for table in TABLES.values() for row in table.rows]
+EVERY_ROW = [(table, row) for table in (*TABLES.values(), FAMILY) for row in table.rows]
 LIKE_NOTHING = {"DATALOADER.NUM_WORKERS": "0", "MODEL.DEVICE": "cpu"}
 
 

@@ -77,12 +77,19 @@ def row_config(
         chosen += SAM_MASKS
     if row.weights:
         chosen += ["MODEL.WEIGHTS", str(weights[row.weights])]
-    return load_config(row.config, [*chosen, *overrides], over=[overlay(row, dataset)])
+    return load_config(row.config, [*chosen, *overrides], over=overlays(row, dataset))
 
 
-def overlay(row: Row, dataset: str) -> str:
-    """Returns the file with the test settings of a data set; OVSeg has its own."""
-    return f"{'ovseg/' if row.config.startswith('ovseg/') else ''}eval/{dataset}.yaml"
+def overlays(row: Row, dataset: str) -> list[str]:
+    """Returns the files with the test settings of a data set.
+
+    OVSeg has its own, and Mask-Adapter one size for all data sets.
+    """
+    folder = "ovseg/" if row.config.startswith("ovseg/") else ""
+    files = [f"{folder}eval/{dataset}.yaml"]
+    if row.config.startswith("family/mask_adapter"):
+        files.append("family/eval/mask_adapter.yaml")
+    return files
 
 
 def measure(planned: Plan, output: Path, *, limit: int | None = None) -> Measured:
