@@ -6,7 +6,7 @@
 >>> result.draw().save("result.png")
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,23 +28,28 @@ def load(
     weights: str | Path | None = None,
     device: str | None = None,
     overrides: Sequence[str] = (),
+    revision: str | None = None,
 ) -> "Segmenter":
     """A segmenter with trained weights.
 
     Args:
         model: a name such as ``shapes`` (the miniature model that ships with the package) or
             ``frozenseg-convnext-large``, a folder with a configuration and weights, such as that
-            of a training, or a YAML file. ``frozenseg.model_names()`` lists the names.
+            of a training, a YAML file, or a repository on the Hugging Face hub
+            (``owner/name``). ``frozenseg.model_names()`` lists the names.
         weights: trained weights, ours or an official ``.pth``; by default those of the package or
             the folder, else those that the configuration names.
         device: ``cpu``, ``cuda`` ...; by default cuda where there is one.
         overrides: configuration keys and values by turns, which win over the file's.
+        revision: commit, branch or tag of the repository.
 
     Raises:
         UserError: no such model or key, no weights, weights of another architecture, a tower that
             is not there.
     """
-    cfg = model_config(model, weights=weights, device=device, overrides=overrides)
+    cfg = model_config(
+        model, weights=weights, device=device, overrides=overrides, revision=revision
+    )
 
     from frozenseg.builders.model import has_trained_parts
     from frozenseg.builders.segmenter import build_segmenter
@@ -81,6 +86,65 @@ def segment_video(
     return segment_video(source, vocabulary, segmenter=segmenter or load(), **options)
 
 
+def from_pretrained(
+    folder_or_repository: str | Path, *, revision: str | None = None, device: str | None = None
+) -> "Segmenter":
+    """Returns the segmenter of a folder of ``save_pretrained``, or of a repository on the hub.
+
+    Args:
+        folder_or_repository: a folder, or ``owner/name``.
+        revision: commit, branch or tag of the repository.
+        device: as for ``load``.
+
+    Raises:
+        UserError: as for ``load``.
+    """
+    return load(folder_or_repository, revision=revision, device=device)
+
+
+def save_pretrained(
+    folder: str | Path,
+    model: str | Path = "shapes",
+    *,
+    weights: str | Path | None = None,
+    licence: str = "",
+    metrics: Mapping[str, float] | None = None,
+) -> list[Path]:
+    """Writes a trained model as ``config.json``, ``model.safetensors`` and a model card.
+
+    The towers are named, not included; the names of the training classes are.
+
+    Args:
+        folder: is created if it does not exist.
+        model: as for ``load``.
+        weights: as for ``load``.
+        licence: of the trained weights, for the card.
+        metrics: what was measured, for the card.
+
+    Raises:
+        UserError: the weights do not fit, or a file cannot be written.
+    """
+    from frozenseg.builders import pretrained
+    from frozenseg.io.files import user_path
+
+    cfg = model_config(model, weights=weights)
+    return pretrained.save_pretrained(cfg, user_path(folder), licence=licence, metrics=metrics)
+
+
+def push_to_hub(folder: str | Path, repository: str, *, private: bool = False) -> str:
+    """Uploads a folder of ``save_pretrained`` to the hub; returns the address of the commit.
+
+    Args:
+        folder: what ``save_pretrained`` wrote.
+        repository: ``owner/name``; is created if it does not exist.
+        private: of a new repository.
+    """
+    from frozenseg.builders import pretrained
+    from frozenseg.io.files import user_path
+
+    return pretrained.push_to_hub(user_path(folder), repository, private=private)
+
+
 def model_names() -> list[str]:
     """The names that ``load`` knows; only ``shapes`` ships with weights."""
     from frozenseg.config.models import model_names
@@ -95,6 +159,7 @@ def model_config(
     device: str | None = None,
     over: Sequence[str | Path] = (),
     overrides: Sequence[str] = (),
+    revision: str | None = None,
 ) -> "CfgNode":
     """Returns the configuration of ``load``.
 
@@ -104,6 +169,7 @@ def model_config(
         device: as for ``load``.
         over: further configuration files, applied in order.
         overrides: keys and values in turn, applied last.
+        revision: as for ``load``.
 
     Raises:
         UserError: no such model, file of weights, or key.
@@ -112,7 +178,7 @@ def model_config(
     from frozenseg.config.models import model_files
     from frozenseg.io.files import is_file, is_folder, no_weights_file, user_path
 
-    files = model_files(model)
+    files = model_files(model, revision=revision)
     path = None if weights is None else user_path(weights)
     if path is not None and not (is_file(path) or is_folder(path)):
         raise no_weights_file(path)  # here, before seconds of imports

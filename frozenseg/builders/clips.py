@@ -5,9 +5,17 @@ from typing import NamedTuple
 from fvcore.common.config import CfgNode
 
 from frozenseg.config import ConfigError
+from frozenseg.io.downloads import all_present
 from frozenseg.towers.clip import ClipTower
 from frozenseg.towers.clip_vit import CropClip, check_prompt_depth
-from frozenseg.towers.loading import RANDOM, has_maps, load_clip
+from frozenseg.towers.loading import (
+    RANDOM,
+    clip_file,
+    has_maps,
+    is_published_clip,
+    load_clip,
+    sam_file,
+)
 from frozenseg.towers.vit_loading import load_crop_clip
 
 AnyClip = ClipTower | CropClip
@@ -68,6 +76,23 @@ def load_backbone(cfg: CfgNode) -> ClipTower:
         keys.CLIP_PRETRAINED_WEIGHTS,
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
+    )
+
+
+def check_tower_files(cfg: CfgNode) -> None:
+    """Finds the files of FrozenSeg's towers before any is read; those that are there are kept.
+
+    Raises:
+        UserError: files are neither here nor can be downloaded; one sentence names all of them.
+    """
+    keys = clip_keys(cfg)
+    clip, clip_weights = keys.CLIP_MODEL_NAME, keys.CLIP_PRETRAINED_WEIGHTS
+    if cfg.MODEL.PIPELINE.PROPOSER != "mask2former" or not is_published_clip(clip, clip_weights):
+        return
+    sam = cfg.MODEL.META_ARCHITECTURE == "FrozenSeg"
+    all_present(
+        lambda: clip_file(clip, clip_weights),
+        lambda: sam_file(cfg.MODEL.SAM_NAME, cfg.MODEL.SAM_WEIGHTS) if sam else None,
     )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
+from frozenseg.builders.clips import check_tower_files
 from frozenseg.builders.model import build_model, has_trained_parts, takes_clip, trained_part
 from frozenseg.builders.sam_masks import build_mask_source
 from frozenseg.builders.text_transfer import map_from_weights
@@ -63,6 +64,7 @@ def load_model(
     if not has_trained_parts(cfg):
         return build_model(cfg)
     stored = open_weights(weights)
+    check_tower_files(cfg)
     model = build_model(cfg, weights=stored.tensors, prompts_optional=for_training)
     source, towers = str(weights), cfg.MODEL.WEIGHTS_TOWERS
     parts = split_state(stored.tensors, source=source)

@@ -70,6 +70,51 @@ def fuse_adapter(warmup: Path, decoder: Path, output: Path, cfg: CfgNode) -> Non
     _write_checked(fused, output, cfg, source=" and ".join(sources))
 
 
+def check_fits(source: Path, cfg: CfgNode) -> None:
+    """Compares names and shapes of a file's weights with a configuration; loads no tower.
+
+    Raises:
+        UserError: the file cannot be read, or does not fit the configuration.
+    """
+    weights = open_weights(source)
+    parts = split_state(weights.tensors, source=str(source))
+    if cfg.MODEL.PIPELINE.PROPOSER == "mask2former":
+        _checked_outline(parts, cfg, source=str(source))
+
+
+def trained_weights(source: Path, cfg: CfgNode) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns the trained weights of a file, checked against a configuration, and its notes.
+
+    Raises:
+        UserError: the file cannot be read, does not fit, or belongs to another system than
+            FrozenSeg and FC-CLIP.
+    """
+    if cfg.MODEL.PIPELINE.PROPOSER != "mask2former":
+        raise UserError(
+            "only models with MODEL.PIPELINE.PROPOSER mask2former can be saved as a folder: "
+            "convert the weights of others with frozenseg convert"
+        )
+    weights = open_weights(source)
+    parts = split_state(weights.tensors, source=str(source))
+    model = _checked_outline(parts, cfg, source=str(source))
+    notes = {**_names(cfg), **_fingerprints(model, parts.towers), **weights.notes}
+    return _stored_tensors(parts, cfg), notes
+
+
+def _stored_tensors(parts: StoredParts, cfg: CfgNode) -> dict[str, Tensor]:
+    """Returns the trained weights, and the towers if the configuration takes them from there."""
+    own = parts.trained()
+    return own | tower_tensors(parts.towers) if cfg.MODEL.WEIGHTS_TOWERS == "use" else own
+
+
+def _checked_outline(parts: StoredParts, cfg: CfgNode, *, source: str) -> FrozenSeg:
+    """Checks every weight against the configuration's outline, and returns that of the proposer."""
+    check_members(model_outline(cfg), parts, source=source)
+    model = frozenseg_outline(cfg, parts.proposer)
+    load_state(model, WeightsFile(parts.proposer, {}), source=source, towers="skip")
+    return model
+
+
 def _write_checked(
     parts: StoredParts,
     output: Path,
@@ -79,14 +124,9 @@ def _write_checked(
     notes: Mapping[str, str] | None = None,
 ) -> None:
     """Checks every weight against the configuration's outline and writes our format."""
-    check_members(model_outline(cfg), parts, source=source)
-    model = frozenseg_outline(cfg, parts.proposer)
-    load_state(model, WeightsFile(parts.proposer, {}), source=source, towers="skip")
-    trained = parts.trained()
-    if cfg.MODEL.WEIGHTS_TOWERS == "use":
-        trained |= tower_tensors(parts.towers)
+    model = _checked_outline(parts, cfg, source=source)
     about = {**_names(cfg), **_fingerprints(model, parts.towers), **(notes or {})}
-    write_trained(trained, output, notes=about)
+    write_trained(_stored_tensors(parts, cfg), output, notes=about)
 
 
 def to_official_layout(

@@ -13,7 +13,7 @@ from rich.logging import RichHandler
 from typer.core import TyperGroup
 
 import frozenseg
-from frozenseg.cli import datasets, figure, vocabulary
+from frozenseg.cli import datasets, figure, vocabulary, weights
 from frozenseg.cli.adapt_clip import adapt_clip
 from frozenseg.cli.benchmark import benchmark
 from frozenseg.cli.console import ShownFormatter, accept_any_text, errors, say_error
@@ -116,6 +116,7 @@ app.command()(summary)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(figure.app, name="figure")
 app.add_typer(vocabulary.app, name="vocabulary")
+app.add_typer(weights.app, name="weights")
 
 _explain_statuses(app)
 

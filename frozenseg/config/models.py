@@ -1,6 +1,7 @@
 """Model names: each shipped configuration under a name, run folders, and YAML files."""
 
 import difflib
+import re
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +16,11 @@ SHAPES_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / SHAPES / "hea
 # parts of the configuration folder that hold no whole models
 _OTHER_FOLDERS = frozenset({"ablations", "eval", SHAPES})
 _OTHER_FILES = frozenset({"base"})
-FOLDER_CONFIG = "config.yaml"
+FOLDER_CONFIG, FOLDER_JSON = "config.yaml", "config.json"
 # of a finished training, of one of its checkpoints, of an exported model
 FOLDER_WEIGHTS = ("model_final.safetensors", "weights.safetensors", "model.safetensors")
+
+MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES = 1 << 18, 1 << 32  # of a repository's files
 
 
 class ModelFiles(NamedTuple):
@@ -41,12 +44,13 @@ def model_names() -> dict[str, ModelFiles]:
     return names
 
 
-def model_files(model: str | Path) -> ModelFiles:
+def model_files(model: str | Path, *, revision: str | None = None) -> ModelFiles:
     """Returns the files of a model.
 
     Args:
-        model: a name of ``model_names``, a folder with ``config.yaml`` and weights, or a YAML file,
-            also one below ``configs/``.
+        model: a name of ``model_names``, a folder with ``config.yaml`` or ``config.json`` and
+            weights, a YAML file, also one below ``configs/``, or a repository on the hub.
+        revision: commit, branch or tag of the repository; None is its newest state.
 
     Raises:
         UserError: there is no such model, or the folder has no configuration.
@@ -56,6 +60,8 @@ def model_files(model: str | Path) -> ModelFiles:
     path = user_path(model)
     if is_folder(path):
         return _folder_files(path)
+    if revision is not None or _is_on_hub(str(model)):
+        return _hub_files(str(model), revision)
     if (config := find_config(path)) is not None:
         return ModelFiles(config)
     raise ConfigError(_unknown(str(model)))
@@ -74,13 +80,31 @@ def without_weights(model: str | Path) -> UserError:
 
 
 def _folder_files(folder: Path) -> ModelFiles:
-    config = folder / FOLDER_CONFIG
-    if not is_file(config):
+    configs = (folder / FOLDER_CONFIG, folder / FOLDER_JSON)
+    config = next(filter(is_file, configs), None)
+    if config is None:
         raise UserError(
-            f"the folder {one_line(folder)} has no {FOLDER_CONFIG}: give the folder of a finished "
-            "training, a YAML file or a model's name"
+            f"the folder {one_line(folder)} has no {FOLDER_CONFIG} or {FOLDER_JSON}: give the "
+            "folder of a finished training, a YAML file or a model's name"
         )
     weights = next(filter(is_file, (folder / name for name in FOLDER_WEIGHTS)), None)
+    return ModelFiles(config, weights)
+
+
+def _is_on_hub(model: str) -> bool:
+    """Returns True for ``owner/name`` that is neither a configuration nor meant as a path."""
+    if Path(model).suffix in (".yaml", ".yml") or find_config(user_path(model)) is not None:
+        return False
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", model) is not None
+
+
+def _hub_files(repository: str, revision: str | None) -> ModelFiles:
+    from frozenseg.io.hub import hub_file  # the hub's client takes a while to import
+
+    config = hub_file(repository, [FOLDER_JSON], revision=revision, max_bytes=MAX_CONFIG_BYTES)
+    weights = hub_file(
+        repository, [FOLDER_WEIGHTS[-1]], revision=revision, max_bytes=MAX_WEIGHTS_BYTES
+    )
     return ModelFiles(config, weights)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +36,64 @@ class Published(NamedTuple):
         return self.url.rsplit("/", 1)[-1]
 
 
+class MissingFile(UserError):
+    """A file that is neither here nor can be downloaded.
+
+    Args:
+        name: of the file, as messages call it.
+        url: where it comes from.
+        reason: why it cannot be downloaded.
+        place: where a copy would be found; empty where there is no such place.
+        setting: key that can be set to a path instead.
+    """
+
+    def __init__(
+        self, name: str, *, url: str, reason: str, place: str | Path = "", setting: str = ""
+    ) -> None:
+        self.name, self.url, self.reason = name, url, reason
+        self.place, self.setting = one_line(place), setting
+        super().__init__(f"cannot get {name} ({reason}): {self.advice}")
+
+    @property
+    def advice(self) -> str:
+        """What to do, without the reason."""
+        put = f" and put it at {self.place}" if self.place else ""
+        instead = f", or set {self.setting} to its path" if self.setting else ""
+        return f"download {self.url} on a machine with a network{put}{instead}"
+
+    def located(self, place: Path, setting: str) -> "MissingFile":
+        """Returns the same error with the place where a copy would be found."""
+        return MissingFile(
+            self.name, url=self.url, reason=self.reason, place=place, setting=setting
+        )
+
+
+def all_present(*searches: Callable[[], object]) -> None:
+    """Calls every search, so that all missing files are named in one sentence.
+
+    Args:
+        searches: functions that raise ``MissingFile`` if their file is missing.
+
+    Raises:
+        MissingFile: one file is missing.
+        UserError: several are.
+    """
+    missing: list[MissingFile] = []
+    for search in searches:
+        try:
+            search()
+        except MissingFile as error:
+            missing.append(error)
+    if len(missing) == 1:
+        raise missing[0]
+    if missing:
+        listed = "; ".join(f"{each.name}: {each.advice}" for each in missing)
+        raise UserError(
+            f"{len(missing)} files are missing and cannot be downloaded ({missing[0].reason}): "
+            f"{listed}"
+        )
+
+
 def is_offline() -> bool:
     """Returns True if ``--offline`` or an environment variable forbids downloads."""
     return any(
@@ -61,13 +119,13 @@ def obtain(published: Published, folder: Path, *, setting: str) -> Path:
             _check(path, sha256_of(path), published, place=path)
         else:
             if is_offline():
-                raise UserError(_advice(published, path, setting, "downloads are switched off"))
+                raise _missing(published, path, setting, "downloads are switched off")
             try:
                 _download(published, path)
             except UserError:
                 raise
             except Exception as error:  # OSError includes urllib's; http.client has its own
-                raise UserError(_advice(published, path, setting, reason_of(error))) from error
+                raise _missing(published, path, setting, reason_of(error)) from error
     return path
 
 
@@ -122,8 +180,7 @@ def _check(file: Path, found: str, published: Published, *, place: Path) -> None
     )
 
 
-def _advice(published: Published, path: Path, setting: str, reason: str) -> str:
-    return (
-        f"cannot get {published.name} ({reason}): download {published.url} on a machine with a "
-        f"network and put it at {one_line(path)}, or set {setting} to its path"
+def _missing(published: Published, path: Path, setting: str, reason: str) -> MissingFile:
+    return MissingFile(
+        published.name, url=published.url, reason=reason, place=path, setting=setting
     )

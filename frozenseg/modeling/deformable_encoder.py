@@ -1,6 +1,7 @@
 """Deformable self-attention over the cells of feature maps (Deformable DETR, sec. 4.1)."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +9,16 @@ from torch import Tensor, nn
 
 from frozenseg.modeling.layers import FeedForward, tokens_of, xavier_matrices_
 from frozenseg.modeling.position_encoding import sine_positions
-from frozenseg.ops.maps import size_of
+from frozenseg.ops.maps import Size, size_of
 from frozenseg.ops.ms_deform_attn import ms_deform_attn, reread_single_level
+from frozenseg.ops.ms_deform_attn.reference import attend_to_levels
+
+
+class MapSizes(NamedTuple):
+    """The maps whose cells follow each other as tokens."""
+
+    sizes: list[Size]  # (height, width) of each map
+    table: Tensor  # (L, 2) int64, the same on the device
 
 
 class DeformableAttention(nn.Module):
@@ -20,7 +29,12 @@ class DeformableAttention(nn.Module):
     three levels of parameters: the published SAM branch), query-head ``s`` reads the offsets and
     weights that query-head ``s // num_levels`` has for level ``s % num_levels``, as the official
     kernel does; each image is read on its own.
+
+    ``portable`` gathers with PyTorch's own operators instead of this project's, which an exported
+    graph cannot hold; the numbers are the same, the speed is not.
     """
+
+    portable = False
 
     def __init__(self, *, dim: int, num_heads: int, num_levels: int, num_points: int) -> None:
         super().__init__()
@@ -49,7 +63,7 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(
-        self, query: Tensor, reference_points: Tensor, values: Tensor, sizes: Tensor
+        self, query: Tensor, reference_points: Tensor, values: Tensor, maps: MapSizes
     ) -> Tensor:
         """Returns (B, Q, C) attended values.
 
@@ -57,12 +71,12 @@ class DeformableAttention(nn.Module):
             query: (B, Q, C).
             reference_points: (Q, 2), (x, y) in [0, 1].
             values: (B, T, C) tokens of all maps.
-            sizes: (L, 2), height and width of each map.
+            maps: their sizes.
         """
-        locations, weights = self.points(query, reference_points, sizes)
-        if len(sizes) < self.num_levels:
+        locations, weights = self.points(query, reference_points, maps.table)
+        if len(maps.sizes) < self.num_levels:
             locations, weights = reread_single_level(locations, weights)
-        return self.gather(values, sizes, locations, weights)
+        return self.gather(values, maps, locations, weights)
 
     def points(
         self, query: Tensor, reference_points: Tensor, sizes: Tensor
@@ -76,18 +90,20 @@ class DeformableAttention(nn.Module):
         locations = reference_points[None, :, None, None, None, :] + offsets / scale
         return locations, weights.unflatten(-1, (self.num_levels, self.num_points))
 
-    def gather(self, values: Tensor, sizes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    def gather(self, values: Tensor, maps: MapSizes, locations: Tensor, weights: Tensor) -> Tensor:
         """Returns (B, Q, C) weighted samples of the tokens.
 
         Args:
             values: (B, T, C) tokens of all maps.
-            sizes: (L, 2), height and width of each map.
+            maps: their sizes.
             locations: (B, Q, M, L, P, 2), (x, y) in [0, 1].
             weights: (B, Q, M, L, P).
         """
-        level_start = F.pad(sizes.prod(dim=-1).cumsum(0)[:-1], (1, 0))
         values = self.value_proj(values).unflatten(-1, (self.num_heads, -1))
-        return self.output_proj(ms_deform_attn(values, sizes, level_start, locations, weights))
+        if self.portable:
+            return self.output_proj(attend_to_levels(values, maps.sizes, locations, weights))
+        level_start = F.pad(maps.table.prod(dim=-1).cumsum(0)[:-1], (1, 0))
+        return self.output_proj(ms_deform_attn(values, maps.table, level_start, locations, weights))
 
 
 class DeformableEncoderLayer(nn.Module):
@@ -105,7 +121,7 @@ class DeformableEncoderLayer(nn.Module):
         xavier_matrices_(self.feed_forward)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, reference_points: Tensor, sizes: Tensor
+        self, tokens: Tensor, positions: Tensor, reference_points: Tensor, maps: MapSizes
     ) -> Tensor:
         """Returns the refined (B, T, C) tokens.
 
@@ -113,10 +129,10 @@ class DeformableEncoderLayer(nn.Module):
             tokens: (B, T, C) of all maps.
             positions: (B, T, C), added to the queries.
             reference_points: (T, 2), the centre of each cell as (x, y) in [0, 1].
-            sizes: (L, 2), height and width of each map.
+            maps: their sizes.
         """
         tokens = self.norm(
-            tokens + self.attention(tokens + positions, reference_points, tokens, sizes)
+            tokens + self.attention(tokens + positions, reference_points, tokens, maps)
         )
         return self.feed_forward(tokens)
 
@@ -164,9 +180,9 @@ class DeformableEncoder(nn.Module):
             dim=1,
         )
         places = torch.cat([_cell_centres(size, tokens) for size in sizes])
-        shapes = torch.tensor(sizes, device=tokens.device)
+        sized = MapSizes(sizes, torch.tensor(sizes, device=tokens.device))
         for layer in self.layers:
-            tokens = layer(tokens, positions, places, shapes)
+            tokens = layer(tokens, positions, places, sized)
         parts = tokens.split([height * width for height, width in sizes], dim=1)
         return [
             part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)

@@ -71,8 +71,27 @@ class FrozenSeg(nn.Module):
         """
         image_sizes = [size_of(image) for image in images]
         padded = self.padded_size(image_sizes)
-        clip = self.backbone(self.backbone.normalize(images, padded))
-        sam = None if self.sam is None else self.sam(self.sam.normalize(images, padded))
+        predictions, clip_map = self.predict(
+            self.backbone.normalize(images, padded),
+            None if self.sam is None else self.sam.normalize(images, padded),
+            text,
+            every_layer=self.training if every_layer is None else every_layer,
+        )
+        return Output(predictions, clip_map, image_sizes, padded)
+
+    def predict(
+        self, clip_images: Tensor, sam_images: Tensor | None, text: TextRows, *, every_layer: bool
+    ) -> tuple[list[Prediction], Tensor]:
+        """Returns the predictions of a padded batch, and its (B, C, h, w) CLIP map.
+
+        Args:
+            clip_images: (B, 3, H, W), normalised for CLIP.
+            sam_images: (B, 3, H, W), normalised for SAM; None without SAM.
+            text: the vocabulary.
+            every_layer: return the predictions of all layers, the last layer's last.
+        """
+        clip = self.backbone(clip_images)
+        sam = None if self.sam is None else self.sam(sam_images)
         text = text.for_image(clip.clip_map)
 
         def classify(embeddings: Tensor) -> Tensor:
@@ -83,9 +102,9 @@ class FrozenSeg(nn.Module):
             self.pixel_decoder(clip.levels, sam),
             sam,
             classify,
-            every_layer=self.training if every_layer is None else every_layer,
+            every_layer=every_layer,
         )
-        return Output(predictions, clip.clip_map, image_sizes, padded)
+        return predictions, clip.clip_map
 
     def propose(self, images: Sequence[InputImage], text: TextRows) -> list[Proposals]:
         """Returns the last layer's masks and class logits for each image."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,7 +34,8 @@ def resize_maps(maps: Tensor, size: Size, *, mode: str = "bilinear") -> Tensor:
         size: (height, width) of the result.
         mode: "bilinear" (corners not aligned) or "nearest".
     """
-    if size_of(maps) == tuple(size):
+    # sizes of an exported graph are symbols: comparing them would restrict its input
+    if not torch.compiler.is_exporting() and size_of(maps) == tuple(size):
         return maps
     if not maps.numel():
         return maps.new_zeros((*maps.shape[:-2], *size))

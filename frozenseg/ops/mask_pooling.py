@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from frozenseg.ops.maps import resize_maps
 
 
 def mask_pool(features: Tensor, mask_logits: Tensor) -> Tensor:
@@ -21,9 +22,8 @@ def mask_pool(features: Tensor, mask_logits: Tensor) -> Tensor:
 @torch.no_grad()
 def binary_masks(mask_logits: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """(B, Q, H, W) logits to (B, Q, h, w) bool masks of another size."""
-    if mask_logits.shape[-2:] != tuple(size):
-        mask_logits = F.interpolate(mask_logits, size=size, mode="bilinear", align_corners=False)
-    return mask_logits > 0
+    height, width = size
+    return resize_maps(mask_logits, (height, width)) > 0
 
 
 class _MaskedSum(torch.autograd.Function):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from frozenseg.pipeline.protocols import Fusion, Proposer, RegionClassifier, TextRows, TextTransfer
-from frozenseg.structures import InputImage, Proposals
+from frozenseg.structures import InputImage, Proposals, Regions
 from frozenseg.towers.roles import TextEncoder
 
 
@@ -95,10 +95,27 @@ class SegmentationModel(nn.Module):
             text: the vocabulary.
             seen: (K,) bool, classes of the training vocabulary.
         """
-        rules = self.fusion, self.panoptic_fusion or self.fusion
+        regions = self.region_classifier(image, proposals) if self.uses_regions else None
+        return self.fuse(proposals, regions, text, seen)
+
+    @property
+    def uses_regions(self) -> bool:
+        """False if no rule reads the region classifier, which then does not run."""
+        return any(rule.uses_regions for rule in (self.fusion, self.panoptic_fusion or self.fusion))
+
+    def fuse(
+        self, proposals: Proposals, regions: Regions | None, text: TextRows, seen: Tensor
+    ) -> ClassProbs:
+        """Fuses the two classifications of one image's proposals.
+
+        Args:
+            proposals: masks with the proposer's classes.
+            regions: what CLIP sees under them; None if ``uses_regions`` is False.
+            text: the vocabulary.
+            seen: (K,) bool, classes of the training vocabulary.
+        """
         logits = judged = None
-        if any(rule.uses_regions for rule in rules):
-            regions = self.region_classifier(image, proposals)
+        if regions is not None:
             clip_map = proposals.clip_map
             rows = text.for_regions().for_image(None if clip_map is None else clip_map.features)
             logits = rows.logits(regions.embeddings, regions.logit_scale)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from frozenseg.ops.maps import resize_maps
 from frozenseg.ops.mask_pooling import binary_masks, mask_pool
 from frozenseg.towers.frozen import FrozenTower
 from frozenseg.towers.roles import ClipFeatures
@@ -169,6 +170,6 @@ def _resized_positions(pool: Any, size: torch.Size) -> Tensor:
     positions = pool.positional_embedding
     side = round((len(positions) - 1) ** 0.5)
     grid = positions[1:].T.unflatten(1, (side, side))[None]
-    if (side, side) != tuple(size):
-        grid = F.interpolate(grid, size=size, mode="bilinear", align_corners=False)
+    height, width = size
+    grid = resize_maps(grid, (height, width))
     return torch.cat([positions[:1], grid[0].flatten(1).T])

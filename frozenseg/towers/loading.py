@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from segment_anything import sam_model_registry
@@ -16,9 +14,9 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from frozenseg.errors import UserError
-from frozenseg.io.downloads import Published, is_offline, obtain
+from frozenseg.io.downloads import MissingFile, Published, obtain
 from frozenseg.io.files import cache_folder, is_file, is_folder, user_path
-from frozenseg.io.gates import reason_of
+from frozenseg.io.hub import hub_file
 from frozenseg.io.text import quoted
 from frozenseg.io.weight_files import assign_weights, describe_differences, read_weights
 from frozenseg.towers import clip_folder, sam_folder
@@ -84,8 +82,9 @@ def load_clip(
     Args:
         name: a ConvNeXt or ResNet CLIP of open_clip (``convnext_large_d_320``, ``RN50x64``);
             ``shapes``, the miniature that ships with the package; or a folder of the same kind.
-        pretrained: open_clip's tag of published weights, a local file, or ``random``. A folder has
-            its own weights, unless ``random`` is requested.
+        pretrained: open_clip's tag of published weights, ``tag@revision`` for a commit of their
+            repository, a local file, or ``random``. A folder has its own weights, unless
+            ``random`` is requested.
         pixel_mean: of RGB in 0..255, as the tower was trained.
         pixel_std: of RGB in 0..255, as the tower was trained.
 
@@ -176,7 +175,7 @@ def load_sam(name: str, weights: str = "") -> SamTower:
         raise UserError(
             f"no SAM named {quoted(name)}: set MODEL.SAM_NAME to one of {choices}, or to a folder"
         )
-    path = None if weights == RANDOM else user_path(weights) if weights else _published_sam(name)
+    path = sam_file(name, weights)
     with initialized(path is None):
         model = SAM_BUILDERS[name]()
     if path:
@@ -188,10 +187,6 @@ def _sam_tower(model: Sam, name: str) -> SamTower:
     tower = SamTower(model)
     tower.name = name
     return tower
-
-
-def _published_sam(name: str) -> Path:
-    return obtain(SAM_FILES[name], cache_folder() / "sam", setting="MODEL.SAM_WEIGHTS")
 
 
 def open_clip_config(name: str) -> dict[str, Any]:
@@ -212,9 +207,29 @@ def open_clip_config(name: str) -> dict[str, Any]:
     return config
 
 
+def split_revision(name: str, pretrained: str) -> tuple[str, str | None]:
+    """Returns the tag and the revision of ``tag@revision``; a file's path has no revision."""
+    tag, at, revision = pretrained.partition("@")
+    if at and get_pretrained_cfg(name, tag):
+        return tag, revision
+    return pretrained, None
+
+
+def is_published_clip(name: str, pretrained: str) -> bool:
+    """Returns True for a tag of open_clip's published weights, with or without a revision."""
+    tag, _ = split_revision(name, pretrained)
+    return not is_folder(user_path(name)) and bool(tag and get_pretrained_cfg(name, tag))
+
+
 def clip_file(name: str, pretrained: str) -> Path:
-    """Returns the file of weights that a tag or a path names."""
-    published = get_pretrained_cfg(name, pretrained) if pretrained else {}
+    """Returns the file of weights that a tag, ``tag@revision`` or a path names.
+
+    Raises:
+        MissingFile: it is neither here nor can be downloaded.
+        UserError: there is no such tag or file.
+    """
+    tag, revision = split_revision(name, pretrained)
+    published = get_pretrained_cfg(name, tag) if tag else {}
     if not published:
         path = user_path(pretrained)
         if pretrained and (is_file(path) or path.suffix or len(path.parts) > 1):
@@ -224,35 +239,30 @@ def clip_file(name: str, pretrained: str) -> Path:
             f"CLIP_PRETRAINED_WEIGHTS {quoted(pretrained)} is neither a tag of {name} ({tags}) nor "
             "a file: give one of them"
         )
-    own = cache_folder() / "clip" / f"{name}-{pretrained}.safetensors"
-    return own if is_file(own) else _from_hub(published["hf_hub"].rstrip("/"), own)
+    own = cache_folder() / "clip" / f"{name}-{pretrained.replace('/', '-')}.safetensors"
+    if is_file(own):
+        return own
+    try:
+        return hub_file(published["hf_hub"].rstrip("/"), HUB_FILES, revision=revision)
+    except MissingFile as error:
+        raise error.located(own, "CLIP_PRETRAINED_WEIGHTS") from error
 
 
-def _from_hub(repository: str, own: Path) -> Path:
-    """Returns the file in the hub client's cache, downloaded and checked by the client."""
-    problem: Exception = FileNotFoundError(repository)
-    reason = "downloads are switched off" if is_offline() else ""
-    for local_only in (True, False):
-        for file_name in HUB_FILES:
-            try:
-                return Path(hf_hub_download(repository, file_name, local_files_only=local_only))
-            except LocalEntryNotFoundError as error:
-                problem = error
-                if not local_only:
-                    break  # no network: the next name would time out too
-            except EntryNotFoundError as error:  # the repository has the other file
-                problem = error
-            except Exception as error:  # other answers of the hub, a cache that is not writable
-                problem = error
-                break
-        if is_offline():
-            break
-    reason = reason or reason_of(problem)
-    raise UserError(
-        f"cannot get {HUB_FILES[0]} of {repository} ({reason}): download "
-        f"https://huggingface.co/{repository}/resolve/main/{HUB_FILES[0]} on a machine with a "
-        f"network and put it at {own}, or set CLIP_PRETRAINED_WEIGHTS to its path"
-    ) from problem
+def sam_file(name: str, weights: str = "") -> Path | None:
+    """Returns the file of SAM's weights; None for random ones, a folder, or the miniature.
+
+    Args:
+        name: as for ``load_sam``.
+        weights: as for ``load_sam``.
+
+    Raises:
+        MissingFile: it is neither here nor can be downloaded.
+    """
+    if weights == RANDOM or name not in SAM_BUILDERS:
+        return None
+    if weights:
+        return user_path(weights)
+    return obtain(SAM_FILES[name], cache_folder() / "sam", setting="MODEL.SAM_WEIGHTS")
 
 
 def _load(model: nn.Module, path: Path, *, owner: str) -> None:

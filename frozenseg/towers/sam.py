@@ -1,9 +1,9 @@
 """The SAM tower: *where* things are."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from frozenseg.ops.maps import resize_maps
 from frozenseg.towers.blocked_attention import block_attention
 from frozenseg.towers.frozen import FrozenTower
 
@@ -31,7 +31,4 @@ class SamTower(FrozenTower):
         The batch is stretched to SAM's square, as in the published model: the aspect ratio is not
         kept, so that SAM's map and CLIP's maps cover the same area.
         """
-        square = (self.image_size, self.image_size)
-        if images.shape[-2:] != square:
-            images = F.interpolate(images, size=square, mode="bilinear", align_corners=False)
-        return self.model.image_encoder(images)
+        return self.model.image_encoder(resize_maps(images, (self.image_size, self.image_size)))

@@ -20,7 +20,13 @@ from frozenseg.towers.clip_folder import (
     read_folder_config,
 )
 from frozenseg.towers.clip_vit import PROMPTS, CropClip
-from frozenseg.towers.loading import RANDOM, clip_file, clip_path, open_clip_config
+from frozenseg.towers.loading import (
+    RANDOM,
+    clip_file,
+    clip_path,
+    open_clip_config,
+    split_revision,
+)
 from frozenseg.towers.uninitialized import initialized
 
 IN_OVSEG = "clip_adapter.clip_model."  # before the names of CLIP in a whole OVSeg checkpoint
@@ -82,7 +88,7 @@ def clip_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _named_tower(name: str, pretrained: str, depth: int) -> CropClip:
     config = open_clip_config(name)
-    published = get_pretrained_cfg(name, pretrained) if pretrained else {}
+    published = get_pretrained_cfg(name, split_revision(name, pretrained)[0]) if pretrained else {}
     if published:  # a file is a relative of OpenAI's weights, whose GELU ``config`` has by now
         config["quick_gelu"] = bool(published.get("quick_gelu"))
     tokenize = open_clip.get_tokenizer(name)

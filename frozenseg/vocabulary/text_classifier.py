@@ -76,18 +76,42 @@ class TextClassifier:
         Returns:
             (..., Q, K) logits, or K + 1 columns with void; gradient flows to all three arguments.
         """
-        regions, rows, columns = F.normalize(embeddings, dim=-1), self.embeddings, self.class_ids
-        num_columns = self.num_classes
-        if void is not None:
-            rows = torch.cat([rows, F.normalize(void, dim=-1)[None]])
-            columns = F.pad(columns, (0, 1), value=num_columns)
-            num_columns += 1
-        cosines = regions @ rows.to(regions.dtype).t()
-        best = cosines.new_full((*cosines.shape[:-1], num_columns), -torch.inf)
-        best = best.scatter_reduce(
-            -1, columns.expand_as(cosines), cosines, "amax", include_self=False
+        cosines = best_cosines(
+            embeddings, self.embeddings, self.class_ids, num_classes=self.num_classes, void=void
         )
-        return logit_scale * best
+        return logit_scale * cosines
+
+
+def best_cosines(
+    embeddings: Tensor,
+    rows: Tensor,
+    class_ids: Tensor,
+    *,
+    num_classes: int,
+    void: Tensor | None = None,
+) -> Tensor:
+    """Returns the cosine of each embedding with each class's best row, and with void last.
+
+    Args:
+        embeddings: (..., Q, D) of any length.
+        rows: (S, D) of unit length.
+        class_ids: (S,) int64, the class of each row.
+        num_classes: K.
+        void: (D,) row of the last column, of any length.
+
+    Returns:
+        (..., Q, K) cosines, or K + 1 columns with void.
+    """
+    if void is not None:
+        rows = torch.cat([rows, F.normalize(void, dim=-1)[None]])
+        class_ids = torch.cat([class_ids, class_ids.new_full((1,), num_classes)])
+        num_classes += 1
+    embeddings = F.normalize(embeddings, dim=-1)
+    cosines = embeddings @ rows.to(embeddings.dtype).t()
+    best = cosines.new_full((*cosines.shape[:-1], num_classes), -torch.inf)
+    return best.scatter_reduce(
+        -1, class_ids.expand_as(cosines), cosines, "amax", include_self=False
+    )
 
 
 def embed_vocabulary(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import frozenseg
 from frozenseg.errors import UserError
 from frozenseg.towers import loading
 from frozenseg.towers.clip import ConvNeXtClip, ResNetClip
@@ -91,6 +92,32 @@ def test_without_a_network_the_clip_file_and_its_place_are_named(tmp_path: Path)
         "downloads are switched off",
     ):
         assert part in str(raised.value)
+
+
+def test_a_tag_can_name_a_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = {}
+
+    def hub_file(repository: str, names, *, revision: str | None) -> Path:
+        asked[repository] = revision
+        return tmp_path / "file"
+
+    monkeypatch.setattr(loading, "hub_file", hub_file)
+    loading.clip_file("RN50", "openai@0123abc")
+    assert list(asked.values()) == ["0123abc"]
+    loading.clip_file("RN50", "openai")
+    assert list(asked.values()) == [None]
+
+
+def test_missing_towers_are_named_together(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="2 files are missing") as raised:
+        frozenseg.load("frozenseg-convnext-large", weights=save_empty(tmp_path))
+    for part in ("open_clip_model.safetensors", "sam_vit_b_01ec64.pth", str(tmp_path / "cache")):
+        assert part in str(raised.value)
+
+
+def save_empty(folder: Path) -> Path:
+    save_file({"x": torch.zeros(1)}, folder / "head.safetensors")
+    return folder / "head.safetensors"
 
 
 def test_a_clip_file_put_in_the_cache_is_taken(monkeypatch, tmp_path: Path) -> None:

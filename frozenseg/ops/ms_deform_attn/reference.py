@@ -3,6 +3,9 @@
 Axes: B image, Q query, M head, C channel of one head, L level, P point, T cell of any level.
 """
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,12 +32,42 @@ def reference_forward(
         value, spatial_shapes, level_start, sampling_locations, attention_weights: see
             :func:`frozenseg.ops.ms_deform_attn.ms_deform_attn`.
     """
+    maps = _level_maps(value, spatial_shapes.tolist(), level_start.tolist(), sampling_locations)
+    return _gather(value, maps, sampling_locations, attention_weights)
+
+
+def attend_to_levels(
+    value: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Like :func:`reference_forward`, with sizes that are known without reading a tensor.
+
+    A graph that is traced through it holds PyTorch's own operators alone, for sizes that are
+    symbols, too: exported models are made this way.
+
+    Args:
+        value: (B, T, M, C), the levels one after the other without gaps.
+        sizes: (height, width) of each level.
+        sampling_locations: (B, Q, M, L, P, 2).
+        attention_weights: (B, Q, M, L, P).
+
+    Returns:
+        (B, Q, M * C).
+    """
+    starts = [0, *accumulate(height * width for height, width in sizes)]
+    maps = _level_maps(value, sizes, starts[:-1], sampling_locations)
+    return _gather(value, maps, sampling_locations, attention_weights)
+
+
+def _gather(
+    value: Tensor, maps: Sequence[Tensor], sampling_locations: Tensor, attention_weights: Tensor
+) -> Tensor:
     batch, _, heads, channels = value.shape
     queries = sampling_locations.shape[1]
     output = sampling_locations.new_zeros(batch * heads, channels, queries)
-    for level, level_map in enumerate(
-        _level_maps(value, spatial_shapes, level_start, sampling_locations)
-    ):
+    for level, level_map in enumerate(maps):
         samples = _sample(level_map, _grid(sampling_locations, level))
         output = output + (samples * _weights(attention_weights, level)).sum(-1)
     output = output.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).flatten(2)
@@ -65,8 +98,9 @@ def reference_backward(
     grad = grad_output.to(sampling_locations.dtype).unflatten(2, (heads, channels))
     grad = grad.permute(0, 2, 3, 1).flatten(0, 1).unsqueeze(-1)  # (B M, C, Q, 1)
 
-    maps = _level_maps(value, spatial_shapes, level_start, sampling_locations)
-    for level, (start, level_map) in enumerate(zip(level_start.tolist(), maps, strict=True)):
+    starts = level_start.tolist()
+    maps = _level_maps(value, spatial_shapes.tolist(), starts, sampling_locations)
+    for level, (start, level_map) in enumerate(zip(starts, maps, strict=True)):
         grid = _grid(sampling_locations, level)
         by_weight = (grad * _sample(level_map, grid)).sum(1)
         by_map, by_grid = torch.ops.aten.grid_sampler_2d_backward(
@@ -87,11 +121,11 @@ def reference_backward(
 
 
 def _level_maps(
-    value: Tensor, spatial_shapes: Tensor, level_start: Tensor, like: Tensor
+    value: Tensor, sizes: Sequence[Sequence[int]], starts: Sequence[int], like: Tensor
 ) -> list[Tensor]:
     """The levels of (B, T, M, C) as images (B M, C, H, W) in the dtype of ``like``."""
     maps = []
-    for start, (height, width) in zip(level_start.tolist(), spatial_shapes.tolist(), strict=True):
+    for start, (height, width) in zip(starts, sizes, strict=True):
         cells = value[:, start : start + height * width].to(like.dtype)
         maps.append(cells.permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, (height, width)))
     return maps
