@@ -1,6 +1,7 @@
 """The decoder: nine layers of masked attention, both injectors, a prediction after each."""
 
 from collections.abc import Callable, Collection
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from frozenseg.modeling.injectors import FeatureInjector, QueryInjector
 from frozenseg.modeling.layers import Attention, FeedForward, Mlp, tokens_of, xavier_matrices_
 from frozenseg.modeling.pixel_decoder import PixelFeatures
 from frozenseg.modeling.position_encoding import sine_positions
-from frozenseg.ops.maps import resize_maps, size_of
+from frozenseg.ops.maps import Size, resize_maps, size_of
 from frozenseg.ops.mask_pooling import mask_pool
 from frozenseg.ops.precision import cast_once
 from frozenseg.structures import Prediction
@@ -135,10 +136,22 @@ class TransformerDecoder(nn.Module):
         sam = None if sam is None else self.adapt_sam(sam)
 
         mask_features = cast_once(pixels.mask_features)
-        mask_logits = self.predict_masks(queries, mask_features())
+        mask_logits = self.predict_masks(queries, mask_features()) if every_layer else None
         predictions = []
-        if every_layer:
+        if mask_logits is not None:
             predictions.append(self.predict(queries, mask_logits, mask_features(), classify))
+        features_at = cache(lambda size: resize_maps(mask_features(), size))
+
+        def masks_at(size: Size) -> Tensor:
+            """Masks of the last prediction: resized, or predicted from resized mask features.
+
+            Resizing and the product over channels commute, and few cells are cheaper to predict.
+            """
+            if mask_logits is not None:
+                return resize_maps(mask_logits, size)
+            return self.predict_masks(predicted, features_at(size))
+
+        predicted = queries  # queries that masks are predicted from: without injection
         for layer, block in enumerate(self.blocks, start=1):  # counted from 1, as in the paper
             index = (layer - 1) % len(memories)
             memory, size = memories[index], sizes[index]
@@ -150,15 +163,15 @@ class TransformerDecoder(nn.Module):
                     tokens_of(resize_maps(pixels.sam, size)) + self.level_embedding.weight[index]
                 )
                 keys = memory = inject(memory, sam_tokens, positions[index])
-            blocked = blocked_cells(mask_logits, size)
-            queries = block(queries, query_positions, keys, memory, blocked=blocked)
-            mask_logits = self.predict_masks(queries, mask_features())
-            if every_layer or layer == len(self.blocks):
+            blocked = blocked_cells(masks_at(size))
+            queries = predicted = block(queries, query_positions, keys, memory, blocked=blocked)
+            is_last = layer == len(self.blocks)
+            if every_layer or is_last:
+                mask_logits = self.predict_masks(queries, mask_features())
                 predictions.append(self.predict(queries, mask_logits, mask_features(), classify))
-            if layer in self.query_layers and layer < len(
-                self.blocks
-            ):  # eq. 1; the last injection would be unused
-                queries = self.query_injector(queries, mask_logits, sam)
+            if layer in self.query_layers and not is_last:  # eq. 1; the last one would be unused
+                assert sam is not None, "a model with Query Injectors has SAM's embedding"
+                queries = self.query_injector(queries, masks_at(size_of(sam)), sam)
         return predictions
 
     def predict_masks(self, queries: Tensor, mask_features: Tensor) -> Tensor:
@@ -184,7 +197,14 @@ class TransformerDecoder(nn.Module):
 
 
 @torch.no_grad()
-def blocked_cells(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns (B, Q, h w) bool: cells outside each mask; a row that blocks all cells is opened."""
-    blocked = (resize_maps(mask_logits, size) < 0).flatten(2)  # sigmoid below one half
+def blocked_cells(mask_logits: Tensor) -> Tensor:
+    """Returns the cells outside each mask; a mask that would block all of them blocks none.
+
+    Args:
+        mask_logits: (B, Q, h, w) at the size of the memory.
+
+    Returns:
+        (B, Q, h w) bool.
+    """
+    blocked = (mask_logits < 0).flatten(2)  # sigmoid below one half
     return blocked & ~blocked.all(dim=-1, keepdim=True)

@@ -31,14 +31,9 @@ def classify(embeddings: Tensor) -> Tensor:
 
 def test_a_row_that_would_block_every_cell_blocks_none() -> None:
     logits = torch.tensor([[[[1.0, -1.0], [-1.0, 2.0]], [[-1.0, -1.0], [-1.0, -1.0]]]])
-    assert blocked_cells(logits, (2, 2)).tolist() == [
+    assert blocked_cells(logits).tolist() == [
         [[False, True, True, False], [False, False, False, False]]
     ]
-
-
-def test_masks_are_resized_before_they_block() -> None:
-    logits = torch.tensor([[[[3.0, 3.0, -1.0, -1.0], [-1.0, -1.0, -1.0, -1.0]]]])
-    assert blocked_cells(logits, (1, 2)).tolist() == [[[False, True]]]
 
 
 def test_there_are_ten_predictions_and_the_last_is_given_alone_on_request() -> None:
@@ -47,8 +42,26 @@ def test_there_are_ten_predictions_and_the_last_is_given_alone_on_request() -> N
     (last,) = model(features, sam, classify, every_layer=False)
     assert len(every) == 10
     assert every[0].mask_logits.shape == (2, 5, 16, 18)
-    assert torch.equal(last.class_logits, every[-1].class_logits)
-    assert torch.equal(last.mask_logits, every[-1].mask_logits)
+    torch.testing.assert_close(last.class_logits, every[-1].class_logits)
+    torch.testing.assert_close(last.mask_logits, every[-1].mask_logits)
+
+
+def test_masks_at_full_size_are_predicted_once_if_only_the_last_are_wanted() -> None:
+    model, (features, sam) = decoder(), pixels()
+    sizes: dict[bool, list[tuple[int, ...]]] = {}
+    predict_masks = model.predict_masks
+    for every_layer in (True, False):
+        seen = sizes[every_layer] = []
+
+        def recorded(queries: Tensor, mask_features: Tensor, seen: list = seen) -> Tensor:
+            seen.append(tuple(mask_features.shape[-2:]))
+            return predict_masks(queries, mask_features)
+
+        model.predict_masks = recorded
+        model(features, sam, classify, every_layer=every_layer)
+    levels, of_sam = [(2, 3), (4, 5), (8, 9)], (6, 6)
+    assert sizes[True] == 10 * [(16, 18)]
+    assert sizes[False] == [*levels, of_sam, *levels, of_sam, *levels, (16, 18)]
 
 
 def test_permuting_queries_permutes_predictions() -> None:

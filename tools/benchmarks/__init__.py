@@ -1,0 +1,1 @@
+"""Measurements of single stages, each beside a baseline."""
