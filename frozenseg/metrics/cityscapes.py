@@ -3,17 +3,16 @@
 Class ids are the train ids 0..18. Class names do not matter, so any vocabulary can be evaluated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from frozenseg.metrics.average_precision import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, DetectionLog
 from frozenseg.metrics.evaluator import Classes, Row, State, add_counts, percent_mean, ratio
 from frozenseg.metrics.instance import check_things
-from frozenseg.metrics.overlap import count_pixels, pack_masks, pair_areas, shared_pixels
+from frozenseg.metrics.overlap import equal_runs, pair_areas
 from frozenseg.metrics.semantic import SemanticEvaluator, semantic_quality
 from frozenseg.structures import Instances, PanopticMap
 
@@ -48,12 +47,13 @@ _MEAN_SIZE = {  # mean pixels per object in the training set
 
 
 class _Regions(NamedTuple):
-    """The annotated things of an image, and its ignored pixels."""
+    """The regions of equal ids in an annotation, R of them."""
 
-    masks: Tensor  # (G, H, W) bool
-    class_ids: np.ndarray  # (G,)
-    is_group: np.ndarray  # (G,): several objects annotated as one
-    void: Tensor  # (H, W) bool
+    of_pixel: np.ndarray  # (H * W,) region of each pixel
+    pixels: np.ndarray  # (R,)
+    class_ids: np.ndarray  # (R,), -1 for what is no thing
+    is_group: np.ndarray  # (R,): several objects annotated as one
+    is_void: np.ndarray  # (R,): ignored
 
 
 class CityscapesInstanceEvaluator:
@@ -73,37 +73,30 @@ class CityscapesInstanceEvaluator:
         Caravans and trailers are void there, but only their groups are void in the official files:
         use ``process_instance_ids`` where numbers must agree to the last digit.
         """
-        things = [segment for segment in target.segments if segment.is_thing]
-        self._match(
-            prediction,
-            _Regions(
-                masks=_masks_of(target.ids, [segment.id for segment in things]),
-                class_ids=np.array([segment.class_id for segment in things], dtype=np.int64),
-                is_group=np.array([segment.is_crowd for segment in things], dtype=bool),
-                void=target.ids == 0,
-            ),
+        things = {segment.id: segment for segment in target.segments if segment.is_thing}
+        ids, of_pixel, pixels = equal_runs(target.ids)
+        shown = [things.get(value) for value in ids.tolist()]
+        regions = _Regions(
+            of_pixel,
+            pixels,
+            class_ids=np.array([each.class_id if each else -1 for each in shown], dtype=np.int64),
+            is_group=np.array([bool(each and each.is_crowd) for each in shown]),
+            is_void=ids == 0,
         )
+        self._match(prediction, regions)
 
     def process_instance_ids(self, prediction: Instances, instance_ids: Tensor) -> None:
         """Adds one image by the (H, W) values of its ``gtFine_instanceIds.png``."""
-        values = instance_ids.unique().tolist()
-        labels = [value if value < 1000 else value // 1000 for value in values]
-        things = [
-            (value, _THING_OF_LABEL[label])
-            for value, label in zip(values, labels, strict=True)
-            if label in _THING_OF_LABEL
-        ]
-        self._match(
-            prediction,
-            _Regions(
-                masks=_masks_of(instance_ids, [value for value, _ in things]),
-                class_ids=np.array([class_id for _, class_id in things], dtype=np.int64),
-                is_group=np.array([value < 1000 for value, _ in things], dtype=bool),
-                void=torch.isin(
-                    instance_ids, torch.tensor(_VOID_LABELS, device=instance_ids.device)
-                ),
-            ),
+        values, of_pixel, pixels = equal_runs(instance_ids)
+        labels = np.where(values < 1000, values, values // 1000)
+        regions = _Regions(
+            of_pixel,
+            pixels,
+            class_ids=np.array([_THING_OF_LABEL.get(label, -1) for label in labels.tolist()]),
+            is_group=values < 1000,
+            is_void=np.isin(values, _VOID_LABELS),
         )
+        self._match(prediction, regions)
 
     def evaluate(self) -> dict[str, float]:
         """Returns ``cityscapes/AP`` and ``AP50``, in percent."""
@@ -133,25 +126,29 @@ class CityscapesInstanceEvaluator:
     def _match(self, prediction: Instances, regions: _Regions) -> None:
         check_things(prediction, (), _IS_THING)
         order = prediction.scores.argsort(descending=True, stable=True)
-        class_ids, scores, masks = (field[order] for field in prediction[:3])
-        packed, region_masks = pack_masks(masks), pack_masks(regions.masks)
-        pixels, region_pixels = count_pixels(packed), count_pixels(region_masks)
-        on_void = shared_pixels(packed, pack_masks(regions.void[None]))[:, 0]
-        predicted_class = np.where(pixels > 0, class_ids.numpy(force=True), -1)
+        class_ids, scores = (field[order].numpy(force=True) for field in prediction[:2])
+        masks = prediction.masks.flatten(1).numpy(force=True)
+        num_regions = len(regions.pixels)
+        shared = np.zeros((len(order), num_regions), dtype=np.int64)
+        for row, index in enumerate(order.tolist()):
+            inside = regions.of_pixel[np.flatnonzero(masks[index])]
+            shared[row] = np.bincount(inside, minlength=num_regions)
+        pixels, on_void = shared.sum(axis=1), shared[:, regions.is_void].sum(axis=1)
+        predicted_class = np.where(pixels > 0, class_ids, -1)
         for class_id in np.flatnonzero(_IS_THING):
             own = np.flatnonzero(predicted_class == class_id)
             there = np.flatnonzero(regions.class_ids == class_id)
             outcomes, num_annotated = match_regions(
-                shared_pixels(packed[own], region_masks[there]),
+                shared[np.ix_(own, there)],
                 pixels=pixels[own],
                 on_void=on_void[own],
-                region_pixels=region_pixels[there],
+                region_pixels=regions.pixels[there],
                 is_group=regions.is_group[there],
             )
             self._log.num_annotated[class_id] += num_annotated
             self._log.add(
                 np.full(len(own), class_id),
-                scores.double().numpy(force=True)[own],
+                scores.astype(np.float64)[own],
                 outcomes[:, None],
             )
 
@@ -299,10 +296,6 @@ def count_objects(prediction: Tensor, objects: PanopticMap) -> State:
             counts["category_hits"][segment.class_id] += weights[in_category].sum()
             counts["total"][segment.class_id] += weights.sum()
     return counts
-
-
-def _masks_of(ids: Tensor, values: Sequence[int]) -> Tensor:
-    return ids == torch.tensor(values, dtype=ids.dtype, device=ids.device)[:, None, None]
 
 
 def _step_area(scores: np.ndarray, outcomes: np.ndarray, num_annotated: int) -> float:

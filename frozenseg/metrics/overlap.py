@@ -25,6 +25,20 @@ def pair_areas(first: Tensor, second: Tensor) -> tuple[np.ndarray, np.ndarray, n
     return found >> 32, found & 0xFFFFFFFF, areas
 
 
+def equal_runs(ids: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers the distinct ids of an (H, W) map; runs of equal ids are faster than pixels.
+
+    Returns:
+        (R,) distinct ids, ascending; (H * W,) number of each pixel's id; (R,) pixels.
+    """
+    flat = ids.flatten().numpy(force=True)
+    starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
+    lengths = np.diff(starts, append=len(flat))
+    values, numbers = np.unique(flat[starts], return_inverse=True)
+    pixels = np.bincount(numbers, weights=lengths).astype(np.int64)
+    return values, np.repeat(numbers, lengths), pixels
+
+
 def pack_masks(masks: Tensor) -> np.ndarray:
     """Packs (N, H, W) bool masks to (N, words) uint64, one bit per pixel."""
     packed = np.packbits(masks.flatten(1).numpy(force=True), axis=1)

@@ -13,6 +13,7 @@ from frozenseg.metrics import (
     Classes,
     cityscapes,
 )
+from frozenseg.metrics.overlap import equal_runs
 from frozenseg.structures import Instances, PanopticMap, Result, Sample, Segment, boxes_of
 
 PERSON, CAR = 11, 13  # train ids
@@ -254,3 +255,11 @@ def test_splitting_the_stream_and_merging_equals_one_stream(images, split: int):
     np.testing.assert_equal(first.evaluate(), whole.evaluate())
     for name, value in pixels.evaluate().items():
         assert left.evaluate()[name] == pytest.approx(value, nan_ok=True), name
+
+
+def test_runs_of_equal_ids_count_every_pixel_once() -> None:
+    ids = torch.tensor([[7, 7, 26001], [26001, 7, 0]])
+    values, of_pixel, pixels = equal_runs(ids)
+    assert values.tolist() == [0, 7, 26001]
+    assert values[of_pixel].reshape(2, 3).tolist() == ids.tolist()
+    assert pixels.tolist() == [1, 3, 2]
