@@ -4,7 +4,7 @@ https://arxiv.org/abs/2412.04533, sec. 3.2.
 """
 
 import torch
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 

@@ -51,7 +51,10 @@ def adapter_values(
     heard: dict[str, Tensor] = {}
 
     def listen(name: str, module: nn.Module) -> Any:
-        return module.register_forward_hook(lambda _m, _i, result: heard.update({name: result}))
+        def keep(_module: nn.Module, _given: Any, result: Any) -> None:
+            heard[name] = result
+
+        return module.register_forward_hook(keep)
 
     hooks = [
         listen("mask_downscaling_out_first3", adapter.mask_encoder),
@@ -61,12 +64,12 @@ def adapter_values(
     maps = adapter(embedding_map, masks)
     for hook in hooks:
         hook.remove()
-    size = tuple(4 * side for side in size_of(embedding_map))
+    height, width = size_of(embedding_map)
     return {
         **{name: value[:3] for name, value in heard.items()},
         "clip_embedding_map": embedding_map[0],
         "binary_masks": masks,
-        "mask_downscaling_in_q0": resize_maps(masks, size)[0],
+        "mask_downscaling_in_q0": resize_maps(masks, (4 * height, 4 * width))[0],
         "activation_maps": maps.flatten(0, 1),
         "pooled_embedding": regions.embed(clip_map.features, masks),
         "out_vocab_logits": logits,

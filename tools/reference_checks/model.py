@@ -265,6 +265,7 @@ class Inspection:
     def _ensembled(self, masks: Tensor, clip_map: ClipMap, make_result: MakeResult) -> Values:
         frame = Frame(size_of(masks), size_of(masks))
         masks = masks.to(clip_map.features)
+        assert isinstance(self.regions, PooledMap), "SAM's masks were recorded with it"
         regions = self.regions.embed(clip_map, stretched_masks(Proposals(masks, frame), clip_map))
         logits, seen = self._logits(regions), self.predictor.seen
         ensemble = MaskEnsemble(_no_source, self.regions, epsilon=self.epsilon)
