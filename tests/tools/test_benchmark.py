@@ -2,8 +2,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,9 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 
 @pytest.fixture
-def frame(monkeypatch: pytest.MonkeyPatch) -> Iterator:
+def frame(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(TOOLS))
-    from benchmarks import frame
-
-    yield frame
+    return import_module("benchmarks.frame")
 
 
 def busy(seconds: float) -> torch.Tensor:
