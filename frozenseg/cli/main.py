@@ -21,6 +21,7 @@ from frozenseg.cli.convert import convert
 from frozenseg.cli.demo import demo
 from frozenseg.cli.doctor import doctor
 from frozenseg.cli.evaluate import evaluate
+from frozenseg.cli.export import export
 from frozenseg.cli.mine import mine
 from frozenseg.cli.sam_masks import sam_masks
 from frozenseg.cli.segment import segment
@@ -112,6 +113,7 @@ app.command()(mine)
 app.command()(adapt_clip)
 app.command()(benchmark)
 app.command()(convert)
+app.command()(export)
 app.command()(summary)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(figure.app, name="figure")

@@ -1,0 +1,1 @@
+"""Models as graphs of standard operators, for programs without this package."""
