@@ -87,8 +87,8 @@ class ClassMaps:
             tiles = (good == best).nonzero()[:, 0]
             lowest, highest, other = low[:, tiles], high[:, tiles], weights[:, best, None]
             more, less = (weights - other).clamp(min=0), (weights - other).clamp(max=0)
-            lead = more.T @ highest + less.T @ lowest
-            can_win[:, tiles] = lead >= -SLACK * (other.T @ highest)
+            lead = (1 + SLACK) * (more.T @ highest) + (1 - SLACK) * (less.T @ lowest)
+            can_win[:, tiles] = lead >= 0
         return pick(can_win)
 
     def _new(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
