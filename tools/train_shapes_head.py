@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
-from reproduction.measuring import Metrics, markdown, measured, spread
 from rich.console import Console
 
 from frozenseg.builders.frozenseg import build_frozenseg
 from frozenseg.builders.options import RunOptions
 from frozenseg.checkpoint.weights import load_weights, save_weights
 from frozenseg.cli.native_run import run
+from frozenseg.cli.reproduction.measuring import Metrics, markdown, measured, spread
 from frozenseg.config import load_config, model_names
 from frozenseg.training.checkpoints import FINAL_WEIGHTS
 

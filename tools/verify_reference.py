@@ -4,7 +4,8 @@
 
 The folder contains pairs of files: a .json describes a run, an .npz contains its outputs. The
 largest absolute and relative difference of every known array is printed and checked against a
-tolerance. Exits with status 1 if a check fails or if there is nothing to compare.
+tolerance. Arrays that are not compared, such as a check's own inputs, are listed with the reason.
+Exits with status 1 if a check fails or if there is nothing to compare.
 """
 
 import gzip
@@ -105,6 +106,14 @@ def print_rows(console: Console, name: str, rows: list[Row]) -> None:
     console.print(table)
 
 
+def explain_not_compared(console: Console, reasons: Counter[str]) -> None:
+    """One line per reason, with the number of arrays."""
+    if reasons:
+        console.print("not compared, because:")
+    for reason, count in reasons.most_common():
+        console.print(f"  {count:4} {'array' if count == 1 else 'arrays'}: {reason}", markup=False)
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1e}"
 
@@ -121,9 +130,12 @@ def main(
     width = None if sys.stdout.isatty() else 160
     console = Console(width=width)
     counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     for name, rows in verify(folder):
         print_rows(console, name, rows)
         counts.update(row.verdict for row in rows)
+        reasons.update(row.note for row in rows if row.verdict == "not compared")
+    explain_not_compared(console, reasons)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in COLORS)
     console.print(summary)
     if not counts["pass"] and not counts["fail"]:

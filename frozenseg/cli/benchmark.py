@@ -117,9 +117,11 @@ def benchmark(
     )
     reports = []
     for index, name in enumerate(names):
-        cfg = _config(name, weights[index] if weights else None, device, workload, opts or [])
+        cfg = benchmark_config(
+            name, weights[index] if weights else None, device, workload, opts or []
+        )
         with errors.status(f"measuring {name}"):
-            reports.append(_measure(name, cfg, workload))
+            reports.append(measure(name, cfg, workload))
     if as_json:
         typer.echo(json.dumps([_record(report) for report in reports], indent=1))
     else:
@@ -160,7 +162,8 @@ def report_table(reports: Sequence[Report]) -> Table:
     return table
 
 
-def _measure(name: str, cfg: "CfgNode", workload: Workload) -> Report:
+def measure(name: str, cfg: "CfgNode", workload: Workload) -> Report:
+    """Measures the model of a configuration."""
     from frozenseg.analysis.speed import (
         build_predictor,
         count_multiply_adds,
@@ -176,9 +179,10 @@ def _measure(name: str, cfg: "CfgNode", workload: Workload) -> Report:
     return Report(name, count_parameters(cfg), count_multiply_adds(cfg, seen, num_rows), speed)
 
 
-def _config(
-    model: str, weights: Path | None, device: str | None, workload: Workload, opts: list[str]
+def benchmark_config(
+    model: str, weights: Path | None, device: str | None, workload: Workload, opts: Sequence[str]
 ) -> "CfgNode":
+    """The configuration of a model for a workload, with random weights if it asks for them."""
     from frozenseg import model_config
 
     _, over = (None, []) if workload.dataset is None else test_set(workload.dataset, model=model)

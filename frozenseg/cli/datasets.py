@@ -1,4 +1,4 @@
-"""``frozenseg datasets``: lists, checks, shows and converts data sets."""
+"""``frozenseg datasets``: lists, checks, prepares, shows and converts data sets."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from frozenseg.cli.console import console, errors
 from frozenseg.cli.options import Root
+from frozenseg.cli.prepare import prepare
 from frozenseg.errors import UserError
 from frozenseg.io.text import markup, shown
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List, check, show and convert data sets.\n\nExample: frozenseg datasets list",
+    help="List, check, prepare, show and convert data sets.\n\nExample: frozenseg datasets list",
 )
+
+app.command()(prepare)
 
 Name = Annotated[
     str,
@@ -52,8 +55,8 @@ def list_datasets(root: Root = None) -> None:
     place = f"{root}" if root.is_dir() else f"{root}, which does not exist"
     console.print(
         f"Searched {markup(place)} (--root, DETECTRON2_DATASETS). `frozenseg datasets check NAME` "
-        "counts files; datasets/README.md says where to get them, docs/own_data.md how to use your "
-        "own.",
+        "counts files and says where to get them, `frozenseg datasets prepare NAME` makes others; "
+        "your own data are a YAML file instead of a name.",
         style="dim",
     )
 

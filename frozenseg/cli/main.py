@@ -23,6 +23,7 @@ from frozenseg.cli.doctor import doctor
 from frozenseg.cli.evaluate import evaluate
 from frozenseg.cli.export import export
 from frozenseg.cli.mine import mine
+from frozenseg.cli.reproduce import reproduce
 from frozenseg.cli.sam_masks import sam_masks
 from frozenseg.cli.segment import segment
 from frozenseg.cli.summary import summary
@@ -112,6 +113,7 @@ app.command()(sam_masks)
 app.command()(mine)
 app.command()(adapt_clip)
 app.command()(benchmark)
+app.command()(reproduce)
 app.command()(convert)
 app.command()(export)
 app.command()(summary)

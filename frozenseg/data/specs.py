@@ -18,11 +18,11 @@ _BDD_PAGE = "https://dl.cv.ethz.ch/bdd100k/data"
 _VOC_PAGE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012"
 _CONTEXT_PAGE = "https://cs.stanford.edu/~roozbeh/pascal-context"
 
-_PREPARE_COCO = "python datasets/prepare_coco.py"
-_PREPARE_ADE = "python datasets/prepare_ade20k.py"
-_PREPARE_ADE_FULL = "python datasets/prepare_ade20k_full.py"
-_PREPARE_VOC = "python datasets/prepare_pascal_voc.py"
-_PREPARE_CONTEXT = "python datasets/prepare_pascal_context.py"
+_PREPARE_COCO = "frozenseg datasets prepare coco"
+_PREPARE_ADE = "frozenseg datasets prepare ade20k"
+_PREPARE_ADE_FULL = "frozenseg datasets prepare ade20k_full"
+_PREPARE_VOC = "frozenseg datasets prepare pascal_voc"
+_PREPARE_CONTEXT = "frozenseg datasets prepare pascal_context"
 _PREPARE_CITYSCAPES = (
     "CITYSCAPES_DATASET=$DETECTRON2_DATASETS/cityscapes csCreatePanopticImgs --set-names val"
 )

@@ -19,7 +19,7 @@ def cast_once(tensor: Tensor) -> Callable[[], Tensor]:
     of all uses still add up in the tensor's own type.
     """
     device = tensor.device.type
-    if not torch.is_autocast_enabled(device):
+    if device == "meta" or not torch.is_autocast_enabled(device):  # meta knows no autocast
         return lambda: tensor
     copy = tensor.detach().to(torch.get_autocast_dtype(device))
     return lambda: _Substitute.apply(tensor, copy)

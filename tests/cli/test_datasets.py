@@ -1,6 +1,7 @@
 """``frozenseg datasets``: what it says, and its exit status."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_show_draws_the_shapes_world_too(run, tmp_path) -> None:
         (["check", "bdd10k_val"], "did you mean bdd10k_val_sem_seg"),
         (["show", SEMANTIC, "--index", "1"], "has samples 0 to 0"),
         (["show", "openvocab_lvis_v1_val"], "no annotation file"),
-        (["show", "openvocab_pascal21_sem_seg_val"], "prepare_pascal_voc.py"),
+        (["show", "openvocab_pascal21_sem_seg_val"], "datasets prepare pascal_voc"),
     ],
 )
 def test_mistakes_are_one_sentence_and_status_2(run, root, arguments, message) -> None:
@@ -150,3 +151,37 @@ def test_convert_writes_a_data_set_file(run, tmp_path) -> None:
     assert done.exit_code == 0
     assert "1 objects of 1 classes in 1 images, 1 left out" in done.stdout
     assert run("datasets", "check", output).exit_code == 0
+
+
+class TestPrepare:
+    def test_makes_what_the_script_makes(self, run, download, prepare, tmp_path_factory) -> None:
+        by_command = download("pascal_voc")
+        by_script = tmp_path_factory.mktemp("script") / "root"
+        shutil.copytree(by_command, by_script)
+        done = run("datasets", "prepare", "pascal_voc", "--root", by_command, "--processes", 1)
+        assert done.exit_code == 0, done.output
+        assert prepare("prepare_pascal_voc", by_script) == 0
+        made, expected = (
+            {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.png")}
+            for root in (by_command, by_script)
+        )
+        assert made == expected and any("annotations_pascal20" in name for name in made)
+
+    def test_a_registered_name_stands_for_its_preparation(self, run, download) -> None:
+        root = download("coco")
+        name = "openvocab_coco_2017_val_panoptic_with_sem_seg"
+        assert run("datasets", "prepare", name, "--root", root, "--processes", 1).exit_code == 0
+        assert list((root / "coco/panoptic_semseg_val2017").glob("*.png"))
+
+    @pytest.mark.parametrize(
+        ("arguments", "part"),
+        [
+            (["kitti"], "kitti"),
+            (["openvocab_cityscapes_fine_panoptic_val"], "names are ade20k"),
+            (["coco", "--split", "test"], "give --split train or val"),
+        ],
+    )
+    def test_mistakes(self, run, tmp_path, arguments, part) -> None:
+        done = run("datasets", "prepare", *arguments, "--root", tmp_path)
+        assert done.exit_code == 2 and part in done.stderr
+        assert len(done.stderr.splitlines()) == 1

@@ -87,7 +87,7 @@ def test_diagnosis_writes_bars_and_numbers(run, tmp_path):
         (["clusters", "--sam", "vit_q"], "no SAM named 'vit_q'"),
         (["clusters", "--sam", "a", "--sam", "b", "--sam-weights", "c"], "give one each"),
         (["diagnosis", "--dataset", "openvocab_lvis_v1_val"], "neither by PQ nor by mIoU"),
-        (["diagnosis", "--dataset", "ade20k_150"], "see datasets/README.md"),
+        (["diagnosis", "--dataset", "ade20k_150"], "frozenseg datasets check"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_no_file(run, tmp_path, monkeypatch, arguments, words):

@@ -49,7 +49,7 @@ def test_what_is_missing_comes_with_the_way_to_get_it(download: Callable[..., Pa
     advice = {finding.what: finding.advice for finding in check.findings if not finding.ok}
     assert advice == {
         "images": f"get them from {COCO_PAGE}",
-        "label maps": f"run `python datasets/prepare_coco.py`, which reads what {COCO_PAGE} has",
+        "label maps": f"run `frozenseg datasets prepare coco`, which reads what {COCO_PAGE} has",
     }
     assert "none of 2 samples is complete: the first reason is that" in check.problem
 

@@ -373,7 +373,7 @@ class TestBadInput:
             self.open(tmp_path)
 
     def test_nothing_downloaded_at_all(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"get it from http.*prepare_pascal_context.py"):
+        with pytest.raises(UserError, match=r"get it from http.*prepare pascal_context"):
             open_dataset(CONTEXT_59, root=tmp_path)
 
     def test_a_segment_that_the_json_does_not_know(self, download: Download, layouts) -> None:

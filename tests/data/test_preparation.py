@@ -277,7 +277,7 @@ def test_an_empty_folder_is_answered_with_where_to_get_it(
 ) -> None:
     assert prepare(f"prepare_{name}", tmp_path) == 2
     said = capsys.readouterr().err
-    assert "http" in said or "datasets/README.md" in said
+    assert "http" in said or "frozenseg datasets check" in said
 
 
 def leftover(folder: Path) -> Path:

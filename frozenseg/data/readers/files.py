@@ -19,7 +19,9 @@ def load_json(path: Path, *, lists: Sequence[str]) -> dict[str, Any]:
         UserError: the file is missing, broken, or lacks one of the lists.
     """
     if not path.is_file():
-        raise UserError(f"no annotation file {path}: see datasets/README.md")
+        raise UserError(
+            f"no annotation file {path}: `frozenseg datasets check` says where to get it"
+        )
     content = read_json(path)
     for key in lists:
         if not isinstance(content.get(key), list):

@@ -108,8 +108,8 @@ class DatasetSamples(Sequence[Sample]):
         if missing and not skip_bad:
             more = f" (and {len(missing) - 1} more files)" if len(missing) > 1 else ""
             raise UserError(
-                f"{next(iter(missing))} is missing{more}: fetch or make it as datasets/README.md "
-                "says, or leave such images out with --skip-bad"
+                f"{next(iter(missing))} is missing{more}: `frozenseg datasets check` "
+                "says how to get or make it; or leave such images out with --skip-bad"
             )
         self._rows: Sequence[int] = range(len(images.ids))
         if missing:
@@ -118,7 +118,8 @@ class DatasetSamples(Sequence[Sample]):
         if not self._rows:
             first = f": the first reason is that {self.skipped[0]}" if self.skipped else ""
             raise UserError(
-                f"none of {len(images.ids)} samples is complete{first}; see datasets/README.md"
+                f"none of {len(images.ids)} samples is complete{first}; run "
+                "`frozenseg datasets check`"
             )
         if self.skipped:
             logger.warning(

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
-from reproduction.measuring import Metrics, markdown, measured, spread
-from reproduction.paper import (
+
+from frozenseg.builders.options import RunOptions
+from frozenseg.cli.native_run import run
+from frozenseg.cli.reproduction.measuring import Metrics, markdown, measured, spread
+from frozenseg.cli.reproduction.paper import (
     BASELINE,
     INJECTORS,
     RECALL_ALONE,
@@ -18,9 +21,6 @@ from reproduction.paper import (
     columns,
     recall,
 )
-
-from frozenseg.builders.options import RunOptions
-from frozenseg.cli.native_run import run
 from frozenseg.config import load_config
 from frozenseg.training.checkpoints import FINAL_WEIGHTS
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fvcore.common.config import CfgNode
-from reproduction.measuring import Metrics, markdown, measured
-from reproduction.paper import SAM_MASKS, PaperTable, Row
 
 from frozenseg.builders.evaluation import open_test_set
+from frozenseg.cli.reproduction.measuring import Metrics, markdown, measured
+from frozenseg.cli.reproduction.paper import SAM_MASKS, PaperTable, Row
 from frozenseg.config import load_config
 from frozenseg.errors import UserError
 

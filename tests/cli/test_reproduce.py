@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reproduce
 from PIL import Image
-from reproduction import ovseg_shapes, photographs, shapes
-from reproduction.family import FAMILY
-from reproduction.measuring import spread
-from reproduction.paper import TABLE_3, TABLES, PaperTable, Row
 
+from frozenseg.analysis.speed import count_parameters
 from frozenseg.builders.scoring import build_evaluators
+from frozenseg.cli import reproduce
+from frozenseg.cli.reproduction import ovseg_shapes, photographs, shapes, speed
+from frozenseg.cli.reproduction.family import FAMILY
+from frozenseg.cli.reproduction.measuring import spread
+from frozenseg.cli.reproduction.paper import OVSEG_TABLES, TABLE_3, TABLES, PaperTable, Row
 from frozenseg.config import load_config
 from frozenseg.errors import UserError
 from frozenseg.runtime.run_folder import flat
@@ -128,7 +129,7 @@ class TestPhotographs:
         assert capsys.readouterr().err.count("skipped:") == 5
         score = found["FrozenSeg ConvNeXt-L"]["bdd100k_semantic"]["semantic/mIoU"]
         assert f"| 46.2 / - | 49.4 / - | 52.3 / {score:.2f} |" in text
-        monkeypatch.setattr("reproduction.measuring.evaluate_dataset", None)
+        monkeypatch.setattr("frozenseg.cli.reproduction.measuring.evaluate_dataset", None)
         assert reproduce.on_photographs("table1", weights, tmp_path, **options)[0] == text
 
     @pytest.mark.parametrize(
@@ -164,8 +165,8 @@ class TestShapesWorld:
             "table4_2_baseline",
             "table4_5_injectors",
         ]
-        monkeypatch.setattr("reproduction.shapes.run", None)
-        monkeypatch.setattr("reproduction.measuring.evaluate_dataset", None)
+        monkeypatch.setattr("frozenseg.cli.reproduction.shapes.run", None)
+        monkeypatch.setattr("frozenseg.cli.reproduction.measuring.evaluate_dataset", None)
         assert reproduce.in_shapes_world("table8", [1], tmp_path, **options) == (text, found)
 
     def test_other_tables_need_photographs(self, tmp_path: Path) -> None:
@@ -175,9 +176,29 @@ class TestShapesWorld:
     def test_a_training_that_was_stopped_ends_the_command(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("reproduction.shapes.run", lambda *_: 75)
+        monkeypatch.setattr("frozenseg.cli.reproduction.shapes.run", lambda *_: 75)
         with pytest.raises(SystemExit, match="75"):
             shapes.trained("table4_2_baseline", 1, tmp_path)
+
+
+class TestSpeed:
+    def test_table_6_is_the_benchmark(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With the miniature model in both rows, at a small size."""
+        rows = [row._replace(weights="shapes") for row in speed.ROWS]
+        monkeypatch.setattr(speed, "ROWS", rows)
+        monkeypatch.setattr(speed, "SIZES", dict.fromkeys(speed.SIZES, ((64, 96), (64, 96))))
+        text, found = reproduce.speed_table(
+            {"shapes": HEAD}, overrides=pairs(LIKE_NOTHING), limit=1
+        )
+        sizes = count_parameters(load_config("shapes/frozenseg.yaml"))
+        assert found["FrozenSeg"]["trained [M]"] == sizes[-1].trained / 1e6
+        assert found["FC-CLIP"]["COCO"] > 0
+        assert f"| FrozenSeg | 2.15 / {found['FrozenSeg']['COCO']:.2f} |" in text
+
+    def test_its_rows_are_models_with_the_papers_trained_parameters(self) -> None:
+        for row in speed.ROWS:
+            whole = count_parameters(load_config(row.weights))[-1]
+            assert whole.trained / 1e6 == pytest.approx(row.paper[3], abs=0.3)
 
 
 def test_undefined_scores_are_null_in_the_file() -> None:
@@ -224,6 +245,11 @@ class TestOvsegInTheShapesWorld:
             cfg = load_config(config, [*ovseg_shapes.SEMANTIC_ALONE, *keys])
             assert cfg.DATASETS.TEST == ("shapes_val",)
             assert {column.measure for column in table.columns} <= measures(cfg)
+
+    def test_the_command_knows_its_tables(self) -> None:
+        assert set(OVSEG_TABLES) == set(ovseg_shapes.TABLES)
+        with pytest.raises(UserError, match="ovseg_partners is a table of the"):
+            reproduce.on_photographs("ovseg_partners", {}, Path("none"), overrides=[], limit=None)
 
     def test_only_masked_crops_with_tuned_prompts_have_a_depth(self, commands, tmp_path) -> None:
         rows = ovseg_shapes.adaptation_rows(tmp_path, 1) | ovseg_shapes.partner_rows(tmp_path, 1)

@@ -1,6 +1,6 @@
 """The published figures of the FC-CLIP family, with the conventions that each paper used."""
 
-from reproduction.paper import AP, MIOU, PQ, Column, PaperTable, Row, columns
+from frozenseg.cli.reproduction.paper import AP, MIOU, PQ, Column, PaperTable, Row, columns
 
 OLD_MIOU = "semantic/mIoU_predicted_too"  # a class that is only predicted counts as 0
 

@@ -42,6 +42,7 @@ class PaperTable(NamedTuple):
     overrides: tuple[str, ...] = ()
 
 
+OVSEG_TABLES = ("ovseg", "ovseg_partners")  # of the shapes world, without values of the paper
 PQ, AP, MIOU, FWIOU = "panoptic/PQ", "instance/AP", "semantic/mIoU", "semantic/FWIoU"
 SAM_MASKS = ("MODEL.MASK_ENSEMBLE.ENABLED", "True")
 RECALL_ALONE = (

@@ -1,4 +1,4 @@
-"""Shared by the scripts under ``datasets/``: parallel work, progress, resuming, error messages.
+"""Shared by all preparations: parallel work, progress, resuming, error messages.
 
 Every file is written atomically, so that an existing file is complete.
 """
@@ -111,7 +111,6 @@ def run_script(
     *,
     about: str | None,
     splits: Sequence[str],
-    default: Sequence[str],
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Reads the command line of a preparation script and runs it.
@@ -119,8 +118,7 @@ def run_script(
     Args:
         prepare: called with the options and the chosen splits.
         about: shown by ``--help``.
-        splits: all splits.
-        default: the splits that are prepared if none is named.
+        splits: all splits; without a choice, the validation split is prepared.
         arguments: None: those of the process.
 
     Returns:
@@ -129,7 +127,7 @@ def run_script(
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--root", type=Path, default=data_root(), help="default: %(default)s")
-    parser.add_argument("--splits", nargs="+", choices=splits, default=list(default))
+    parser.add_argument("--splits", nargs="+", choices=splits, default=default_splits(splits))
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--force", action="store_true", help="make existing files again")
     options = parser.parse_args(arguments)
@@ -143,6 +141,11 @@ def run_script(
         console.print("stopped: run the same command again to resume", highlight=False)
         return 130
     return 0
+
+
+def default_splits(splits: Sequence[str]) -> list[str]:
+    """Returns the validation split, which all evaluations need."""
+    return [split for split in splits if split.startswith("val")]
 
 
 def input_files(folder: Path, pattern: str, *, page: str, known: int | None = None) -> list[Path]:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from reproduction.measuring import Metrics, measured
-from reproduction.paper import SEMANTIC_ALONE, Column, columns
-
 from frozenseg.builders.adaptation import FINAL_CLIP
+from frozenseg.cli.reproduction.measuring import Metrics, measured
+from frozenseg.cli.reproduction.paper import SEMANTIC_ALONE, Column, columns
 from frozenseg.config import load_config, model_files
 from frozenseg.data.shapes.captions import IMAGES, write_captioned_scenes
 from frozenseg.mining.folder import LIST
@@ -149,7 +148,7 @@ def proposer_weights(folder: Path) -> Path:
     keys = ("SEED", str(PROPOSER_SEED), "DATASETS.TEST", "()")
     return made(
         run / FINAL_WEIGHTS,
-        lambda: frozenseg("train", f"configs/{CONFIG}", "--resume", "-o", run, *keys),
+        lambda: frozenseg("train", CONFIG, "--resume", "-o", run, *keys),
     )
 
 
