@@ -13,7 +13,10 @@ from frozenseg.io.text import markup
 if TYPE_CHECKING:
     from frozenseg.checkpoint.published import Published
 
-app = typer.Typer(no_args_is_help=True, help="Published weights: where they are, and checks.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Published weights: where they are, and checks.\n\nExample: frozenseg weights list",
+)
 
 Name = Annotated[str, typer.Argument(help="As in 'frozenseg weights list'.", show_default=False)]
 File = Annotated[
