@@ -320,9 +320,12 @@ class TestCommands:
             assert len(table.read_text().splitlines()) == 1 + classes
         assert not any("panoptic" in key for key in self.metrics(tmp_path / "run/inference" / BDD))
 
-    def test_a_missing_picture_stops_before_the_model_is_loaded(self, on_disk, run) -> None:
+    def test_a_missing_picture_stops_before_the_model_is_loaded(
+        self, on_disk, run, tmp_path: Path
+    ) -> None:
         (on_disk("bdd100k_semantic") / BDD_PICTURE).unlink()
-        done = run("--dataset", BDD, "--weights", "nowhere.safetensors")
+        (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+        done = run("--dataset", BDD, "--weights", str(tmp_path / "broken.safetensors"))
         assert done.exit_code == 2 and done.stderr.count("\n") == 1
         assert "7d06fefd.jpg is missing" in done.stderr and "--skip-bad" in done.stderr
 

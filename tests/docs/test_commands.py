@@ -13,6 +13,10 @@ from tests.fixtures.pages import ROOT, commands
 
 OURS = typer.main.get_command(app)
 FOUND = sorted({(page, tuple(words)) for page, words in commands()})
+SCRIPTS_OF_COMMANDS = {
+    "tools/reproduce.py": ["reproduce"],
+    "datasets/prepare_NAME.py": ["datasets", "prepare"],
+}
 IDS = [f"{page}: {' '.join(words)[:60]}" for page, words in FOUND]
 
 
@@ -45,6 +49,8 @@ def check_ours(arguments: list[str]) -> None:
 
 def check_python(arguments: list[str]) -> None:
     script, *rest = arguments[1:] if arguments[0] == "-m" else arguments
+    if script in SCRIPTS_OF_COMMANDS:
+        return check_ours([*SCRIPTS_OF_COMMANDS[script], *rest])
     if script.endswith("train_net.py"):
         source = build_parser().format_help()
     elif script.endswith(".py"):

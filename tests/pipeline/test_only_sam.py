@@ -141,7 +141,7 @@ def test_the_miniature_world_is_segmented_without_a_trained_head(overrides: list
 def test_other_results_than_semantic_ones_are_refused(overrides: list[str]):
     segmenter = build_segmenter(load_config(CONFIG, overrides))
     with pytest.raises(UserError, match="semantic results only"):
-        segmenter(ShapesDataset("val")[1].image, "red circle; grass [stuff]")
+        segmenter(ShapesDataset("val")[1].image, "red circle; grass [stuff]", task="panoptic")
 
 
 def test_an_evaluation_asks_for_no_weights(
