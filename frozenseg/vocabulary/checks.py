@@ -1,8 +1,9 @@
 """Checks of a vocabulary against its text encoder: phrases cut off, classes that look alike."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from frozenseg.errors import UserError
@@ -12,9 +13,7 @@ from frozenseg.vocabulary.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 MAX_REPORTED = 4
-EQUAL_COSINE = 1 - 1e-6  # a first filter
 ROUNDING = 1e-5  # largest difference of equal rows that were encoded in different batches
-ROWS_AT_ONCE = 1024
 
 CountTokens = Callable[[str], tuple[int, int]]
 """From a prompt to its number of tokens, and how many of them the text encoder reads."""
@@ -25,14 +24,17 @@ def warn_about_cut_phrases(
 ) -> None:
     """Warns about phrases of which the text encoder reads only the beginning.
 
+    A phrase is counted in the longest template alone, because counting is slow.
+
     Args:
         phrases: class names and synonyms.
         templates: sentences with one ``{}``.
         count_tokens: of the text encoder.
     """
     cut = []
+    longest = max(templates, key=lambda each: count_tokens(each.format(""))[0])
     for phrase in phrases:
-        total, read = max(count_tokens(each.format(phrase)) for each in templates)
+        total, read = count_tokens(longest.format(phrase))
         if read < total:
             own, _ = count_tokens(phrase)
             cut.append(f"{quoted(phrase)} ({max(own - total + read, 0)} of {own} tokens count)")
@@ -62,7 +64,7 @@ def check_distinct(vocabulary: Vocabulary, rows: Tensor) -> None:
     phrases = [phrase for synonyms in vocabulary.synonyms for phrase in synonyms]
     owners = [i for i, synonyms in enumerate(vocabulary.synonyms) for _ in synonyms]
     equal: dict[int, int] = {}  # row of a later class: first equal row of an earlier one
-    for first, second in _equal_rows(rows):
+    for first, second in equal_rows(rows):
         if owners[first] < owners[second]:
             equal[second] = min(first, equal.get(second, first))
     for index in dict.fromkeys(owners[row] for row in equal):
@@ -76,15 +78,22 @@ def check_distinct(vocabulary: Vocabulary, rows: Tensor) -> None:
     _report_shared([(phrases[a], phrases[b]) for b, a in equal.items()])
 
 
-def _equal_rows(rows: Tensor) -> Iterator[tuple[int, int]]:
-    """Yields pairs of equal rows, the earlier one first."""
-    rows = rows.float()
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        cosines = rows[start : start + ROWS_AT_ONCE] @ rows.t()
-        for first, second in (cosines > EQUAL_COSINE).nonzero().tolist():
-            first += start
-            if first < second and (rows[first] - rows[second]).abs().max() < ROUNDING:
-                yield first, second
+def equal_rows(rows: Tensor) -> list[tuple[int, int]]:
+    """Returns pairs of equal rows, the earlier one first.
+
+    Equal rows are neighbours when sorted by one column, so that few pairs are compared.
+    """
+    rows = rows.float().cpu()
+    column = rows[:, (rows.amax(dim=0) - rows.amin(dim=0)).argmax()]
+    values, order = column.sort(stable=True)
+    ends = torch.searchsorted(values, values + ROUNDING, right=True).tolist()
+    pairs = []
+    for place, end in enumerate(ends):
+        if end > place + 1:
+            row, others = order[place], order[place + 1 : end]
+            equal = others[(rows[others] - rows[row]).abs().amax(dim=1) < ROUNDING]
+            pairs += [(min(int(row), other), max(int(row), other)) for other in equal.tolist()]
+    return sorted(pairs)
 
 
 def _report_shared(pairs: Sequence[tuple[str, str]]) -> None:

@@ -6,7 +6,7 @@ import torch
 from frozenseg.errors import UserError
 from frozenseg.towers.loading import load_clip
 from frozenseg.vocabulary import Vocabulary, embed_vocabulary, parse_vocabulary
-from frozenseg.vocabulary.checks import check_distinct, warn_about_cut_phrases
+from frozenseg.vocabulary.checks import ROUNDING, check_distinct, equal_rows, warn_about_cut_phrases
 
 
 def vocabulary(*classes: tuple[str, ...]) -> Vocabulary:
@@ -49,6 +49,29 @@ def test_a_name_beyond_the_context_is_named_with_what_counts(caplog) -> None:
 
     warn_about_cut_phrases(["a b", "a b c d e"], ("photo of {}", "{}"), count)
     assert "'a b c d e' (4 of 5 tokens count)" in caplog.text and "'a b' " not in caplog.text
+
+
+def test_a_phrase_is_counted_once_whatever_the_number_of_templates() -> None:
+    counted: list[str] = []
+
+    def count(prompt: str) -> tuple[int, int]:
+        counted.append(prompt)
+        return len(prompt.split()), len(prompt.split())
+
+    warn_about_cut_phrases(["cat", "dog"], ("{}", "a photo of {}", "a {}"), count)
+    assert [each for each in counted if "cat" in each or "dog" in each] == [
+        "a photo of cat",
+        "a photo of dog",
+    ]
+
+
+def test_pairs_of_equal_rows_are_those_of_comparing_every_row_with_every_other() -> None:
+    found = torch.nn.functional.normalize(torch.randn(60, 5).mul(2).round(), dim=-1)
+    found[50:] = found[:10] + 0.9 * ROUNDING
+    found[40:50] = found[:10] + 1.1 * ROUNDING
+    near = (found[:, None] - found).abs().amax(dim=-1) < ROUNDING
+    assert equal_rows(found) == [tuple(pair) for pair in near.triu(1).nonzero().tolist()]
+    assert len(equal_rows(found)) >= 10
 
 
 def test_the_miniature_tells_long_names_apart_or_refuses_them(caplog) -> None:

@@ -52,7 +52,7 @@ class Figures(NamedTuple):
 @torch.inference_mode()
 def measure(stage: Stage, repeats: int) -> Figures:
     """Runs both ways in turn, so that other work on the machine slows both."""
-    runs = [(_run(stage.baseline), _run(stage.shipped)) for _ in range(repeats)]
+    runs = [(run_once(stage.baseline), run_once(stage.shipped)) for _ in range(repeats)]
     (expected, _), (found, _) = runs[-1]
     difference = (found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
     return Figures(
@@ -106,7 +106,8 @@ def _cells(way: Way) -> tuple[str, str, str]:
     return f"{way.cpu_seconds:.2f}", f"{way.wall_seconds:.2f}", memory
 
 
-def _run(compute: Callable[[], Tensor]) -> tuple[Tensor, Way]:
+def run_once(compute: Callable[[], Tensor]) -> tuple[Tensor, Way]:
+    """Returns a result, and what it took."""
     held = _reset_peak()
     cpu, wall = time.process_time(), time.perf_counter()
     result = compute()
