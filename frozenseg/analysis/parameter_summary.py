@@ -11,6 +11,7 @@ from frozenseg.towers.clip import ClipModel, ClipTower
 from frozenseg.towers.map_crops import MapCrops
 
 Groups = dict[str, list[nn.Module]]
+CLIP_IMAGES = "CLIP image encoder"
 TITLES = {"region_classifier.adapter.": "mask adapter", "text_transfer.network.": "text transfer"}
 
 
@@ -20,9 +21,12 @@ class Size(NamedTuple):
     part: str
     trained: int
     frozen: int
+    stored: int = 0  # trained before, and read from the file of weights
 
 
-def summarize(model: FrozenSeg | SegmentationModel) -> list[Size]:
+def summarize(
+    model: FrozenSeg | SegmentationModel, *, clip_from_weights: bool = False
+) -> list[Size]:
     """Returns the sizes of all parts, the whole model's last.
 
     The text encoder is told apart from CLIP's image encoder: it runs once per vocabulary, and the
@@ -30,13 +34,21 @@ def summarize(model: FrozenSeg | SegmentationModel) -> list[Size]:
 
     Args:
         model: FrozenSeg's proposer, which holds all parts of the system, or any system.
+        clip_from_weights: the region classifier's image encoder was trained; its file has it.
     """
     counted: set[int] = set()
     groups = _groups_of(model) if isinstance(model, FrozenSeg) else _groups_of_system(model)
     sizes = [_size(part, modules, counted) for part, modules in groups.items()]
-    sizes = [size for size in sizes if size.trained or size.frozen]
-    whole = Size("all", sum(size.trained for size in sizes), sum(size.frozen for size in sizes))
-    return [*sizes, whole]
+    if clip_from_weights:
+        sizes = [_from_weights(size) for size in sizes]
+    sizes = [size for size in sizes if size.trained or size.frozen or size.stored]
+    return [*sizes, Size("all", *(sum(column) for column in list(zip(*sizes, strict=True))[1:]))]
+
+
+def _from_weights(size: Size) -> Size:
+    if not size.part.startswith(CLIP_IMAGES):
+        return size
+    return Size(size.part, size.trained, 0, size.frozen)
 
 
 def _groups_of_system(model: SegmentationModel) -> Groups:
@@ -47,7 +59,7 @@ def _groups_of_system(model: SegmentationModel) -> Groups:
     if isinstance(clip, ClipModel):
         prompts = getattr(clip, "mask_prompts", None)
         groups |= {
-            f"CLIP image encoder{own}": [clip.model.visual],
+            f"{CLIP_IMAGES}{own}": [clip.model.visual],
             "mask prompts": [] if prompts is None else [nn.ParameterList([prompts])],
             f"CLIP text encoder{own}": [clip],
         }
@@ -73,7 +85,7 @@ def _groups_of(model: FrozenSeg) -> Groups:
     clip = model.backbone
     assert isinstance(clip, ClipTower), "the backbone of the published models is CLIP's"
     return {
-        "CLIP image encoder": [clip.model.visual],
+        CLIP_IMAGES: [clip.model.visual],
         "CLIP text encoder": [clip],
         "SAM image encoder": [] if model.sam is None else [model.sam.model.image_encoder],
         "SAM prompts and masks": [] if model.sam is None else [model.sam],

@@ -63,7 +63,8 @@ def count_parameters(cfg: CfgNode) -> list[PartSize]:
     keys = cfg.MODEL.PIPELINE
     whole = keys.PROPOSER == "maskformer" or keys.REGION_CLASSIFIER != "pooled_map"
     whole = whole or keys.TEXT_ROWS == "content"
-    return summarize(model_outline(cfg) if whole else frozenseg_outline(cfg))
+    outline = model_outline(cfg) if whole else frozenseg_outline(cfg)
+    return summarize(outline, clip_from_weights=cfg.MODEL.WEIGHTS_TOWERS == "use")
 
 
 def count_multiply_adds(cfg: CfgNode, image_size: Size, num_rows: int) -> dict[str, int]:

@@ -63,6 +63,11 @@ def load_clips(
     if clip is None:
         clip = _load(cfg, own.CLIP_MODEL_NAME, own.CLIP_PRETRAINED_WEIGHTS, prompts_optional=True)
     regions = clip if regions is None else regions
+    if stored:  # the name of the tower that it was trained from
+        published = (
+            keys.REGION_CLIP_WEIGHTS if keys.REGION_CLIP_NAME else own.CLIP_PRETRAINED_WEIGHTS
+        )
+        regions.name = regions.name.replace(f"/{RANDOM}", f"/{published}")
     if isinstance(regions, ClipTower) and depth:
         check_prompt_depth(regions.model.visual, depth, regions.name)
     return Clips(clip, regions)

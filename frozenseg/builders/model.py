@@ -64,7 +64,7 @@ def build_model(
     Raises:
         ConfigError: a key asks for what the model does not offer, or disagrees with a tower.
     """
-    stored = takes_clip(cfg, weights) or _takes_backbone(cfg, weights)
+    stored = takes_clip(cfg, weights) or takes_backbone(cfg, weights)
     clips = load_clips(cfg, clip=clip, stored=stored, prompts_optional=prompts_optional)
     fusion, panoptic_fusion = _build_fusions(cfg)
     return SegmentationModel(
@@ -85,7 +85,7 @@ def takes_clip(cfg: CfgNode, weights: Mapping[str, Tensor] | None) -> bool:
     return wanted and weights is not None and holds_clip(weights)
 
 
-def _takes_backbone(cfg: CfgNode, weights: Mapping[str, Tensor] | None) -> bool:
+def takes_backbone(cfg: CfgNode, weights: Mapping[str, Tensor] | None) -> bool:
     """Returns True if the one CLIP of the system is to be read from the trained weights."""
     keys = cfg.MODEL
     if keys.WEIGHTS_TOWERS != "use" or keys.PIPELINE.REGION_CLIP_NAME or weights is None:

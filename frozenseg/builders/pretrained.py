@@ -9,7 +9,7 @@ from fvcore.common.config import CfgNode
 from frozenseg.builders.clips import clip_keys
 from frozenseg.builders.frozenseg import uses_sam
 from frozenseg.builders.vocabularies import build_trained_vocabulary
-from frozenseg.builders.weight_conversion import trained_weights
+from frozenseg.builders.weight_conversion import stores_clip, trained_weights
 from frozenseg.checkpoint.class_names import CLASSES, classes_note
 from frozenseg.checkpoint.weights import write_trained
 from frozenseg.config.models import FOLDER_JSON, FOLDER_WEIGHTS
@@ -28,7 +28,7 @@ def save_pretrained(
     licence: str = "",
     metrics: Mapping[str, float] | None = None,
 ) -> list[Path]:
-    """Writes a model without its towers as a folder; returns the files.
+    """Writes a model without its frozen towers as a folder; returns the files.
 
     Args:
         cfg: the configuration; ``MODEL.WEIGHTS`` are the trained weights.
@@ -62,6 +62,7 @@ def model_card(
     """
     towers = [f"CLIP `{clip_keys(cfg).CLIP_MODEL_NAME}`"]
     towers += [f"SAM `{cfg.MODEL.SAM_NAME}`"] if uses_sam(cfg) else []
+    included = "included, as they were trained" if stores_clip(cfg) else "not included"
     rows = [f"| {name} | {value:g} |" for name, value in metrics.items()]
     measured = ["| metric | value |", "|---|---|", *rows] if rows else ["None were given."]
     lines = [
@@ -77,7 +78,7 @@ def model_card(
         "## Licences", "",
         "- code: Apache-2.0",
         f"- these trained weights: {licence or 'none stated'}",
-        f"- frozen towers, which are not included ({', '.join(towers)}): those of their publishers",
+        f"- towers, which are {included} ({', '.join(towers)}): those of their publishers",
         "",
     ]  # fmt: skip
     return "\n".join(lines)

@@ -5,13 +5,20 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from frozenseg.builders.clips import check_tower_files
-from frozenseg.builders.model import build_model, has_trained_parts, takes_clip, trained_part
+from frozenseg.builders.model import (
+    build_model,
+    has_trained_parts,
+    takes_backbone,
+    takes_clip,
+    trained_part,
+)
 from frozenseg.builders.sam_masks import build_mask_source
+from frozenseg.builders.stored_weights import open_whole_weights
 from frozenseg.builders.text_transfer import map_from_weights
 from frozenseg.builders.vocabularies import build_trained_vocabulary
 from frozenseg.checkpoint.members import check_members, has_scrambled_map, load_members
 from frozenseg.checkpoint.ovseg import load_clip_of
-from frozenseg.checkpoint.weights import load_state, open_weights, split_state
+from frozenseg.checkpoint.weights import load_state, split_state
 from frozenseg.config import ConfigError
 from frozenseg.inference.mask_ensemble import MaskEnsemble
 from frozenseg.inference.outputs import OutputSettings
@@ -63,8 +70,9 @@ def load_model(
     """
     if not has_trained_parts(cfg):
         return build_model(cfg)
-    stored = open_weights(weights)
-    check_tower_files(cfg)
+    stored = open_whole_weights(weights, cfg)
+    if not takes_backbone(cfg, stored.tensors):
+        check_tower_files(cfg)
     model = build_model(cfg, weights=stored.tensors, prompts_optional=for_training)
     source, towers = str(weights), cfg.MODEL.WEIGHTS_TOWERS
     parts = split_state(stored.tensors, source=source)

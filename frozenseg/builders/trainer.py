@@ -26,7 +26,7 @@ from frozenseg.builders.training import (
 )
 from frozenseg.builders.vocabularies import build_training_vocabulary
 from frozenseg.checkpoint.class_names import classes_note
-from frozenseg.checkpoint.weights import tower_notes
+from frozenseg.checkpoint.weights import stored_towers, tower_notes
 from frozenseg.data.catalog import training_samples
 from frozenseg.errors import UserError
 from frozenseg.io.files import cache_folder
@@ -102,11 +102,11 @@ def build_training(
     seed_everything(seed)
     model = _build_training_model(cfg, device)
     step = _build_step(cfg, model, device, settings.autocast)
-    towers = tower_notes(trained_part(model))
+    notes, towers = tower_notes(trained_part(model)), stored_towers(trained_part(model))
     seed_everything(seed + 1 + process_rank())  # loss points differ between processes
     if saved is not None:
-        check_same_towers(saved.about, towers, source=str(checkpoints.folder))
-        restore_state(step, saved)
+        check_same_towers(saved.about, notes, source=str(checkpoints.folder))
+        restore_state(step, saved, towers=towers)
     start = 0 if saved is None else saved.iteration
     samples_seen = 0 if saved is None else saved.numbers["samples_seen"]
     writers = _build_writers(cfg, settings, start, options) if is_main_process() else ()
@@ -134,11 +134,12 @@ def build_training(
         checkpoint_period=settings.checkpoint_period,
         writers=writers,
         about={
-            **towers,
+            **notes,
             **classes_note(build_training_vocabulary(cfg)),
             "config": config_digest(cfg),
             "seed": str(seed),
         },
+        towers=towers,
         start=start,
         samples_seen=samples_seen,
         unlogged=None if saved is None else saved.numbers.get("unlogged"),

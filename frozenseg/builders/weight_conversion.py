@@ -8,11 +8,14 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from frozenseg.builders import ovseg_conversion
-from frozenseg.builders.clips import clip_keys
+from frozenseg.builders.clips import clip_keys, load_backbone
 from frozenseg.builders.frozenseg import build_frozenseg, frozenseg_outline, uses_sam
 from frozenseg.builders.model import model_outline
+from frozenseg.builders.stored_weights import open_whole_weights
+from frozenseg.checkpoint.light import BASE_NOTE, changed_weights
 from frozenseg.checkpoint.members import MAP_NOTE, check_members, fused_parts, has_scrambled_map
 from frozenseg.checkpoint.weights import (
+    TRAINED_NOTE,
     StoredParts,
     load_state,
     official_state,
@@ -20,6 +23,7 @@ from frozenseg.checkpoint.weights import (
     split_state,
     tower_tensors,
     towers_of,
+    trained_note,
     write_trained,
 )
 from frozenseg.errors import UserError
@@ -31,24 +35,36 @@ from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.towers.frozen import fingerprint_of
 
 
-def to_own_layout(source: Path, output: Path, cfg: CfgNode) -> None:
+def to_own_layout(source: Path, output: Path, cfg: CfgNode, *, light: bool = False) -> None:
     """Writes the trained weights of an official (or our own) file as safetensors.
 
-    No tower is loaded. Towers that the configuration takes from its weights
-    (``MODEL.WEIGHTS_TOWERS`` use) are stored, others are not. If the file holds whole towers, their
-    fingerprints are stored with the weights, so that loading them with other towers fails.
+    Towers that the configuration takes from its weights (``MODEL.WEIGHTS_TOWERS`` use) are stored,
+    others are not. If the file holds whole towers, their fingerprints are stored with the weights,
+    so that loading them with other towers fails.
+
+    Args:
+        source: a file of trained weights.
+        output: the file to write.
+        cfg: the configuration of the weights.
+        light: store only those weights of CLIP that differ from the published one, which is loaded
+            for this; otherwise no tower is loaded.
 
     Raises:
-        UserError: the file cannot be read, or does not fit the configuration.
+        UserError: the file cannot be read, or does not fit the configuration; or a light file is
+            asked for and the configuration takes no CLIP from its weights.
     """
+    if light and not stores_clip(cfg):
+        raise UserError(
+            "a light file holds what differs between a trained CLIP and the published one, but "
+            "this configuration takes no CLIP from its weights: choose one with "
+            "MODEL.WEIGHTS_TOWERS use, such as ovrcoat-convnext-large"
+        )
     if cfg.MODEL.PIPELINE.PROPOSER == "maskformer":
         ovseg_conversion.to_own_layout(source, output, cfg)
         return
-    weights = open_weights(source)
+    weights = open_whole_weights(source, cfg)
     parts = split_state(weights.tensors, source=str(source))
-    scrambled = has_scrambled_map(weights)
-    notes = {MAP_NOTE: "scrambled"} if scrambled else {}
-    _write_checked(parts, output, cfg, source=str(source), notes=notes)
+    _write_checked(parts, output, cfg, source=str(source), notes=_map_note(weights), light=light)
 
 
 def fuse_adapter(warmup: Path, decoder: Path, output: Path, cfg: CfgNode) -> None:
@@ -65,7 +81,7 @@ def fuse_adapter(warmup: Path, decoder: Path, output: Path, cfg: CfgNode) -> Non
             fit the configuration.
     """
     sources = str(warmup), str(decoder)
-    parts = [split_state(open_weights(path).tensors, source=path) for path in sources]
+    parts = [split_state(open_whole_weights(path, cfg).tensors, source=path) for path in sources]
     fused = fused_parts(parts[0], parts[1], sources=sources)
     _write_checked(fused, output, cfg, source=" and ".join(sources))
 
@@ -94,17 +110,27 @@ def trained_weights(source: Path, cfg: CfgNode) -> tuple[dict[str, Tensor], dict
             "only models with MODEL.PIPELINE.PROPOSER mask2former can be saved as a folder: "
             "convert the weights of others with frozenseg convert"
         )
-    weights = open_weights(source)
+    weights = open_whole_weights(source, cfg)
     parts = split_state(weights.tensors, source=str(source))
     model = _checked_outline(parts, cfg, source=str(source))
-    notes = {**_names(cfg), **_fingerprints(model, parts.towers), **weights.notes}
-    return _stored_tensors(parts, cfg), notes
+    own = {**_names(cfg), **_fingerprints(model, parts.towers), **_map_note(weights)}
+    towers = _stored_towers(parts, cfg)
+    kept = {n: text for n, text in weights.notes.items() if n not in (TRAINED_NOTE, BASE_NOTE)}
+    return parts.trained() | tower_tensors(towers), own | kept | trained_note(towers)
 
 
-def _stored_tensors(parts: StoredParts, cfg: CfgNode) -> dict[str, Tensor]:
-    """Returns the trained weights, and the towers if the configuration takes them from there."""
-    own = parts.trained()
-    return own | tower_tensors(parts.towers) if cfg.MODEL.WEIGHTS_TOWERS == "use" else own
+def stores_clip(cfg: CfgNode) -> bool:
+    """Returns True if the CLIP of FrozenSeg's proposer is part of its weights."""
+    return cfg.MODEL.PIPELINE.PROPOSER == "mask2former" and cfg.MODEL.WEIGHTS_TOWERS == "use"
+
+
+def _stored_towers(parts: StoredParts, cfg: CfgNode) -> dict[str, dict[str, Tensor]]:
+    """Returns the towers that are stored with the weights, because they are taken from there."""
+    return dict(parts.towers) if stores_clip(cfg) else {}
+
+
+def _map_note(weights: WeightsFile) -> dict[str, str]:
+    return {MAP_NOTE: "scrambled"} if has_scrambled_map(weights) else {}
 
 
 def _checked_outline(parts: StoredParts, cfg: CfgNode, *, source: str) -> FrozenSeg:
@@ -122,11 +148,18 @@ def _write_checked(
     *,
     source: str,
     notes: Mapping[str, str] | None = None,
+    light: bool = False,
 ) -> None:
     """Checks every weight against the configuration's outline and writes our format."""
     model = _checked_outline(parts, cfg, source=source)
-    about = {**_names(cfg), **_fingerprints(model, parts.towers), **(notes or {})}
-    write_trained(_stored_tensors(parts, cfg), output, notes=about)
+    towers = _stored_towers(parts, cfg)
+    about = {**_names(cfg), **_fingerprints(model, parts.towers), **trained_note(towers)}
+    if light:
+        base = load_backbone(cfg)
+        towers["clip"] = changed_weights(towers.get("clip", {}), base, source=source)
+        whole = {**base.model.state_dict(), **towers["clip"]}
+        about |= {BASE_NOTE: base.fingerprint, "clip": fingerprint_of(whole)}
+    write_trained(parts.trained() | tower_tensors(towers), output, notes={**about, **(notes or {})})
 
 
 def to_official_layout(
@@ -147,7 +180,7 @@ def to_official_layout(
     if cfg.MODEL.PIPELINE.PROPOSER == "maskformer":
         ovseg_conversion.to_official_layout(source, output, cfg, with_towers=with_towers)
         return
-    weights = open_weights(source)
+    weights = open_whole_weights(source, cfg)
     if with_towers:
         model = build_frozenseg(cfg, weights=weights.tensors)
     else:

@@ -1,7 +1,7 @@
 """A model's trained weights: read from any file that holds them, written to our own format."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -34,6 +34,7 @@ MEMBER_PREFIXES = ("region_classifier.adapter.", "text_transfer.network.")  # tr
 PROPOSER = "proposer."  # prefix of the trained member in a whole system's state
 TOWER_NAMES = {"backbone": "clip", "clip": "clip", "sam": "sam"}  # in states, and in notes
 TOWERS_KEY = "MODEL.WEIGHTS_TOWERS"
+TRAINED_NOTE = "trained_towers"  # lists the towers that are part of the weights: "clip"
 Towers = Literal["compare", "skip", "use"]
 
 
@@ -98,7 +99,7 @@ def load_state(
         if towers == "use":
             _use(tower, own, key, source)
         elif towers == "compare":
-            _compare(tower, own, weights.notes.get(key), key, source)
+            _compare(tower, own, weights.notes, key, source)
     logger.info("%s: %d trained weights", source, len(trained))
 
 
@@ -147,6 +148,22 @@ def tower_tensors(towers: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tenso
     }
 
 
+def stored_towers(model: TrainedProposer) -> dict[str, Tensor]:
+    """Returns the towers that came from a file of weights, under the names that files use."""
+    found = {
+        key: tower.model.state_dict()
+        for key, tower in towers_of(model).items()
+        if tower.from_weights
+    }
+    return tower_tensors(found)
+
+
+def trained_note(keys: Iterable[str]) -> dict[str, str]:
+    """Returns the note that names towers as part of the weights; none if there are none."""
+    names = ",".join(sorted(keys))
+    return {TRAINED_NOTE: names} if names else {}
+
+
 def holds_whole_clip(tensors: Mapping[str, Tensor]) -> bool:
     """Returns True if weights, under official names or ours, hold both halves of a CLIP tower."""
     halves = {
@@ -174,6 +191,8 @@ def save_weights(
 ) -> None:
     """Writes the trained weights as safetensors, with the names of the towers that they belong to.
 
+    Towers that came from a file of weights are written, too.
+
     Args:
         model: whose weights.
         path: the file to write.
@@ -182,9 +201,8 @@ def save_weights(
     Raises:
         UserError: the file cannot be written.
     """
-    write_trained(
-        model.trainable_state(), Path(path), notes={**tower_notes(model), **(about or {})}
-    )
+    state = model.trainable_state() | stored_towers(model)
+    write_trained(state, Path(path), notes={**tower_notes(model), **(about or {})})
 
 
 def write_trained(state: Mapping[str, Tensor], path: Path, *, notes: Mapping[str, str]) -> None:
@@ -193,9 +211,10 @@ def write_trained(state: Mapping[str, Tensor], path: Path, *, notes: Mapping[str
 
 
 def tower_notes(model: TrainedProposer) -> dict[str, str]:
-    """Returns what a checkpoint notes about its towers: fingerprints and names."""
-    notes: dict[str, str] = {}
-    for key, tower in towers_of(model).items():
+    """Returns what a checkpoint notes about its towers: fingerprints, names, which were trained."""
+    towers = towers_of(model)
+    notes = trained_note(key for key, tower in towers.items() if tower.from_weights)
+    for key, tower in towers.items():
         notes |= {key: tower.fingerprint, f"{key}_name": tower.name}
     return notes
 
@@ -318,10 +337,16 @@ def _use(tower: FrozenTower, own: dict[str, Tensor], key: str, source: str) -> N
 
 
 def _compare(
-    tower: FrozenTower, own: dict[str, Tensor], noted: str | None, key: str, source: str
+    tower: FrozenTower, own: dict[str, Tensor], notes: Mapping[str, str], key: str, source: str
 ) -> None:
     """Refuses weights that were trained with other frozen towers than the model's."""
     title = tower.name or f"the configured {key} tower"
+    noted = notes.get(key)
+    if noted != tower.fingerprint and key in notes.get(TRAINED_NOTE, "").split(","):
+        raise UserError(
+            f"{source} holds a {key} tower that was trained with it ({noted}), not {title}: set "
+            f"{TOWERS_KEY} to use"
+        )
     if noted is not None and noted != tower.fingerprint:
         raise UserError(
             f"{source} was trained with another {key} tower ({noted}) than {title} "

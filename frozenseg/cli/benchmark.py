@@ -143,7 +143,14 @@ def report_table(reports: Sequence[Report]) -> Table:
     row("trained parameters [M]", [_millions(whole.trained) for whole in wholes])
     frozen = [whole.frozen - text for whole, text in zip(wholes, texts, strict=True)]
     row("frozen, without text encoder [M]", [_millions(count) for count in frozen])
-    row("frozen, with text encoder [M]", [_millions(whole.frozen) for whole in wholes], last=True)
+    any_stored = any(whole.stored for whole in wholes)
+    row(
+        "frozen, with text encoder [M]",
+        [_millions(whole.frozen) for whole in wholes],
+        last=not any_stored,
+    )
+    if any_stored:
+        row("from the weights file [M]", [_millions(whole.stored) for whole in wholes], last=True)
     parts = list(dict.fromkeys(part for report in reports for part in report.multiply_adds))
     for part in parts:
         counts = [report.multiply_adds[part] / GIGA for report in reports]

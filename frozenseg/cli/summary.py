@@ -19,6 +19,8 @@ def summary(
 ) -> None:
     """Count a model's trained and frozen parameters. Nothing is downloaded.
 
+    An image encoder that was trained before and comes with the weights has a column of its own.
+
     Example: frozenseg summary frozenseg-convnext-large
     """
     from frozenseg.analysis.speed import count_parameters
@@ -26,13 +28,13 @@ def summary(
 
     file = model_files(config).config
     table = Table("part", title=f"{markup(config)}: parameters", title_justify="left")
-    for heading in ("trained", "frozen"):
+    sizes = count_parameters(load_config(file, opts or []))
+    stored = [size.part for size in sizes[:-1] if size.stored]
+    for heading in ("trained", "frozen", *(["from the weights file"] if stored else [])):
         table.add_column(heading, justify="right")
-    cfg = load_config(file, opts or [])
-    sizes = count_parameters(cfg)
     for size in sizes:
-        last = size == sizes[-2]
-        table.add_row(size.part, f"{size.trained:,}", f"{size.frozen:,}", end_section=last)
+        counts = [f"{count:,}" for count in size[1 : len(table.columns)]]
+        table.add_row(size.part, *counts, end_section=size == sizes[-2])
     console.print(table)
-    if cfg.MODEL.WEIGHTS_TOWERS == "use":
-        console.print("CLIP comes with the weights: its image encoder was trained, too")
+    if stored:
+        console.print(f"trained before, and stored with the weights: {', '.join(stored)}")

@@ -21,7 +21,7 @@ from frozenseg.builders.trainer import (
 from frozenseg.builders.training import build_adamw, build_schedule, training_settings
 from frozenseg.builders.vocabularies import build_training_vocabulary, trained_in_this_run
 from frozenseg.checkpoint.class_names import classes_note
-from frozenseg.checkpoint.weights import tower_notes
+from frozenseg.checkpoint.weights import stored_towers, tower_notes
 from frozenseg.config import ConfigError
 from frozenseg.detectron2.evaluation import EvaluatorsAdapter, build_evaluator
 from frozenseg.detectron2.hooks import METRICS, Evaluation, SaveAndStop, WriteMetrics
@@ -125,7 +125,7 @@ class Trainer(DefaultTrainer):
             return
         source = str(self.checkpoints.folder)
         check_same_towers(saved.about, tower_notes(self.parts.model), source=source)
-        restore_state(self.parts, saved)
+        restore_state(self.parts, saved, towers=stored_towers(self.parts.model))
         self.cfg = _with_seed(self.cfg, choose_seed(self.settings.seed, saved))
         self.start_iter = self.iter = saved.iteration
         self.saved_at = saved.iteration
@@ -160,6 +160,7 @@ class Trainer(DefaultTrainer):
                 **classes_note(build_training_vocabulary(self.cfg)),
                 "seed": str(self.cfg.SEED),
             },
+            towers=stored_towers(self.parts.model),
         )
         if comm.is_main_process():
             path = self.checkpoints.save(checkpoint)

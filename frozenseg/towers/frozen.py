@@ -12,7 +12,8 @@ from torch import Tensor, nn
 class FrozenTower(nn.Module):
     """A model without gradients, always in eval mode, with its own normalisation.
 
-    ``name`` identifies it in messages and checkpoints; its builder sets it.
+    ``name`` identifies it in messages and checkpoints; its builder sets it. ``from_weights`` is
+    True if it was loaded from a file of trained weights, which have to be saved with it then.
 
     Args:
         model: an open_clip or segment_anything model.
@@ -29,7 +30,7 @@ class FrozenTower(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
-        self.name = ""
+        self.name, self.from_weights = "", False
         self.register_buffer(
             "pixel_mean", torch.tensor(pixel_mean)[:, None, None], persistent=False
         )
@@ -48,8 +49,9 @@ class FrozenTower(nn.Module):
         return batch
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Loads other weights of the same architecture."""
+        """Loads the tower of a file of trained weights, of the same architecture."""
         self.model.load_state_dict(state)
+        self.from_weights = True
         self.__dict__.pop("_fingerprint", None)
 
     @property

@@ -34,7 +34,7 @@ class Checkpoint:
 
     Args:
         iteration: number of updates.
-        weights: the model's trainable state.
+        weights: the model's trainable state, and towers that belong to it.
         about: what the weights belong to: towers, configuration, seed.
         training: tensors of the optimizer and the random generators.
         numbers: other state that JSON can hold.
@@ -154,7 +154,7 @@ def check_same_towers(saved: Mapping[str, str], present: Mapping[str, str], *, s
         UserError: a tower differs; both are named.
     """
     for name, fingerprint in present.items():
-        known = None if name.endswith("_name") else saved.get(name)
+        known = None if "_" in name else saved.get(name)  # only fingerprints, no lists and names
         if known is not None and known != fingerprint:
             raise UserError(
                 f"{source} was trained with another {name} tower ({known}) than the configured one "

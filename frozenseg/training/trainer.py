@@ -52,6 +52,7 @@ class Trainer:
         checkpoints: the folder to save to.
         writers: destinations of metrics; only the main process has some.
         about: notes stored with the weights: towers, configuration, seed.
+        towers: weights of towers that are stored with the trained ones.
         start: updates made before.
         samples_seen: by all processes before ``start``.
         unlogged: of the checkpoint that the run resumes from (``DeviceMean.state``).
@@ -72,6 +73,7 @@ class Trainer:
         checkpoints: CheckpointFolder,
         writers: Sequence[Writer] = (),
         about: Mapping[str, str] | None = None,
+        towers: Mapping[str, Tensor] | None = None,
         start: int = 0,
         samples_seen: int = 0,
         unlogged: Mapping[str, Any] | None = None,
@@ -84,7 +86,7 @@ class Trainer:
         self.step, self.batches, self.schedule = step, batches, schedule
         self.num_iterations, self.iteration = num_iterations, start
         self.checkpoints, self.writers, self.about = checkpoints, writers, about or {}
-        self.accumulate = accumulate
+        self.towers, self.accumulate = towers, accumulate
         self.checkpoint_period, self.log_period = checkpoint_period, log_period
         self.evaluation_period, self.evaluate = evaluation_period, evaluate
         self._means, self._clock = DeviceMean(unlogged), StepClock()
@@ -172,6 +174,7 @@ class Trainer:
             samples_seen=self._samples_seen(),
             unlogged=self._means.state(),
             about=self.about,
+            towers=self.towers,
         )
         if is_main_process():
             logger.info("saved %s", self.checkpoints.save(checkpoint))

@@ -47,6 +47,7 @@ def capture_state(
     iteration: int,
     samples_seen: int,
     about: Mapping[str, str],
+    towers: Mapping[str, Tensor] | None = None,
     unlogged: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
     """Collects everything that the run needs to resume. Collective.
@@ -56,6 +57,7 @@ def capture_state(
         iteration: number of updates so far.
         samples_seen: position in the shared stream of samples.
         about: notes stored with the weights.
+        towers: weights of towers that are stored with the trained ones.
         unlogged: metrics that were not written yet (``DeviceMean.state``).
     """
     training = {
@@ -67,7 +69,7 @@ def capture_state(
             training[f"random/{rank}/{name}"] = state
     return Checkpoint(
         iteration=iteration,
-        weights=parts.model.trainable_state(),
+        weights={**parts.model.trainable_state(), **(towers or {})},
         about=about,
         training=training,
         numbers={
@@ -79,7 +81,9 @@ def capture_state(
     )
 
 
-def restore_state(parts: TrainedParts, checkpoint: Checkpoint) -> None:
+def restore_state(
+    parts: TrainedParts, checkpoint: Checkpoint, *, towers: Mapping[str, Tensor] | None = None
+) -> None:
     """Restores weights, optimizer, loss scale and random states.
 
     Random states are not restored if the number of processes differs.
@@ -87,13 +91,13 @@ def restore_state(parts: TrainedParts, checkpoint: Checkpoint) -> None:
     Args:
         parts: are changed in place.
         checkpoint: a checkpoint of the run.
+        towers: what was stored with its weights; the model has them already.
 
     Raises:
         UserError: the weights are those of another architecture.
     """
-    parts.model.load_trainable_state(
-        checkpoint.weights, source=f"checkpoint {checkpoint.iteration}"
-    )
+    own = {n: value for n, value in checkpoint.weights.items() if n not in (towers or {})}
+    parts.model.load_trainable_state(own, source=f"checkpoint {checkpoint.iteration}")
     moments = _below(checkpoint.training, "optimizer/")
     load_moments(parts.optimizer, parts.model, moments)
     parts.scaler.load_state_dict(checkpoint.numbers["scaler"])

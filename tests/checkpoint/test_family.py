@@ -19,33 +19,6 @@ from tests.pipeline.region_classifiers.test_mask_adapter import SMALL
 TRAINED_TOWER = {"sam": False, "MODEL__WEIGHTS_TOWERS": "use"}
 
 
-@pytest.fixture
-def ovrcoat(small_model, tmp_path: Path) -> Path:
-    """An OVRCOAT file: the trained image encoder, and the untouched one as the teacher."""
-    model = small_model(seed=3, sam=False)
-    state = official_state(model, num_classes=4, no_object_weight=0.1)
-    clip = {n: v.clone() for n, v in state.items() if n.startswith("backbone.")}
-    stem = "backbone.clip_model.visual.trunk.stem.0.weight"
-    state |= {f"frozen_{name}": value for name, value in clip.items()}
-    state[stem] = clip[stem] + 1
-    torch.save({"model": state}, tmp_path / "ovrcoat.pth")
-    return tmp_path / "ovrcoat.pth"
-
-
-@pytest.fixture
-def asked(small_clip, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The weights that towers are asked for."""
-    names: list[str] = []
-
-    def load(name: str, weights: str = "", **_: object):
-        names.append(weights)
-        tower = small_clip()
-        return tower.to("meta") if torch.get_default_device().type == "meta" else tower
-
-    monkeypatch.setattr("frozenseg.builders.clips.load_clip", load)
-    return names
-
-
 def stem_of(model) -> torch.Tensor:
     return model.proposer.backbone.model.visual.trunk.stem[0].weight
 
@@ -57,7 +30,7 @@ def test_the_trained_tower_is_read_from_the_file_and_no_other_is(
     torch.testing.assert_close(
         stem_of(model), small_clip().model.visual.trunk.stem[0].weight + 1, rtol=0, atol=0
     )
-    assert asked == ["random"], "the published weights are not downloaded in vain"
+    assert asked == ["random"], "the published weights are neither looked for nor downloaded"
 
 
 def test_converting_keeps_the_trained_tower_and_drops_the_teacher(

@@ -23,9 +23,17 @@ def test_an_unknown_key_is_a_sentence(run) -> None:
     assert "unknown key MODEL.SAM" in result.output
 
 
-def test_members_of_the_family_and_a_trained_image_encoder_are_told(run) -> None:
+def test_members_of_the_family_are_parts_of_their_own(run) -> None:
     adapter = run("summary", "mask-adapter-fcclip-convnext-large")
     assert "mask adapter" in adapter.output and "14,907,568" in adapter.output
     maft_plus = run("summary", "maft-plus-convnext-large")
     assert "text transfer" in maft_plus.output and "2,954,496" in maft_plus.output
-    assert "image encoder was trained" in maft_plus.output
+
+
+def test_an_image_encoder_of_the_weights_file_is_counted_apart_and_named(run) -> None:
+    result = run("summary", "ovrcoat-convnext-large")
+    row = next(line for line in result.output.splitlines() if "│ CLIP image encoder" in line)
+    assert [cell.strip() for cell in row.split("│")[2:5]] == ["0", "0", "199,770,816"]
+    assert "from the weights file" in result.output
+    assert "stored with the weights: CLIP image encoder" in result.output
+    assert "weights file" not in run("summary", "fcclip-convnext-large").output
