@@ -3,6 +3,7 @@
 
     OMP_NUM_THREADS=1 python tools/benchmark.py
     python tools/benchmark.py --stage transformer-decoder --size 512x704 --json speed.json
+    python tools/benchmark.py --sizes 512x512 1024x1024 1536x1536
 
 The sizes are those of the published model (ConvNeXt-L, SAM ViT-B) with random weights; nothing is
 downloaded. Baselines are kept here: segment_anything's eager attention, the deformable attention's
@@ -10,18 +11,29 @@ PyTorch definition, predictions of every layer. Both ways run in turn in one pro
 are summed over threads; compare them with one thread, as waiting threads count too. ``frozenseg
 benchmark`` measures whole models of any configuration instead, without baselines.
 
+``--sizes`` shows how the cost grows with the image: one run of each stage as it is shipped, without
+SAM's encoder, whose images have one size.
+
 A stage is a function in ``tools/benchmarks/`` and a line in STAGES. Beside these, the folder has
 scripts of their own for the evaluators, OVSeg's crops and the deformable attention.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from benchmarks.decoders import pixel_decoder, transformer_decoder
-from benchmarks.frame import Figures, Stage, measure, record, table
+from benchmarks.frame import (
+    Figures,
+    Stage,
+    growth_table,
+    measure,
+    record,
+    shipped_alone,
+    table,
+)
 from benchmarks.towers import clip_encoder, sam_encoder
 from rich.console import Console
 
@@ -35,6 +47,7 @@ STAGES: dict[str, Callable[[Size], Stage]] = {
     "pixel-decoder": pixel_decoder,
     "transformer-decoder": transformer_decoder,
 }
+FIXED = "sam-encoder"  # of SAM's own image size
 
 
 def main() -> None:
@@ -43,9 +56,15 @@ def main() -> None:
     )
     parser.add_argument("--stage", choices=STAGES, action="append", help="default: all")
     parser.add_argument("--size", type=_size, default=(800, 1066), metavar="HEIGHTxWIDTH")
+    parser.add_argument("--sizes", type=_size, nargs="+", metavar="HEIGHTxWIDTH")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args()
+    if options.sizes and options.json:
+        parser.error("--json stores comparisons with a baseline: leave out --sizes")
+    if options.sizes:
+        _show_growth(options.stage or [name for name in STAGES if name != FIXED], options.sizes)
+        return
     size = padded_size([options.size], STRIDE)
     figures: list[Figures] = []
     for name in options.stage or STAGES:
@@ -55,6 +74,16 @@ def main() -> None:
     if options.json is not None:
         with atomic_write(options.json) as part:
             part.write_text(json.dumps(record(figures), indent=1))
+
+
+def _show_growth(stages: Sequence[str], sizes: Sequence[Size]) -> None:
+    """Prints what each stage costs at each size."""
+    rows = {
+        name: [shipped_alone(STAGES[name](padded_size([size], STRIDE))) for size in sizes]
+        for name in stages
+    }
+    titles = [f"{height} x {width}" for height, width in sizes]
+    Console().print(growth_table(titles, rows))
 
 
 def _size(text: str) -> Size:

@@ -93,8 +93,6 @@ class ConvNeXtClip(ClipTower):
     @torch.no_grad()
     def forward(self, images: Tensor) -> ClipFeatures:
         trunk = self.model.visual.trunk
-        if images.device.type == "cpu":  # its blocks work with channels last: no copies between
-            images = images.contiguous(memory_format=torch.channels_last)
         features = trunk.stem(images)
         levels = []
         for stage in trunk.stages:

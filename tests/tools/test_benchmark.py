@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import time
@@ -53,3 +54,13 @@ def test_a_stage_is_measured_and_written_as_json(tmp_path: Path) -> None:
     (stage,) = json.loads((tmp_path / "speed.json").read_text())["stages"]
     assert stage["ratio"] > 0
     assert "ratio" in done.stdout
+
+
+def test_each_size_has_a_column_of_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, str(TOOLS / "benchmark.py"), "--stage", "transformer-decoder"]
+    done = subprocess.run(
+        [*command, "--sizes", "64x64", "128x160"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "64 x 64" in done.stdout and "128 x 160" in done.stdout
+    assert re.search(r"transformer-decoder\W+\d+\.\d\d, [\d?]+\W+\d+\.\d\d, [\d?]+", done.stdout)

@@ -1,9 +1,10 @@
 """Measures stages beside their baselines: in turn, in one process, CPU seconds beside wall."""
 
+import ctypes
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,6 +65,12 @@ def measure(stage: Stage, repeats: int) -> Figures:
     )
 
 
+@torch.inference_mode()
+def shipped_alone(stage: Stage) -> Way:
+    """Runs the shipped way once."""
+    return run_once(stage.shipped)[1]
+
+
 def machine() -> dict[str, Any]:
     """Returns what the figures depend on, to be stored beside them."""
     return {
@@ -101,6 +108,14 @@ def table(figures: Sequence[Figures]) -> Table:
     return result
 
 
+def growth_table(sizes: Sequence[str], rows: Mapping[str, Sequence[Way]]) -> Table:
+    """Returns one row per stage: CPU seconds and memory at each size."""
+    result = Table("CPU s, MiB", *sizes)
+    for name, ways in rows.items():
+        result.add_row(name, *(f"{cpu}, {memory}" for cpu, _, memory in map(_cells, ways)))
+    return result
+
+
 def _cells(way: Way) -> tuple[str, str, str]:
     memory = "?" if way.memory_mib is None else f"{way.memory_mib:,.0f}"
     return f"{way.cpu_seconds:.2f}", f"{way.wall_seconds:.2f}", memory
@@ -118,11 +133,21 @@ def run_once(compute: Callable[[], Tensor]) -> tuple[Tensor, Way]:
 
 def _reset_peak() -> int | None:
     """Returns the memory held now, in KiB, from which the peak then starts."""
+    _release_freed_memory()
     try:
         PEAK_RESET.write_text("5")
         return _kib("VmRSS")
     except OSError:
         return None
+
+
+def _release_freed_memory() -> None:
+    """Gives freed memory back to the system, as far as the C library can.
+
+    Otherwise a way that fits into what an earlier one left would seem to need none.
+    """
+    if platform.system() == "Linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
 
 
 def _kib(name: str) -> int:

@@ -1,4 +1,4 @@
-"""Both frozen encoders: SAM's in segment_anything's own attention, CLIP's with channels first."""
+"""Both frozen encoders: SAM's in segment_anything's own attention, CLIP's in both layouts."""
 
 import copy
 from functools import partial
@@ -37,11 +37,9 @@ def clip_encoder(image_size: Size) -> Stage:
     assert isinstance(clip, ConvNeXtClip), "a ConvNeXt by name"
     images = torch.randn(1, 3, *image_size)
 
-    def channels_first() -> Tensor:
-        trunk = clip.model.visual.trunk
-        features = trunk.stem(images)
-        for stage in trunk.stages:
-            features = stage(features)
-        return trunk.norm_pre(features)
+    def channels_last() -> Tensor:
+        return clip(images.contiguous(memory_format=torch.channels_last)).clip_map
 
-    return Stage("CLIP image encoder", "channels first", channels_first, lambda: clip(images)[1])
+    return Stage(
+        "CLIP image encoder", "channels last", channels_last, lambda: clip(images).clip_map
+    )
