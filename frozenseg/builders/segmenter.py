@@ -25,6 +25,7 @@ from frozenseg.inference.outputs import OutputSettings
 from frozenseg.inference.segmenter import Segmenter
 from frozenseg.inference.test_time_augmentation import Augmentation
 from frozenseg.io.files import cache_folder
+from frozenseg.io.weight_files import WeightsFile
 from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.modeling.text_transfer import ContentTransfer
 from frozenseg.pipeline.model import SegmentationModel
@@ -74,16 +75,38 @@ def load_model(
     if not takes_backbone(cfg, stored.tensors):
         check_tower_files(cfg)
     model = build_model(cfg, weights=stored.tensors, prompts_optional=for_training)
-    source, towers = str(weights), cfg.MODEL.WEIGHTS_TOWERS
+    load_stored(cfg, model, stored, source=str(weights), for_training=for_training)
+    return model
+
+
+def load_stored(
+    cfg: CfgNode,
+    model: SegmentationModel,
+    stored: WeightsFile,
+    *,
+    source: str,
+    for_training: bool = False,
+) -> None:
+    """Loads trained weights into every part of a model that has some.
+
+    Args:
+        cfg: the configuration of the model.
+        model: as ``build_model`` built it for these weights.
+        stored: what ``open_whole_weights`` returned.
+        source: the file's name in messages.
+        for_training: weights without a trained member beside the decoder are no error.
+
+    Raises:
+        UserError: the configuration and the weights do not fit.
+    """
     parts = split_state(stored.tensors, source=source)
     check_members(model, parts, source=source, optional=for_training)
     load_members(model, parts)
     if isinstance(model.text_transfer, ContentTransfer) and map_from_weights(cfg):
         model.text_transfer.scrambled = has_scrambled_map(stored)
-    load_state(trained_part(model), stored, source=source, towers=towers)
+    load_state(trained_part(model), stored, source=source, towers=cfg.MODEL.WEIGHTS_TOWERS)
     if takes_clip(cfg, stored.tensors):
         load_clip_of(model, stored.tensors, source=source)
-    return model
 
 
 def output_settings(cfg: CfgNode) -> OutputSettings:

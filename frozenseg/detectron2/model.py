@@ -9,14 +9,15 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, autocast, device, nn
 
 from frozenseg.builders.model import build_model
-from frozenseg.builders.segmenter import build_segmenter
+from frozenseg.builders.segmenter import build_segmenter, load_stored
+from frozenseg.builders.stored_weights import open_whole_weights
 from frozenseg.builders.training import build_criterion
 from frozenseg.builders.vocabularies import (
     build_test_vocabulary,
     build_trained_vocabulary,
     build_training_vocabulary,
 )
-from frozenseg.checkpoint.weights import load_state, load_weights, open_weights
+from frozenseg.checkpoint.weights import stored_towers
 from frozenseg.detectron2.config import check_part_names
 from frozenseg.detectron2.records import Entry, entry_of, input_of, target_of
 from frozenseg.detectron2.weights import weights_path
@@ -54,6 +55,8 @@ class FrozenSeg(nn.Module):
         segmenter: the model with its ensemble and post-processing.
         training_vocabulary: called for the classes to train on; None: those of the segmenter.
         vocabulary: classes, as ``Segmenter`` takes them.
+        read_weights: reads a file of trained weights.
+        load_stored: loads weights into the model; ``source`` is their name in messages.
     """
 
     @configurable
@@ -63,22 +66,28 @@ class FrozenSeg(nn.Module):
         segmenter: Segmenter,
         criterion: TrainingLoss,
         vocabulary: VocabularyLike,
+        read_weights: Callable[[str], WeightsFile],
+        load_stored: Callable[..., None],
         training_vocabulary: Callable[[], Vocabulary] | None = None,
     ) -> None:
         super().__init__()
         self.network = segmenter.model.proposer  # the part that is trained
         self.segmenter, self.criterion, self.vocabulary = segmenter, criterion, vocabulary
+        self._read_weights, self._load_stored = read_weights, load_stored
         self._training_vocabulary = training_vocabulary or (lambda: segmenter.training)
         self._training_classifier: TextClassifier | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         check_part_names(cfg)
-        weights = cfg.MODEL.WEIGHTS and open_weights(weights_path(cfg.MODEL.WEIGHTS)).tensors
+        read = partial(open_whole_weights, cfg=cfg)
+        weights = cfg.MODEL.WEIGHTS and read(weights_path(cfg.MODEL.WEIGHTS)).tensors
         return {
             "segmenter": build_segmenter(cfg, model=build_model(cfg, weights=weights or None)),
             "criterion": build_criterion(cfg),
             "vocabulary": _first_vocabulary(cfg),
+            "read_weights": read,
+            "load_stored": partial(load_stored, cfg),
             "training_vocabulary": partial(build_training_vocabulary, cfg),
         }
 
@@ -138,8 +147,9 @@ class FrozenSeg(nn.Module):
 
     def load_weights(self, path: str) -> None:
         """Loads trained weights from a file or a checkpoint's folder."""
-        if self.segmenter.model.has_trained_parts:
-            load_weights(self.network, path)
+        model = self.segmenter.model
+        if model.has_trained_parts:
+            self._load_stored(model, self._read_weights(path), source=path)
 
     def state_dict(
         self,
@@ -148,9 +158,10 @@ class FrozenSeg(nn.Module):
         prefix: str = "",
         keep_vars: bool = False,
     ) -> MutableMapping[str, Tensor]:
-        """Returns the trained weights by this project's names, without the frozen towers."""
+        """Returns the trained weights by this project's names, and towers that belong to them."""
         destination = {} if destination is None else destination
-        for name, value in self.network.trainable_state().items():
+        state = self.segmenter.model.trainable_state() | stored_towers(self.network)
+        for name, value in state.items():
             destination[prefix + name] = value
         return destination
 
@@ -163,7 +174,8 @@ class FrozenSeg(nn.Module):
             UserError: they belong to another architecture or other towers.
         """
         notes = getattr(state_dict, "_metadata", {})
-        load_state(self.network, WeightsFile(dict(state_dict), notes), source="the checkpoint")
+        weights = WeightsFile(dict(state_dict), notes)
+        self._load_stored(self.segmenter.model, weights, source="the checkpoint")
         return IncompatibleKeys([], [])
 
 

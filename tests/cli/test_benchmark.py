@@ -19,6 +19,20 @@ def test_models_stand_side_by_side(run):
     assert float(cells[0]) > 0 and cells[1] == "-"
 
 
+def test_members_of_the_family_are_measured(run):
+    adapted = run(
+        *("benchmark", "--random", "--size", "64x96", "--json", *QUICK),
+        *("--model", "shapes/mask_adapter.yaml", "--model", "shapes"),
+        *("MODEL.OVRCOAT.CLIP_TRUST_WEIGHT", "0.5"),
+    )
+    assert adapted.exit_code == 0, adapted.output
+    adapter, shapes = json.loads(adapted.stdout)
+    parts = {part["part"]: part["trained"] for part in adapter["parameters"]}
+    assert parts["mask adapter"] == parts["all"] - shapes["parameters"][-1]["trained"] > 0
+    assert adapter["multiply_adds"]["the rest"] > shapes["multiply_adds"]["the rest"]
+    assert adapter["stages"]["class ensemble (eq. 3)"] > 0
+
+
 def test_json_has_every_number(run):
     result = run("benchmark", "--dataset", "shapes", "--json", *QUICK)
     assert result.exit_code == 0, result.output

@@ -254,3 +254,19 @@ def test_the_clip_tower_is_a_backbone(configure: Configure) -> None:
         expected = (1, spec.channels, 64 // spec.stride, 96 // spec.stride)
         assert tuple(features[name].shape) == expected
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+def test_a_trained_clip_comes_from_the_weights_and_is_in_the_state(
+    configure: Configure, tmp_path: Path
+) -> None:
+    keys = {"MODEL.META_ARCHITECTURE": "FCCLIP", "MODEL.SEM_SEG_HEAD.NAME": "FCCLIPHead"}
+    source = build(configure(**keys))
+    tower = source.network.backbone
+    tower.load({name: 1.01 * value for name, value in tower.model.state_dict().items()})
+    path = str(tmp_path / "trained.safetensors")
+    save_weights(source.network, path)
+    model = build(configure(**keys, **{"MODEL.WEIGHTS_TOWERS": "use", "MODEL.WEIGHTS": path}))
+    model.load_weights(path)
+    assert model.network.backbone.fingerprint == tower.fingerprint
+    stem = "clip.model.visual.trunk.stem.0.weight"
+    assert torch.equal(model.state_dict()[stem], source.state_dict()[stem])
