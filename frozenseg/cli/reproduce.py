@@ -123,7 +123,8 @@ def in_shapes_world(
         )
     table = worlds[name].TABLES[name]
     found = worlds[name].measure(table, seeds, folder, overrides=overrides, limit=limit)
-    caption = f"{table.caption}; seeds {', '.join(map(str, seeds))}"
+    used = seeds[: max(map(len, found.values()))]  # fewer where seeds do not matter
+    caption = f"{table.caption}; seed{'s' * (len(used) > 1)} {', '.join(map(str, used))}"
     return f"{caption}\n\n{shapes.over_seeds(table, found)}", found
 
 
