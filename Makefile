@@ -8,7 +8,7 @@ demo: $(VENV)/package.stamp ## segment synthetic scenes with the shipped model
 	$(BIN)/frozenseg demo
 
 test: $(VENV)/package.stamp ## all tests that need neither GPU nor network
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 
 test-gpu: $(VENV)/package.stamp
 	FROZENSEG_BUILD_CUDA=1 $(BIN)/pip install --no-build-isolation --no-deps -e . && $(BIN)/pytest -m gpu

@@ -25,10 +25,9 @@ class DeformableAttention(nn.Module):
     """Each token looks at a few points of every map, at learned offsets from its own place.
 
     ``num_levels`` counts the maps that the parameters are laid out for. Given fewer maps than that
-    (one map,
-    three levels of parameters: the published SAM branch), query-head ``s`` reads the offsets and
-    weights that query-head ``s // num_levels`` has for level ``s % num_levels``, as the official
-    kernel does; each image is read on its own.
+    (one map, three levels of parameters: the published SAM branch), query-head ``s`` reads the
+    offsets and weights that query-head ``s // num_levels`` has for level ``s % num_levels``, as the
+    official kernel does; each image is read on its own.
 
     ``portable`` gathers with PyTorch's own operators instead of this project's, which an exported
     graph cannot hold; the numbers are the same, the speed is not.

@@ -1,7 +1,6 @@
 """The decoder: nine layers of masked attention, both injectors, a prediction after each."""
 
 from collections.abc import Callable, Collection
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,7 @@ from frozenseg.modeling.injectors import FeatureInjector, QueryInjector
 from frozenseg.modeling.layers import Attention, FeedForward, Mlp, tokens_of, xavier_matrices_
 from frozenseg.modeling.pixel_decoder import PixelFeatures
 from frozenseg.modeling.position_encoding import sine_positions
-from frozenseg.ops.maps import Size, resize_maps, size_of
+from frozenseg.ops.maps import resize_maps, size_of
 from frozenseg.ops.mask_pooling import mask_pool
 from frozenseg.ops.precision import cast_once
 from frozenseg.structures import Prediction
@@ -134,22 +133,23 @@ class TransformerDecoder(nn.Module):
         positions = [tokens_of(sine_positions(level)) for level in pixels.levels]
         sizes = [size_of(level) for level in pixels.levels]
         sam = None if sam is None else self.adapt_sam(sam)
+        grids = sizes if sam is None else [*sizes, size_of(sam)]  # on which masks are read
 
         mask_features = cast_once(pixels.mask_features)
         mask_logits = self.predict_masks(queries, mask_features()) if every_layer else None
         predictions = []
         if mask_logits is not None:
             predictions.append(self.predict(queries, mask_logits, mask_features(), classify))
-        features_at = cache(lambda size: resize_maps(mask_features(), size))
+        coarse = [] if every_layer else [resize_maps(mask_features(), grid) for grid in grids]
 
-        def masks_at(size: Size) -> Tensor:
+        def masks_on(index: int) -> Tensor:
             """Masks of the last prediction: resized, or predicted from resized mask features.
 
             Resizing and the product over channels commute, and few cells are cheaper to predict.
             """
             if mask_logits is not None:
-                return resize_maps(mask_logits, size)
-            return self.predict_masks(predicted, features_at(size))
+                return resize_maps(mask_logits, grids[index])
+            return self.predict_masks(predicted, coarse[index])
 
         predicted = queries  # queries that masks are predicted from: without injection
         for layer, block in enumerate(self.blocks, start=1):  # counted from 1, as in the paper
@@ -163,7 +163,7 @@ class TransformerDecoder(nn.Module):
                     tokens_of(resize_maps(pixels.sam, size)) + self.level_embedding.weight[index]
                 )
                 keys = memory = inject(memory, sam_tokens, positions[index])
-            blocked = blocked_cells(masks_at(size))
+            blocked = blocked_cells(masks_on(index))
             queries = predicted = block(queries, query_positions, keys, memory, blocked=blocked)
             is_last = layer == len(self.blocks)
             if every_layer or is_last:
@@ -171,7 +171,7 @@ class TransformerDecoder(nn.Module):
                 predictions.append(self.predict(queries, mask_logits, mask_features(), classify))
             if layer in self.query_layers and not is_last:  # eq. 1; the last one would be unused
                 assert sam is not None, "a model with Query Injectors has SAM's embedding"
-                queries = self.query_injector(queries, masks_at(size_of(sam)), sam)
+                queries = self.query_injector(queries, masks_on(-1), sam)
         return predictions
 
     def predict_masks(self, queries: Tensor, mask_features: Tensor) -> Tensor:

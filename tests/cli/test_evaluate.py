@@ -58,6 +58,7 @@ def test_without_the_ensemble_the_decoder_is_alone(run, asked):
 
 
 def test_options_and_keys_reach_the_configuration(run, asked, tmp_path):
+    (tmp_path / "w.pth").touch()
     run(
         *("evaluate", "--weights", tmp_path / "w.pth", "--device", "cpu", "--limit", 3, "--resume"),
         *("DATALOADER.NUM_WORKERS", 0),

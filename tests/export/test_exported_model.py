@@ -16,6 +16,7 @@ from frozenseg.inference.segmenter import Segmenter
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytestmark = pytest.mark.xdist_group("exported_model")  # one worker exports once
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "run_exported.py"
 WORDS = ["dotted green circle", "striped yellow circle", "lava", "gravel", "sand", "red star"]

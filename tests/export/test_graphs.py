@@ -29,6 +29,7 @@ from frozenseg.vocabulary.text_classifier import TextClassifier
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytestmark = pytest.mark.xdist_group("graphs")  # one worker exports once
 
 CLASS_IDS = torch.tensor([0, 1, 1, 2, 3, 3])
 SEEN = torch.tensor([True, False, True, False])

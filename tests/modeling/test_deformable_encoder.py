@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from frozenseg.modeling.deformable_encoder import DeformableAttention, DeformableEncoder
+from frozenseg.modeling.deformable_encoder import DeformableAttention, DeformableEncoder, MapSizes
 
 
 def encoder(num_levels: int) -> DeformableEncoder:
@@ -36,7 +36,7 @@ def test_three_levels_read_on_one_map_give_a_query_head_the_points_of_another() 
     encode, (level,) = encoder(3), maps((4, 5))
     attention = encode.layers[0].attention
     tokens, places = level.flatten(2).transpose(1, 2), torch.rand(20, 2)
-    sizes = torch.tensor([[4, 5]])
+    sizes = MapSizes([(4, 5)], torch.tensor([[4, 5]]))
     before = attention(tokens, places, tokens, sizes)
     changed = tokens.clone()
     changed[:, 7:] += 1  # queries from 7 on; nobody reads what they predict
