@@ -14,7 +14,7 @@ from torch import Tensor
 from frozenseg.losses import Criterion, HungarianMatcher
 from frozenseg.losses.matcher import pack_targets
 from frozenseg.metrics import Classes, PanopticEvaluator
-from frozenseg.modeling.deformable_encoder import DeformableAttention
+from frozenseg.modeling.deformable_encoder import DeformableAttention, MapSizes
 from frozenseg.ops.ms_deform_attn import ms_deform_attn, reread_single_level
 from frozenseg.structures import PanopticMap, Prediction, Segment, Target
 from frozenseg.towers.tiny_vit import TinyVit
@@ -172,7 +172,8 @@ def _check_module(facts: Case, arrays: Arrays, prefix: str, sizes_name: str) -> 
     points = module.points(query, places, sizes)
     if len(sizes) < facts["n_levels"]:
         points = _read_as_the_official_kernel(*points)
-    output = module.gather(values, sizes, *points)
+    maps = MapSizes([tuple(size) for size in sizes.tolist()], sizes)
+    output = module.gather(values, maps, *points)
     return compare(f"{prefix}output", output, arrays[f"{prefix}output"], tolerance=EXACT)
 
 
