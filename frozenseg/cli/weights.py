@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from frozenseg.cli.console import console, errors, print_line
-from frozenseg.io.text import markup
+from frozenseg.cli.console import errors, print_line
 
 if TYPE_CHECKING:
     from frozenseg.checkpoint.published import Published
@@ -35,12 +33,10 @@ def list_weights() -> None:
     from frozenseg.checkpoint.published import published_weights
     from frozenseg.io.files import is_file
 
-    table = Table("name", "what", "licence", "here", "link", box=None)
     for entry in published_weights().values():
-        here = "yes" if is_file(entry.place) else ""
-        cells = (entry.name, entry.what, entry.licence, here, entry.url)
-        table.add_row(*map(markup, cells))
-    console.print(table)
+        print_line(f"{entry.name}{' (here)' if is_file(entry.place) else ''}")
+        print_line(f"    {entry.what}; licence: {entry.licence}")
+        print_line(f"    {entry.url}")
 
 
 @app.command()

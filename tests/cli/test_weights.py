@@ -14,12 +14,14 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COLUMNS", "250")
 
 
-def test_the_list_shows_link_and_licence() -> None:
+def test_the_list_shows_licence_and_link_uncut_on_a_narrow_terminal(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     result = CliRunner().invoke(app, ["weights", "list"])
     assert result.exit_code == 0
-    line = next(line for line in result.stdout.splitlines() if "ovseg-large " in line)
-    assert "CC BY-NC 4.0" in line
-    assert "1cn-ohxgXDrDfkzC1QdO-fi8IjbjXmgKy" in line
+    lines = result.stdout.splitlines()
+    row = lines.index("ovseg-large")
+    assert "CC BY-NC 4.0" in lines[row + 1]
+    assert lines[row + 2].endswith("/1cn-ohxgXDrDfkzC1QdO-fi8IjbjXmgKy")
 
 
 def test_get_shows_the_licence_before_the_link_and_where_to_put_the_file(tmp_path: Path) -> None:
