@@ -68,8 +68,8 @@ def test_only_panoptic_output_takes_it_unless_all_outputs_are_asked_for(predicto
     assert torch.equal(everywhere.general, everywhere.panoptic)
     torch.testing.assert_close(everywhere.general, panoptic.panoptic)
     results = [p.segment(shown, proposals(p)) for p in (plain, coated, every)]
-    assert torch.equal(results[0].semantic, results[1].semantic)
-    assert not torch.equal(results[0].semantic, results[2].semantic)
+    assert torch.equal(results[0].class_maps, results[1].class_maps)
+    assert not torch.equal(results[0].class_maps, results[2].class_maps)
 
 
 def test_clip_runs_once_and_also_where_the_decoder_alone_classifies(predictor) -> None:
