@@ -12,7 +12,10 @@ from frozenseg.runtime.extras import require
 def pyav() -> ModuleType:
     """Imports PyAV; raises a ``UserError`` if it is not installed."""
     av = require("av", extra="video", purpose="video")
-    av.logging.set_level(av.logging.PANIC)  # FFmpeg prints to the terminal; errors are raised
+    # Errors are raised, not printed. FFmpeg's own log, not PyAV's: that one needs Python's lock, and
+    # a decoder that is freed while its threads report a damaged frame would wait for ever.
+    av.logging.restore_default_callback()
+    av.logging.set_libav_level(av.logging.PANIC)
     return av
 
 

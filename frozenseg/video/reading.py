@@ -51,7 +51,6 @@ class VideoReader:
         codec = self._stream.codec_context
         if codec is None:
             raise UserError(f"{name} has video of an unknown codec: convert it, for example to MP4")
-        self._stream.thread_type = "AUTO"
         check_size((codec.width, codec.height), name=name, limit=max_pixels())
         self.rate: Fraction = self._stream.average_rate or _DEFAULT_RATE
         self.num_frames: int | None = self._stream.frames or self._estimate()

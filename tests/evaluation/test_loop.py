@@ -67,7 +67,7 @@ EVALUATORS = [
 def predict(images: list[InputImage]) -> list[Result]:
     assert all(image.output_size == (4, 6) for image in images)
     assert all(int(each.pixels.max()) == int(each.original.max()) + 100 for each in images)
-    return [Result(semantic=image.pixels.long()) for image in images]
+    return [Result(semantic=image.pixels[0].long()) for image in images]
 
 
 def run(samples: Grey, folder: Path, **changes: object) -> Report:

@@ -131,7 +131,7 @@ def train_until_told(folder: Path) -> int:
 
 def evaluate_share(folder: Path) -> int:
     samples = Grey(13)
-    writers = [LabelMaps(folder / "predictions", labels=range(3))]
+    writers = [LabelMaps(folder / "predictions", labels=range(256))]
     report = evaluate_grey(samples, folder / "evaluation", writers=writers)
     assert report.metrics == {"brightness/mean": 106.0}
     assert [row["image"] for row in report.per_class["brightness"]] == list(range(13))
