@@ -12,8 +12,8 @@ from frozenseg.runtime.extras import require
 def pyav() -> ModuleType:
     """Imports PyAV; raises a ``UserError`` if it is not installed."""
     av = require("av", extra="video", purpose="video")
-    # Errors are raised, not printed. FFmpeg's own log, not PyAV's: that one needs Python's lock, and
-    # a decoder that is freed while its threads report a damaged frame would wait for ever.
+    # Errors are raised, not printed. The log is FFmpeg's, not PyAV's, which needs Python's lock:
+    # a decoder freed while its threads report a damaged frame would wait for ever.
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.PANIC)
     return av
