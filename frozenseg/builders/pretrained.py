@@ -17,7 +17,7 @@ from frozenseg.io.digest import DIGEST
 from frozenseg.io.writing import write_text
 
 CARD = "README.md"
-OWN_NOTES = ("format", DIGEST, CLASSES)  # written anew
+OWN_NOTES = ("format", DIGEST, CLASSES)  # rewritten by this project
 LOCAL_KEYS = {"MODEL.WEIGHTS": "", "MODEL.DEVICE": "auto", "OUTPUT_DIR": "output"}
 
 

@@ -160,7 +160,7 @@ class _Block:
         self._entries: dict[str, list[Entry]] = {writer.name: [] for writer in writers}
         self._clock = clock
 
-    @torch.inference_mode()  # in each thread anew
+    @torch.inference_mode()  # a thread does not inherit it
     def add(self, results: Sequence[Result], batch: Sequence[PreparedSample]) -> None:
         """Feeds the results of a batch to evaluators and writers."""
         with self._clock.stage(METRICS):

@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Background:
-    """Makes calls one after the other in one thread, while its block goes on.
+    """Makes calls one after the other in one thread, while its block continues.
 
     After a call that fails no further one is made. Its exception is raised by the next ``submit``
     or at the end of the block, which waits for outstanding calls, also if the block fails itself.

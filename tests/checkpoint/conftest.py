@@ -1,4 +1,4 @@
-"""Files of the FC-CLIP family, and towers that are at hand under published names."""
+"""Files of the FC-CLIP family, and pre-built towers under published names."""
 
 from pathlib import Path
 
