@@ -105,11 +105,20 @@ class TrainStep:
             losses = self.criterion(predictions, moved.targets, num_targets=num_targets)
         except FloatingPointError as error:
             raise Diverged(cost_message(error, batch.names)) from error
-        total = torch.stack(list(losses.values())).sum()
-        if not abs(total.item()) <= MAX_LOSS:  # also true for nan
-            values = {name: loss.item() for name, loss in losses.items()}
-            raise Diverged(loss_message(values, batch.names))
-        return losses, total
+        return losses, checked_total(losses, batch.names)
+
+
+def checked_total(losses: Losses, names: Sequence[str]) -> Tensor:
+    """Returns the sum of weighted losses; the host waits for it once.
+
+    Raises:
+        Diverged: it is not finite; the message names the losses and these images.
+    """
+    total = torch.stack(list(losses.values())).sum()
+    if not abs(total.item()) <= MAX_LOSS:  # also true for nan
+        values = {name: loss.item() for name, loss in losses.items()}
+        raise Diverged(loss_message(values, names))
+    return total
 
 
 def apply_update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
