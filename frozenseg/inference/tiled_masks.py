@@ -20,7 +20,7 @@ from frozenseg.structures import Proposals
 SLACK = 1e-4  # of every bound: far more than float32 loses in a resize and a sigmoid
 
 CELLS = 8  # of a mask, along the side of a tile
-LEAST_SIDE = 32  # of a tile, pixels
+LEAST_SIDE = 64  # of a tile, pixels
 TILE_VALUES = 2**24  # of all maps in a tile, at most; GPUs get tiles of this size
 
 

@@ -189,9 +189,9 @@ def test_few_queries_are_resized_where_a_scene_is_simple(scenes, monkeypatch) ->
 
     monkeypatch.setattr(panoptic, "pick", counting)
     proposals, class_probs = scenes[0]
-    outputs(EVERY["panoptic"], proposals, class_probs, (256, 256))
+    outputs(EVERY["panoptic"], proposals, class_probs, (512, 512))
     noise = proposals._replace(mask_logits=torch.randn(proposals.mask_logits.shape))
-    outputs(EVERY["panoptic"], noise, torch.full_like(class_probs, 0.01), (256, 256))
+    outputs(EVERY["panoptic"], noise, torch.full_like(class_probs, 0.01), (512, 512))
     assert computed[0] < 0.3 and computed[1] > 0.99
 
 
