@@ -13,6 +13,8 @@ from frozenseg.ops.maps import Size, size_of
 from frozenseg.ops.ms_deform_attn import ms_deform_attn, reread_single_level
 from frozenseg.ops.ms_deform_attn.reference import attend_to_levels
 
+TOKENS_PER_THREAD = 1024  # refined together: their hidden units take 4 MB
+
 
 class MapSizes(NamedTuple):
     """The maps whose cells follow each other as tokens."""
@@ -69,13 +71,17 @@ class DeformableAttention(nn.Module):
         Args:
             query: (B, Q, C).
             reference_points: (Q, 2), (x, y) in [0, 1].
-            values: (B, T, C) tokens of all maps.
+            values: (B, T, M, D) projected tokens of all maps.
             maps: their sizes.
         """
         locations, weights = self.points(query, reference_points, maps.table)
         if len(maps.sizes) < self.num_levels:
             locations, weights = reread_single_level(locations, weights)
         return self.gather(values, maps, locations, weights)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """(B, T, C) tokens to the (B, T, M, D) values that queries read."""
+        return self.value_proj(tokens).unflatten(-1, (self.num_heads, -1))
 
     def points(
         self, query: Tensor, reference_points: Tensor, sizes: Tensor
@@ -93,12 +99,11 @@ class DeformableAttention(nn.Module):
         """Returns (B, Q, C) weighted samples of the tokens.
 
         Args:
-            values: (B, T, C) tokens of all maps.
+            values: (B, T, M, D) projected tokens of all maps.
             maps: their sizes.
             locations: (B, Q, M, L, P, 2), (x, y) in [0, 1].
             weights: (B, Q, M, L, P).
         """
-        values = self.value_proj(values).unflatten(-1, (self.num_heads, -1))
         if self.portable:
             return self.output_proj(attend_to_levels(values, maps.sizes, locations, weights))
         level_start = F.pad(maps.table.prod(dim=-1).cumsum(0)[:-1], (1, 0))
@@ -130,10 +135,36 @@ class DeformableEncoderLayer(nn.Module):
             reference_points: (T, 2), the centre of each cell as (x, y) in [0, 1].
             maps: their sizes.
         """
-        tokens = self.norm(
-            tokens + self.attention(tokens + positions, reference_points, tokens, maps)
+        values = self.attention.project(tokens)
+        size = self._tokens_at_once(tokens, maps)
+        runs = zip(
+            tokens.split(size, dim=1),
+            positions.split(size, dim=1),
+            reference_points.split(size),
+            strict=True,
         )
-        return self.feed_forward(tokens)
+        return torch.cat([self._refine(*run, values, maps) for run in runs], dim=1)
+
+    def _refine(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        reference_points: Tensor,
+        values: Tensor,
+        maps: MapSizes,
+    ) -> Tensor:
+        attended = self.attention(tokens + positions, reference_points, values, maps)
+        return self.feed_forward(self.norm(tokens + attended))
+
+    def _tokens_at_once(self, tokens: Tensor, maps: MapSizes) -> int:
+        """Returns how many tokens are refined together: on a CPU, what fits into its cache.
+
+        Queries of a single map are read again by others, so they stay together.
+        """
+        alone = len(maps.sizes) < self.attention.num_levels
+        if torch.is_grad_enabled() or alone or tokens.is_cuda or torch.compiler.is_compiling():
+            return tokens.shape[1]
+        return TOKENS_PER_THREAD * torch.get_num_threads()
 
 
 class DeformableEncoder(nn.Module):

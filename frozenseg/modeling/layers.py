@@ -55,7 +55,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)  # of hidden units and of the result
 
     def forward(self, tokens: Tensor) -> Tensor:
-        hidden = self.dropout(F.relu(self.linear1(tokens)))
+        hidden = self.dropout(F.relu(self.linear1(tokens), inplace=True))
         return self.norm(tokens + self.dropout(self.linear2(hidden)))
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from frozenseg.modeling import deformable_encoder
 from frozenseg.modeling.deformable_encoder import DeformableAttention, DeformableEncoder, MapSizes
 
 
@@ -31,19 +32,33 @@ def test_maps_keep_their_sizes_and_images_do_not_mix(num_levels: int, sizes) -> 
         torch.testing.assert_close(both[1:], alone, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("num_levels", "sizes"), [(2, [(4, 6), (8, 12)]), (3, [(4, 5)])])
+def test_tokens_refined_in_runs_equal_those_refined_together(
+    num_levels: int, sizes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where queries of one map are read again by others."""
+    monkeypatch.setattr(deformable_encoder, "TOKENS_PER_THREAD", 7)
+    encode, levels = encoder(num_levels), maps(*sizes)
+    together = encode(levels)
+    with torch.no_grad():
+        in_runs = encode(levels)
+    for expected, found in zip(together, in_runs, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_three_levels_read_on_one_map_give_a_query_head_the_points_of_another() -> None:
     """Of 20 queries with 4 heads, the last head of query 19 reads head 2 of query 6."""
     encode, (level,) = encoder(3), maps((4, 5))
     attention = encode.layers[0].attention
     tokens, places = level.flatten(2).transpose(1, 2), torch.rand(20, 2)
     sizes = MapSizes([(4, 5)], torch.tensor([[4, 5]]))
-    before = attention(tokens, places, tokens, sizes)
+    before = attention(tokens, places, attention.project(tokens), sizes)
     changed = tokens.clone()
     changed[:, 7:] += 1  # queries from 7 on; nobody reads what they predict
-    after = attention(changed, places, tokens, sizes)
+    after = attention(changed, places, attention.project(tokens), sizes)
     torch.testing.assert_close(before, after)
     changed[:, 6] += 1
-    after = attention(changed, places, tokens, sizes)
+    after = attention(changed, places, attention.project(tokens), sizes)
     same = torch.isclose(before, after, rtol=1e-4, atol=1e-5).all(dim=-1).all(dim=0)
     assert same.tolist() == [True] * 18 + [False] * 2  # 4 * 18 / 3 = 24 = head 0 of query 6
 

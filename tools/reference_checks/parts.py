@@ -173,7 +173,7 @@ def _check_module(facts: Case, arrays: Arrays, prefix: str, sizes_name: str) -> 
     if len(sizes) < facts["n_levels"]:
         points = _read_as_the_official_kernel(*points)
     maps = MapSizes([tuple(size) for size in sizes.tolist()], sizes)
-    output = module.gather(values, maps, *points)
+    output = module.gather(module.project(values), maps, *points)
     return compare(f"{prefix}output", output, arrays[f"{prefix}output"], tolerance=EXACT)
 
 
