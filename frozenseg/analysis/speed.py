@@ -20,15 +20,18 @@ from frozenseg.builders.frozenseg import frozenseg_outline
 from frozenseg.builders.model import build_model, model_outline
 from frozenseg.builders.sam_masks import build_mask_generator
 from frozenseg.builders.segmenter import build_segmenter
+from frozenseg.builders.trunk import trains_scale, trains_trunk
 from frozenseg.builders.vocabularies import build_test_vocabulary
 from frozenseg.errors import UserError
 from frozenseg.inference.predictor import Predictor, Size
+from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.modeling.maskformer.maskformer import MaskFormer
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.protocols import Proposer, RegionClassifier
 from frozenseg.pipeline.region_classifiers.masked_crops import Crops, MaskedCrops
 from frozenseg.runtime.progress import peak_memory_gib
 from frozenseg.structures import InputImage, Proposals
+from frozenseg.towers.clip import ConvNeXtClip
 from frozenseg.vocabulary.text_classifier import TextClassifier
 from frozenseg.vocabulary.two_spaces import TwoSpaces
 
@@ -64,7 +67,12 @@ def count_parameters(cfg: CfgNode) -> list[PartSize]:
     whole = keys.PROPOSER == "maskformer" or keys.REGION_CLASSIFIER != "pooled_map"
     whole = whole or keys.TEXT_ROWS == "content"
     outline = model_outline(cfg) if whole else frozenseg_outline(cfg)
-    return summarize(outline, clip_from_weights=cfg.MODEL.WEIGHTS_TOWERS == "use")
+    if trains_trunk(cfg):
+        proposer = outline.proposer if isinstance(outline, SegmentationModel) else outline
+        if isinstance(proposer, FrozenSeg) and isinstance(proposer.backbone, ConvNeXtClip):
+            proposer.backbone.unfreeze_trunk(with_scale=trains_scale(cfg))
+    from_weights = cfg.MODEL.WEIGHTS_TOWERS == "use" and not trains_trunk(cfg)
+    return summarize(outline, clip_from_weights=from_weights)
 
 
 def count_multiply_adds(cfg: CfgNode, image_size: Size, num_rows: int) -> dict[str, int]:

@@ -130,7 +130,7 @@ def build_adaptation(
         checkpoints=checkpoints,
         checkpoint_period=settings.checkpoint_period,
         writers=file_writers(settings.output, start) if is_main_process() else (),
-        about=about,
+        about=lambda: about,
         start=start,
         samples_seen=samples_seen,
         unlogged=None if saved is None else saved.numbers.get("unlogged"),
@@ -145,7 +145,7 @@ def save_clip(trainer: Trainer, folder: Path) -> Path:
     """
     clip, path = trainer.step.model, folder / FINAL_CLIP
     assert isinstance(clip, CropClip), "build_adaptation trains a CropClip"
-    write_safetensors(clip.published_state(), path, trainer.about)
+    write_safetensors(clip.published_state(), path, trainer.about())
     return path
 
 

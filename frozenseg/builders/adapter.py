@@ -6,7 +6,7 @@ from frozenseg.config import ConfigError
 from frozenseg.losses.adapter_criterion import AdapterCriterion
 from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.pipeline.model import SegmentationModel
-from frozenseg.training.adapter_step import AdapterTraining
+from frozenseg.training.adapter_training import AdapterTraining
 
 
 def trains_adapter(cfg: CfgNode) -> bool:

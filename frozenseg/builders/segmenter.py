@@ -18,7 +18,7 @@ from frozenseg.builders.text_transfer import map_from_weights
 from frozenseg.builders.vocabularies import build_trained_vocabulary
 from frozenseg.checkpoint.members import check_members, has_scrambled_map, load_members
 from frozenseg.checkpoint.ovseg import load_clip_of
-from frozenseg.checkpoint.weights import load_state, split_state
+from frozenseg.checkpoint.weights import holds_whole_clip, load_state, split_state
 from frozenseg.config import ConfigError
 from frozenseg.inference.mask_ensemble import MaskEnsemble
 from frozenseg.inference.outputs import OutputSettings
@@ -94,7 +94,8 @@ def load_stored(
         model: as ``build_model`` built it for these weights.
         stored: what ``open_whole_weights`` returned.
         source: the file's name in messages.
-        for_training: weights without a trained member beside the decoder are no error.
+        for_training: weights without a trained member beside the decoder, or without the CLIP that
+            the configuration takes from its weights, are no error.
 
     Raises:
         UserError: the configuration and the weights do not fit.
@@ -104,7 +105,11 @@ def load_stored(
     load_members(model, parts)
     if isinstance(model.text_transfer, ContentTransfer) and map_from_weights(cfg):
         model.text_transfer.scrambled = has_scrambled_map(stored)
-    load_state(trained_part(model), stored, source=source, towers=cfg.MODEL.WEIGHTS_TOWERS)
+    towers = cfg.MODEL.WEIGHTS_TOWERS
+    starts = for_training and not cfg.MODEL.BACKBONE.FREEZE
+    if starts and not holds_whole_clip(stored.tensors):
+        towers = "compare"  # a decoder alone: the training starts from the published CLIP
+    load_state(trained_part(model), stored, source=source, towers=towers)
     if takes_clip(cfg, stored.tensors):
         load_clip_of(model, stored.tensors, source=source)
 

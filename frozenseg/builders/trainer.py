@@ -9,12 +9,18 @@ from typing import NamedTuple
 import torch
 from fvcore.common.config import CfgNode
 
-from frozenseg.builders.adapter import build_adapter_training, is_warmup, trains_adapter
+from frozenseg.builders.adapter import is_warmup
 from frozenseg.builders.fingerprints import config_digest
 from frozenseg.builders.model import build_model, has_trained_parts, trained_part
 from frozenseg.builders.options import DEFAULT_OPTIONS, RunOptions
 from frozenseg.builders.segmenter import load_model
-from frozenseg.builders.text_transfer import has_text_transfer
+from frozenseg.builders.systems import (
+    build_system_training,
+    fixed_notes,
+    separate_towers,
+    training_rows,
+    weight_notes,
+)
 from frozenseg.builders.training import (
     TrainingSettings,
     annotation_to_train_on,
@@ -24,9 +30,9 @@ from frozenseg.builders.training import (
     build_schedule,
     training_settings,
 )
+from frozenseg.builders.trunk import check_trunk_keys
 from frozenseg.builders.vocabularies import build_training_vocabulary
 from frozenseg.checkpoint.class_names import classes_note
-from frozenseg.checkpoint.weights import stored_towers, tower_notes
 from frozenseg.data.catalog import training_samples
 from frozenseg.errors import UserError
 from frozenseg.io.files import cache_folder
@@ -41,7 +47,7 @@ from frozenseg.runtime.distributed import (
 )
 from frozenseg.runtime.random_state import seed_everything
 from frozenseg.towers.roles import TextEncoder
-from frozenseg.training.adapter_step import AdapterStep
+from frozenseg.training.adapter_training import AdapterTraining
 from frozenseg.training.checkpoints import Checkpoint, CheckpointFolder, check_same_towers
 from frozenseg.training.loader import training_batches
 from frozenseg.training.metric_writers import (
@@ -52,8 +58,10 @@ from frozenseg.training.metric_writers import (
     Writer,
 )
 from frozenseg.training.step import TrainStep
+from frozenseg.training.system_step import SystemStep
 from frozenseg.training.trainer import Trainer
 from frozenseg.training.training_state import restore_state
+from frozenseg.training.trunk_training import TrunkTraining
 from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -101,11 +109,13 @@ def build_training(
     seed = choose_seed(settings.seed, saved)
     seed_everything(seed)
     model = _build_training_model(cfg, device)
-    step = _build_step(cfg, model, device, settings.autocast)
-    notes, towers = tower_notes(trained_part(model)), stored_towers(trained_part(model))
+    training = build_system_training(cfg, model)
+    step = _build_step(cfg, model, training, device, settings.autocast)
+    towers = separate_towers(model, training)
     seed_everything(seed + 1 + process_rank())  # loss points differ between processes
     if saved is not None:
-        check_same_towers(saved.about, notes, source=str(checkpoints.folder))
+        present = fixed_notes(model, training)
+        check_same_towers(saved.about, present, source=str(checkpoints.folder))
         restore_state(step, saved, towers=towers)
     start = 0 if saved is None else saved.iteration
     samples_seen = 0 if saved is None else saved.numbers["samples_seen"]
@@ -133,8 +143,8 @@ def build_training(
         checkpoints=checkpoints,
         checkpoint_period=settings.checkpoint_period,
         writers=writers,
-        about={
-            **notes,
+        about=lambda: {
+            **weight_notes(model, training),
             **classes_note(build_training_vocabulary(cfg)),
             "config": config_digest(cfg),
             "seed": str(seed),
@@ -154,11 +164,7 @@ def check_trainable(cfg: CfgNode) -> None:
     """Raises a ``UserError`` if the configuration has nothing to train, or a warm-up to test."""
     if not has_trained_parts(cfg):
         raise UserError("this configuration has no part to train: evaluate it with --eval-only")
-    if has_text_transfer(cfg):
-        raise UserError(
-            "the training of MAFT+ (MODEL.PIPELINE.TEXT_ROWS content) is not implemented: evaluate "
-            "it with --eval-only"
-        )
+    check_trunk_keys(cfg)
     if is_warmup(cfg) and cfg.DATASETS.TEST:
         raise UserError(
             "MODEL.MASK_ADAPTER.TRAIN_PHASE ground_truth trains without a decoder, so there is "
@@ -293,13 +299,17 @@ def _build_training_model(cfg: CfgNode, device: torch.device) -> SegmentationMod
 
 
 def _build_step(
-    cfg: CfgNode, model: SegmentationModel, device: torch.device, autocast: torch.dtype | None
-) -> TrainStep | AdapterStep:
-    if trains_adapter(cfg):
-        training = build_adapter_training(cfg, model)
-        return AdapterStep(
+    cfg: CfgNode,
+    model: SegmentationModel,
+    training: AdapterTraining | TrunkTraining | None,
+    device: torch.device,
+    autocast: torch.dtype | None,
+) -> TrainStep | SystemStep:
+    rows = build_training_classifier(cfg, model.text_encoder, device)
+    if training is not None:
+        return SystemStep(
             model=training,
-            text=build_training_classifier(cfg, model.text_encoder, device),
+            text=training_rows(model, rows),
             optimizer=build_adamw(cfg, training),
             device=device,
             autocast=autocast,
@@ -307,7 +317,7 @@ def _build_step(
     trained = trained_part(model)
     return TrainStep(
         model=trained,
-        classifier=build_training_classifier(cfg, model.text_encoder, device),
+        classifier=rows,
         criterion=build_criterion(cfg),
         optimizer=build_adamw(cfg, trained),
         device=device,

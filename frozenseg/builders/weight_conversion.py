@@ -13,7 +13,7 @@ from frozenseg.builders.frozenseg import build_frozenseg, frozenseg_outline, use
 from frozenseg.builders.model import model_outline
 from frozenseg.builders.stored_weights import open_whole_weights
 from frozenseg.checkpoint.light import BASE_NOTE, changed_weights
-from frozenseg.checkpoint.members import MAP_NOTE, check_members, fused_parts, has_scrambled_map
+from frozenseg.checkpoint.members import check_members, fused_parts, has_scrambled_map, map_note
 from frozenseg.checkpoint.weights import (
     TRAINED_NOTE,
     StoredParts,
@@ -130,7 +130,7 @@ def _stored_towers(parts: StoredParts, cfg: CfgNode) -> dict[str, dict[str, Tens
 
 
 def _map_note(weights: WeightsFile) -> dict[str, str]:
-    return {MAP_NOTE: "scrambled"} if has_scrambled_map(weights) else {}
+    return map_note(scrambled=has_scrambled_map(weights))
 
 
 def _checked_outline(parts: StoredParts, cfg: CfgNode, *, source: str) -> FrozenSeg:

@@ -28,7 +28,7 @@ class Member(NamedTuple):
 
 
 ADAPTER = "region_classifier.adapter."
-MAP_NOTE = "text_transfer_map"  # in files of ours: "scrambled" or "straight"
+MAP_NOTE = "text_transfer_map"  # in files of ours, if their maps were "scrambled"
 MEMBERS = {
     ADAPTER: Member("a Mask-Adapter", "mask-adapter-fcclip-convnext-large", "fuse.weight"),
     "text_transfer.network.": Member(
@@ -79,6 +79,11 @@ def has_scrambled_map(weights: WeightsFile) -> bool:
     """Returns True if a text transfer was trained on scrambled maps, as the published ones were."""
     official = any(name.startswith("cdt.") for name in weights.tensors)
     return official or weights.notes.get(MAP_NOTE) == "scrambled"
+
+
+def map_note(*, scrambled: bool) -> dict[str, str]:
+    """Returns the note about the maps that a text transfer was trained on; none if straight."""
+    return {MAP_NOTE: "scrambled"} if scrambled else {}
 
 
 def load_members(model: SegmentationModel, parts: StoredParts) -> None:

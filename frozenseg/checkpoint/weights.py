@@ -151,9 +151,7 @@ def tower_tensors(towers: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tenso
 def stored_towers(model: TrainedProposer) -> dict[str, Tensor]:
     """Returns the towers that came from a file of weights, under the names that files use."""
     found = {
-        key: tower.model.state_dict()
-        for key, tower in towers_of(model).items()
-        if tower.from_weights
+        key: tower.model.state_dict() for key, tower in towers_of(model).items() if tower.stored
     }
     return tower_tensors(found)
 
@@ -213,7 +211,7 @@ def write_trained(state: Mapping[str, Tensor], path: Path, *, notes: Mapping[str
 def tower_notes(model: TrainedProposer) -> dict[str, str]:
     """Returns what a checkpoint notes about its towers: fingerprints, names, which were trained."""
     towers = towers_of(model)
-    notes = trained_note(key for key, tower in towers.items() if tower.from_weights)
+    notes = trained_note(key for key, tower in towers.items() if tower.stored)
     for key, tower in towers.items():
         notes |= {key: tower.fingerprint, f"{key}_name": tower.name}
     return notes

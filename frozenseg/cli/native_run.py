@@ -75,7 +75,8 @@ def _prepare(cfg: CfgNode, folder: Path, options: RunOptions) -> Training:
     )
     if is_main_process():
         describe_run(folder, cfg.dump(), engine="native", resumed=training.trainer.iteration > 0)
-        count = sum(value.numel() for value in training.model.trainable_state().values())
+        groups = training.trainer.step.optimizer.param_groups
+        count = sum(value.numel() for group in groups for value in group["params"])
         logger.info("%.2f M trained parameters", count / 1e6)
     return training
 

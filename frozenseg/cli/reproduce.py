@@ -111,18 +111,19 @@ def in_shapes_world(
     name: str, seeds: list[int], folder: Path, *, overrides: list[str], limit: int | None
 ) -> tuple[str, Mapping]:
     """Trains and measures all rows in the shapes world; Markdown and values."""
-    from frozenseg.cli.reproduction import ovseg_shapes, shapes
+    from frozenseg.cli.reproduction import family_shapes, ovseg_shapes, seeded, shapes
 
-    worlds = {
-        **dict.fromkeys(shapes.TABLES, shapes),
-        **dict.fromkeys(ovseg_shapes.TABLES, ovseg_shapes),
-    }
-    if name not in worlds:
-        raise UserError(
-            f"{name} needs --world photographs: the shapes world has {', '.join(worlds)}"
-        )
-    table = worlds[name].TABLES[name]
-    found = worlds[name].measure(table, seeds, folder, overrides=overrides, limit=limit)
+    own, paper_tables = {**ovseg_shapes.TABLES, **family_shapes.TABLES}, shapes.TABLES
+    options: dict[str, Any] = {"overrides": overrides, "limit": limit}
+    if name in own:
+        table = own[name]
+        found = seeded.measure(table, seeds, folder, **options)
+    elif name in paper_tables:
+        table = paper_tables[name]
+        found = shapes.measure(table, seeds, folder, **options)
+    else:
+        known = ", ".join({**paper_tables, **own})
+        raise UserError(f"{name} needs --world photographs: the shapes world has {known}")
     used = seeds[: max(map(len, found.values()))]  # fewer where seeds do not matter
     caption = f"{table.caption}; seed{'s' * (len(used) > 1)} {', '.join(map(str, used))}"
     return f"{caption}\n\n{shapes.over_seeds(table, found)}", found

@@ -20,15 +20,18 @@ def summary(
     """Count a model's trained and frozen parameters. Nothing is downloaded.
 
     An image encoder that was trained before and comes with the weights has a column of its own.
+    MODEL.BACKBONE.FREEZE False trains it, as in MAFT+ and OVRCOAT.
 
     Example: frozenseg summary frozenseg-convnext-large
     """
     from frozenseg.analysis.speed import count_parameters
+    from frozenseg.builders.trunk import trains_trunk
     from frozenseg.config import load_config, model_files
 
     file = model_files(config).config
     table = Table("part", title=f"{markup(config)}: parameters", title_justify="left")
-    sizes = count_parameters(load_config(file, opts or []))
+    cfg = load_config(file, opts or [])
+    sizes = count_parameters(cfg)
     stored = [size.part for size in sizes[:-1] if size.stored]
     for heading in ("trained", "frozen", *(["from the weights file"] if stored else [])):
         table.add_column(heading, justify="right")
@@ -38,3 +41,5 @@ def summary(
     console.print(table)
     if stored:
         console.print(f"trained before, and stored with the weights: {', '.join(stored)}")
+    if trains_trunk(cfg):
+        console.print("trained, and stored with the weights: CLIP image encoder, except its head")

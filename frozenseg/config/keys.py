@@ -118,11 +118,12 @@ def _pipeline_keys() -> CfgNode:
 
 
 def _backbone_keys() -> CfgNode:
-    """The backbone of the proposer maskformer; mask2former reads its CLIP."""
+    """The backbone of the proposer maskformer; mask2former reads its CLIP (MAFT+, OVR train it)."""
     keys = CfgNode()
     keys.NAME = "CLIP"  # for maskformer: swin (sizes in MODEL.SWIN) or r101c (MODEL.RESNETS)
     # weights of an image classifier: a file, or the name of a Swin in timm; empty: random
     keys.WEIGHTS = ""
+    keys.FREEZE = True  # False: training changes the stem and stages of mask2former's CLIP
     keys.FREEZE_AT = 0  # parts of r101c that do not train: 1 is the stem, 2 is stem and res2
     return keys
 
@@ -174,14 +175,17 @@ def _maft_plus_keys() -> CfgNode:
     # scrambled: as the official code reshapes it, which published weights need; from_weights: so
     # for these, straight for others
     keys.IMAGE_MAP = "from_weights"
+    keys.RANKING_WEIGHT = 1.0  # of the loss that ranks masks by CLIP's probability of their class
+    keys.RC_WEIGHT = 0.1  # of the loss that keeps CLIP's map near that of the published CLIP
     return keys
 
 
 def _coat_keys() -> CfgNode:
-    """COAT: CLIP's certainty about a class lowers void (OVRCOAT)."""
+    """COAT, by which CLIP's certainty about a class lowers void, and OVR's training (OVRCOAT)."""
     keys = CfgNode()
     keys.CLIP_TRUST_WEIGHT = 0.0  # how far CLIP's certainty lowers void; 0: off; 0.5: published
     keys.COAT_OUTPUTS = "panoptic"  # all: as in the official code, which lowers mIoU and AP
+    keys.CE_WEIGHT = 0.1  # of the loss of CLIP's classes if MODEL.BACKBONE.FREEZE is False
     return keys
 
 

@@ -8,9 +8,10 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, autocast, device, nn
 
-from frozenseg.builders.model import build_model
+from frozenseg.builders.model import build_model, trained_part
 from frozenseg.builders.segmenter import build_segmenter, load_stored
 from frozenseg.builders.stored_weights import open_whole_weights
+from frozenseg.builders.systems import build_system_training, training_rows
 from frozenseg.builders.training import build_criterion
 from frozenseg.builders.vocabularies import (
     build_test_vocabulary,
@@ -24,7 +25,11 @@ from frozenseg.detectron2.weights import weights_path
 from frozenseg.inference.segmenter import Segmenter, VocabularyLike
 from frozenseg.io.weight_files import WeightsFile
 from frozenseg.losses import TrainingLoss
+from frozenseg.modeling.trained import TrainedProposer
+from frozenseg.ops.maps import size_of
+from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.structures import Result
+from frozenseg.training.system_step import SystemTraining
 from frozenseg.vocabulary.text_classifier import TextClassifier, embed_vocabulary
 from frozenseg.vocabulary.vocabulary import Vocabulary, parse_vocabulary
 
@@ -54,6 +59,8 @@ class FrozenSeg(nn.Module):
     Args:
         segmenter: the model with its ensemble and post-processing.
         training_vocabulary: called for the classes to train on; None: those of the segmenter.
+        build_training: called when training starts for the system that computes its own losses;
+            None: the proposer is trained with ``criterion``.
         vocabulary: classes, as ``Segmenter`` takes them.
         read_weights: reads a file of trained weights.
         load_stored: loads weights into the model; ``source`` is their name in messages.
@@ -69,9 +76,11 @@ class FrozenSeg(nn.Module):
         read_weights: Callable[[str], WeightsFile],
         load_stored: Callable[..., None],
         training_vocabulary: Callable[[], Vocabulary] | None = None,
+        build_training: Callable[[SegmentationModel], SystemTraining | None] = lambda _: None,
     ) -> None:
         super().__init__()
-        self.network = segmenter.model.proposer  # the part that is trained
+        self._network: TrainedProposer | SystemTraining | None = None
+        self._build_training = build_training
         self.segmenter, self.criterion, self.vocabulary = segmenter, criterion, vocabulary
         self._read_weights, self._load_stored = read_weights, load_stored
         self._training_vocabulary = training_vocabulary or (lambda: segmenter.training)
@@ -89,7 +98,16 @@ class FrozenSeg(nn.Module):
             "read_weights": read,
             "load_stored": partial(load_stored, cfg),
             "training_vocabulary": partial(build_training_vocabulary, cfg),
+            "build_training": partial(build_system_training, cfg),
         }
+
+    @property
+    def network(self) -> TrainedProposer | SystemTraining:
+        """The part that is trained, made on first access: evaluation needs no teacher."""
+        if self._network is None:
+            model = self.segmenter.model
+            self._network = self._build_training(model) or trained_part(model)
+        return self._network
 
     @property
     def device(self) -> device:
@@ -110,11 +128,13 @@ class FrozenSeg(nn.Module):
         return [entry_of(result) for result in self._results(images, batched_inputs)]
 
     def _losses(self, images: list[Tensor], entries: list[Entry]) -> dict[str, Tensor]:
-        output = self.network(images, self._classifier())
-        targets = [
-            target_of(entry["instances"].to(self.device), output.padded_size) for entry in entries
-        ]
-        return self.criterion(output.predictions, targets)
+        model, network = self.segmenter.model, self.network
+        size = model.proposer.padded_size([size_of(image) for image in images])
+        targets = [target_of(entry["instances"].to(self.device), size) for entry in entries]
+        rows = self._classifier()
+        if isinstance(network, TrainedProposer):
+            return self.criterion(network(images, rows).predictions, targets)
+        return network(images, targets, training_rows(model, rows))
 
     def _results(self, images: list[Tensor], entries: list[Entry]) -> list[Result]:
         inputs = [input_of(entry, image) for entry, image in zip(entries, images, strict=True)]
@@ -145,11 +165,12 @@ class FrozenSeg(nn.Module):
             self._training_classifier = classifier.to(self.device)
         return self._training_classifier
 
-    def load_weights(self, path: str) -> None:
-        """Loads trained weights from a file or a checkpoint's folder."""
+    def load_weights(self, path: str, *, for_training: bool = False) -> None:
+        """Loads trained weights from a file or a checkpoint's folder; see ``load_stored``."""
         model = self.segmenter.model
         if model.has_trained_parts:
-            self._load_stored(model, self._read_weights(path), source=path)
+            stored = self._read_weights(path)
+            self._load_stored(model, stored, source=path, for_training=for_training)
 
     def state_dict(
         self,
@@ -160,7 +181,8 @@ class FrozenSeg(nn.Module):
     ) -> MutableMapping[str, Tensor]:
         """Returns the trained weights by this project's names, and towers that belong to them."""
         destination = {} if destination is None else destination
-        state = self.segmenter.model.trainable_state() | stored_towers(self.network)
+        model = self.segmenter.model
+        state = model.trainable_state() | stored_towers(trained_part(model))
         for name, value in state.items():
             destination[prefix + name] = value
         return destination

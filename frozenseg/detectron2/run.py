@@ -53,7 +53,7 @@ def run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> int:
     complete.freeze()
     _set_up(complete, eval_only=eval_only)
     if eval_only:
-        Trainer.test(complete, Trainer.build_model(complete))
+        Trainer.test(complete, Trainer.build_model(complete, for_training=False))
         return 0
     trainer = Trainer(complete)
     trainer.resume_or_load(resume)

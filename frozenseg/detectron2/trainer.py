@@ -7,10 +7,11 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.utils import comm
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from frozenseg.builders.adapter import trains_adapter
 from frozenseg.builders.model import has_trained_parts
+from frozenseg.builders.systems import fixed_notes, separate_towers, weight_notes
 from frozenseg.builders.trainer import (
     CHECKPOINTS,
     check_trainable,
@@ -21,14 +22,14 @@ from frozenseg.builders.trainer import (
 from frozenseg.builders.training import build_adamw, build_schedule, training_settings
 from frozenseg.builders.vocabularies import build_training_vocabulary, trained_in_this_run
 from frozenseg.checkpoint.class_names import classes_note
-from frozenseg.checkpoint.weights import stored_towers, tower_notes
 from frozenseg.config import ConfigError
 from frozenseg.detectron2.evaluation import EvaluatorsAdapter, build_evaluator
 from frozenseg.detectron2.hooks import METRICS, Evaluation, SaveAndStop, WriteMetrics
 from frozenseg.detectron2.loaders import SoundBatches, test_loader, train_loader
 from frozenseg.detectron2.model import FrozenSeg
 from frozenseg.detectron2.weights import weights_path
-from frozenseg.modeling.frozenseg import FrozenSeg as Network
+from frozenseg.modeling.trained import TrainedProposer
+from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.runtime.random_state import seed_everything
 from frozenseg.runtime.signals import exit_on_signal
 from frozenseg.training.checkpoints import (
@@ -45,6 +46,7 @@ from frozenseg.training.divergence import (
     loss_message,
 )
 from frozenseg.training.optimizer import ClippedAdamW
+from frozenseg.training.system_step import SystemTraining
 from frozenseg.training.training_state import capture_state, restore_state
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ logger = logging.getLogger(__name__)
 class TrainingParts(NamedTuple):
     """The parts with a state; the native engine's step has the same attributes."""
 
-    model: Network
+    model: TrainedProposer | SystemTraining
     optimizer: ClippedAdamW
     scaler: torch.amp.GradScaler
     device: torch.device
@@ -81,10 +83,6 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         if not has_trained_parts(cfg):
             raise ConfigError("this configuration has no part to train: pass --eval-only")
-        if trains_adapter(cfg):
-            raise ConfigError(
-                "a Mask-Adapter is trained by the native engine: pass --engine native"
-            )
         check_trainable(cfg)
         self.settings = settings = training_settings(cfg)
         precision = settings.autocast
@@ -112,6 +110,18 @@ class Trainer(DefaultTrainer):
         model: FrozenSeg = getattr(self.model, "module", self.model)
         return TrainingParts(model.network, self.optimizer, self.scaler, model.device)
 
+    @property
+    def system(self) -> SegmentationModel:
+        """The whole model."""
+        model: FrozenSeg = getattr(self.model, "module", self.model)
+        return model.segmenter.model
+
+    @property
+    def training(self) -> SystemTraining | None:
+        """The training of a system that computes its own losses; None: the proposer is trained."""
+        network = self.parts.model
+        return None if isinstance(network, TrainedProposer) else network
+
     def resume_or_load(self, resume: bool = True) -> None:
         """Resumes from the newest undamaged checkpoint; ``build_model`` loads ``MODEL.WEIGHTS``.
 
@@ -124,8 +134,9 @@ class Trainer(DefaultTrainer):
         if saved is None:
             return
         source = str(self.checkpoints.folder)
-        check_same_towers(saved.about, tower_notes(self.parts.model), source=source)
-        restore_state(self.parts, saved, towers=stored_towers(self.parts.model))
+        system, training = self.system, self.training
+        check_same_towers(saved.about, fixed_notes(system, training), source=source)
+        restore_state(self.parts, saved, towers=separate_towers(system, training))
         self.cfg = _with_seed(self.cfg, choose_seed(self.settings.seed, saved))
         self.start_iter = self.iter = saved.iteration
         self.saved_at = saved.iteration
@@ -156,11 +167,11 @@ class Trainer(DefaultTrainer):
             iteration=iteration,
             samples_seen=self.samples_before + seen,
             about={
-                **tower_notes(self.parts.model),
+                **weight_notes(self.system, self.training),
                 **classes_note(build_training_vocabulary(self.cfg)),
                 "seed": str(self.cfg.SEED),
             },
-            towers=stored_towers(self.parts.model),
+            towers=separate_towers(self.system, self.training),
         )
         if comm.is_main_process():
             path = self.checkpoints.save(checkpoint)
@@ -196,15 +207,21 @@ class Trainer(DefaultTrainer):
         return kept
 
     @classmethod
-    def build_model(cls, cfg: CfgNode) -> FrozenSeg:
-        """Builds the model and loads ``MODEL.WEIGHTS`` before other objects use its parameters."""
+    def build_model(cls, cfg: CfgNode, *, for_training: bool = True) -> FrozenSeg:
+        """Builds the model and loads ``MODEL.WEIGHTS`` before other objects use its parameters.
+
+        Args:
+            cfg: the configuration.
+            for_training: weights of a part that will be trained may be missing in the file.
+        """
         model = super().build_model(cfg)
         if cfg.MODEL.WEIGHTS:
-            model.load_weights(weights_path(cfg.MODEL.WEIGHTS))
+            model.load_weights(weights_path(cfg.MODEL.WEIGHTS), for_training=for_training)
         return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: FrozenSeg) -> ClippedAdamW:
+        assert isinstance(model.network, nn.Module), "both kinds are modules"
         return build_adamw(cfg, model.network)
 
     @classmethod

@@ -79,6 +79,27 @@ def describe_differences(
     return "; ".join(word + first_names(names, limit) for word, names in groups if names)
 
 
+def load_exactly(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, source: str) -> None:
+    """Copies trained weights into a model's own tensors.
+
+    Args:
+        own: the model's tensors, which share its memory.
+        state: the weights.
+        source: where they were read, for the message.
+
+    Raises:
+        UserError: weights are missing, unknown or of another shape; each is named.
+    """
+    if differences := describe_differences(own, state):
+        raise UserError(
+            f"{source} holds weights of another architecture: {differences}. Choose the "
+            "configuration that it was trained with"
+        )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(state[name])
+
+
 def load_fitting(model: nn.Module, path: Path, *, owner: str) -> None:
     """Loads a file of weights that must have exactly the model's names, shapes and types.
 

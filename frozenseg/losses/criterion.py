@@ -27,6 +27,20 @@ class _Points(NamedTuple):
     others: Tensor  # (M, R, 2), for the mask losses: all are used
 
 
+class MatchedTargets(NamedTuple):
+    """The pairs of the final prediction's queries and the targets of a batch."""
+
+    query_rows: Tensor  # (M,) rows of the (B * Q) queries
+    class_ids: Tensor  # (M,) int64, of the targets
+
+
+class MatchedLosses(NamedTuple):
+    """The losses of a batch, and the pairs that they were computed with."""
+
+    losses: dict[str, Tensor]
+    matches: MatchedTargets
+
+
 class Criterion:
     """Weighted losses of all predictions of a batch, each matched with the targets separately.
 
@@ -93,6 +107,16 @@ class Criterion:
             ValueError: targets disagree with each other or with the batch.
             FloatingPointError: the predictions have diverged.
         """
+        return self.matched(predictions, targets, num_targets=num_targets).losses
+
+    def matched(
+        self,
+        predictions: Sequence[Prediction],
+        targets: Sequence[Target],
+        *,
+        num_targets: float | None = None,
+    ) -> MatchedLosses:
+        """Like calling it, and returns the pairs of the final prediction, too."""
         supervised = predictions if self.deep_supervision else predictions[-1:]
         packed = packed_for(predictions, targets)
         device = predictions[-1].mask_logits.device
@@ -103,7 +127,7 @@ class Criterion:
             pairs = self._match(supervised, packed, [drawn.shared for drawn in points])
             count = len(packed.class_ids) if num_targets is None else num_targets
             divisor = average_over_processes(count, device)
-            return weighted_losses(
+            losses = weighted_losses(
                 self,
                 supervised,
                 packed,
@@ -113,6 +137,8 @@ class Criterion:
                 ),
                 divisor=divisor,
             )
+            query_rows, target_rows = pairs[-1]
+            return MatchedLosses(losses, MatchedTargets(query_rows, packed.class_ids[target_rows]))
 
     def _draw_points(self, prediction: Prediction, targets: PackedTargets) -> _Points:
         num_images, num_queries = prediction.class_logits.shape[:2]

@@ -6,14 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from frozenseg.errors import UserError
-from frozenseg.io.weight_files import describe_differences
+from frozenseg.io.weight_files import load_exactly
 from frozenseg.modeling.pixel_decoder import PixelDecoder
 from frozenseg.modeling.transformer_decoder import TransformerDecoder
 from frozenseg.ops.maps import Size, padded_size, size_of
 from frozenseg.pipeline.protocols import TextRows
 from frozenseg.structures import ClipMap, Frame, InputImage, Prediction, Proposals
-from frozenseg.towers.roles import Backbone
+from frozenseg.towers.roles import Backbone, ClipFeatures
 from frozenseg.towers.sam import SamTower
 
 
@@ -91,6 +90,12 @@ class FrozenSeg(nn.Module):
             every_layer: return the predictions of all layers, the last layer's last.
         """
         clip = self.backbone(clip_images)
+        return self.decode(clip, sam_images, text, every_layer=every_layer), clip.clip_map
+
+    def decode(
+        self, clip: ClipFeatures, sam_images: Tensor | None, text: TextRows, *, every_layer: bool
+    ) -> list[Prediction]:
+        """Like ``predict``, from the features of the backbone."""
         sam = None if self.sam is None else self.sam(sam_images)
         text = text.for_image(clip.clip_map)
 
@@ -98,13 +103,12 @@ class FrozenSeg(nn.Module):
             scale = self.logit_scale.exp().clamp(max=100)
             return text.logits(embeddings, scale, void=self.void)
 
-        predictions = self.transformer_decoder(
+        return self.transformer_decoder(
             self.pixel_decoder(clip.levels, sam),
             sam,
             classify,
             every_layer=every_layer,
         )
-        return predictions, clip.clip_map
 
     def propose(self, images: Sequence[InputImage], text: TextRows) -> list[Proposals]:
         """Returns the last layer's masks and class logits for each image."""
@@ -133,21 +137,8 @@ class FrozenSeg(nn.Module):
         }
 
     def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """Loads trained weights read from ``source``.
-
-        Raises:
-            UserError: weights are missing, unknown or of another shape; each is named.
-        """
-        own = self.trainable_state()
-        differences = describe_differences(own, state)
-        if differences:
-            raise UserError(
-                f"{source} holds weights of another architecture: {differences}. "
-                "Choose the configuration that it was trained with"
-            )
-        with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(state[name])
+        """Loads trained weights read from ``source``; see ``load_exactly``."""
+        load_exactly(self.trainable_state(), state, source=source)
 
 
 def _in_tower(name: str) -> bool:

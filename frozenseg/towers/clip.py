@@ -82,7 +82,10 @@ class ClipTower(ClipModel, ABC):
 
 
 class ConvNeXtClip(ClipTower):
-    """A ConvNeXt CLIP: mask-pooled clip_map features go through the trunk's head and projection."""
+    """A ConvNeXt CLIP: mask-pooled clip_map features go through the trunk's head and projection.
+
+    Gradient flows to the trunk if a training unfreezes it, and from embeddings to the map.
+    """
 
     def __init__(
         self, model: nn.Module, *, tokenize: Tokenize, **normalization: tuple[float, ...]
@@ -90,7 +93,18 @@ class ConvNeXtClip(ClipTower):
         super().__init__(model, tokenize=tokenize, **normalization)
         self.channels = tuple(info["num_chs"] for info in self.model.visual.trunk.feature_info)
 
-    @torch.no_grad()
+    @property
+    def trunk(self) -> nn.ModuleList:
+        """The image encoder below its head."""
+        trunk = self.model.visual.trunk
+        return nn.ModuleList([trunk.stem, trunk.stages])
+
+    def unfreeze_trunk(self, *, with_scale: bool) -> None:
+        """Lets the trunk learn (MAFT+, OVR), and CLIP's factor on cosines if asked."""
+        self.trunk.requires_grad_(True)
+        self.model.logit_scale.requires_grad_(with_scale)
+        self.stored = True
+
     def forward(self, images: Tensor) -> ClipFeatures:
         trunk = self.model.visual.trunk
         features = trunk.stem(images)
@@ -100,7 +114,6 @@ class ConvNeXtClip(ClipTower):
             levels.append(features.contiguous())
         return ClipFeatures(tuple(levels), trunk.norm_pre(levels[-1]))
 
-    @torch.no_grad()
     def embed_regions(self, clip_map: Tensor, mask_logits: Tensor) -> Tensor:
         return self.embed_features(mask_pool(clip_map, mask_logits))
 

@@ -1,4 +1,4 @@
-"""The common base of the two towers: they are never trained."""
+"""The common base of the two towers: frozen, unless a training unfreezes a part."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 class FrozenTower(nn.Module):
     """A model without gradients, always in eval mode, with its own normalisation.
 
-    ``name`` identifies it in messages and checkpoints; its builder sets it. ``from_weights`` is
-    True if it was loaded from a file of trained weights, which have to be saved with it then.
+    ``name`` identifies it in messages and checkpoints; its builder sets it. ``stored`` is True if
+    it is not the published tower, because a training changes it or its weights came from a file of
+    trained weights: it is saved with them then.
 
     Args:
         model: an open_clip or segment_anything model.
@@ -30,7 +31,7 @@ class FrozenTower(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
-        self.name, self.from_weights = "", False
+        self.name, self.stored = "", False
         self.register_buffer(
             "pixel_mean", torch.tensor(pixel_mean)[:, None, None], persistent=False
         )
@@ -51,12 +52,14 @@ class FrozenTower(nn.Module):
     def load(self, state: dict[str, Tensor]) -> None:
         """Loads the tower of a file of trained weights, of the same architecture."""
         self.model.load_state_dict(state)
-        self.from_weights = True
+        self.stored = True
         self.__dict__.pop("_fingerprint", None)
 
     @property
     def fingerprint(self) -> str:
         """A hash of the weights, by which caches and checkpoints identify their tower."""
+        if any(parameter.requires_grad for parameter in self.model.parameters()):
+            return fingerprint_of(self.model.state_dict())  # a training changes them
         return self._fingerprint
 
     @cached_property

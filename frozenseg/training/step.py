@@ -75,9 +75,9 @@ class TrainStep:
                 are those of the last finite update; the message names losses or layers, and images.
         """
         parts = []
-        mean_targets = sum(_count_targets(batch) for batch in batches) / len(batches)
+        num_targets = mean_targets(batches)
         for turn, batch in enumerate(batches):
-            losses, total = self._forward(batch, mean_targets)
+            losses, total = self._forward(batch, num_targets)
             if turn == 0:
                 # the matcher has just synchronised with the host, so this check is free
                 self.confirm()
@@ -130,5 +130,7 @@ def apply_update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler)
     scaler.update()
 
 
-def _count_targets(batch: Batch) -> int:
-    return sum(len(target.class_ids) for target in batch.targets)
+def mean_targets(batches: Sequence[Batch]) -> float:
+    """Returns the mean number of targets of the batches."""
+    counts = [len(target.class_ids) for batch in batches for target in batch.targets]
+    return sum(counts) / len(batches)

@@ -51,7 +51,7 @@ class Trainer:
         num_iterations: updates of the whole run.
         checkpoints: the folder to save to.
         writers: destinations of metrics; only the main process has some.
-        about: notes stored with the weights: towers, configuration, seed.
+        about: returns the notes stored with the weights: towers, configuration, seed.
         towers: weights of towers that are stored with the trained ones.
         start: updates made before.
         samples_seen: by all processes before ``start``.
@@ -72,7 +72,7 @@ class Trainer:
         num_iterations: int,
         checkpoints: CheckpointFolder,
         writers: Sequence[Writer] = (),
-        about: Mapping[str, str] | None = None,
+        about: Callable[[], Mapping[str, str]] = dict,
         towers: Mapping[str, Tensor] | None = None,
         start: int = 0,
         samples_seen: int = 0,
@@ -85,7 +85,7 @@ class Trainer:
     ) -> None:
         self.step, self.batches, self.schedule = step, batches, schedule
         self.num_iterations, self.iteration = num_iterations, start
-        self.checkpoints, self.writers, self.about = checkpoints, writers, about or {}
+        self.checkpoints, self.writers, self.about = checkpoints, writers, about
         self.towers, self.accumulate = towers, accumulate
         self.checkpoint_period, self.log_period = checkpoint_period, log_period
         self.evaluation_period, self.evaluate = evaluation_period, evaluate
@@ -173,7 +173,7 @@ class Trainer:
             iteration=self.iteration,
             samples_seen=self._samples_seen(),
             unlogged=self._means.state(),
-            about=self.about,
+            about=self.about(),
             towers=self.towers,
         )
         if is_main_process():

@@ -10,7 +10,14 @@ from PIL import Image
 from frozenseg.analysis.speed import count_parameters
 from frozenseg.builders.scoring import build_evaluators
 from frozenseg.cli import reproduce
-from frozenseg.cli.reproduction import ovseg_shapes, photographs, shapes, speed
+from frozenseg.cli.reproduction import (
+    family_shapes,
+    ovseg_shapes,
+    photographs,
+    seeded,
+    shapes,
+    speed,
+)
 from frozenseg.cli.reproduction.family import FAMILY
 from frozenseg.cli.reproduction.measuring import spread
 from frozenseg.cli.reproduction.paper import OVSEG_TABLES, TABLE_3, TABLES, PaperTable, Row
@@ -260,3 +267,69 @@ class TestOvsegInTheShapesWorld:
         assert {title for title, depth in depths.items() if depth} == {
             title for title in depths if "MPT" in title or "masked_crops" in title
         }
+
+
+class TestFamilyInTheShapesWorld:
+    @pytest.fixture
+    def commands(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        """The commands that would have run; each leaves its file."""
+        called: list[list[str]] = []
+
+        def run(*arguments: object) -> None:
+            words = [str(argument) for argument in arguments]
+            called.append(words)
+            fused = words[0] == "convert"
+            output = (
+                words[2] if fused else words[words.index("-o") + 1] + "/model_final.safetensors"
+            )
+            Path(output).parent.mkdir(parents=True, exist_ok=True)
+            Path(output).touch()
+
+        monkeypatch.setattr(family_shapes, "frozenseg", run)
+        return called
+
+    def test_both_phases_of_the_adapter_run_once_with_the_fusing_between(
+        self, commands, tmp_path
+    ) -> None:
+        rows = family_shapes.family_rows(tmp_path, 7)
+        assert [words[0] for words in commands] == ["train", "train", "convert", "train", "train"]
+        warmup, fusing, mixed = commands[1:4]
+        assert warmup[-2:] == ["MODEL.MASK_ADAPTER.TRAIN_PHASE", "ground_truth"]
+        assert fusing[1:3] == [
+            str(tmp_path / "warmup/7/model_final.safetensors"),
+            mixed[mixed.index("MODEL.WEIGHTS") + 1],
+        ]
+        assert rows["Mask-Adapter"][-1] == str(tmp_path / "mixed/7/model_final.safetensors")
+        assert family_shapes.family_rows(tmp_path, 7) == rows and len(commands) == 5
+
+    def test_every_row_has_a_configuration_that_measures_the_columns(
+        self, commands, tmp_path
+    ) -> None:
+        table = family_shapes.TABLES["family"]
+        rows = {title: load_config(*row) for title, row in _split(table.rows(tmp_path, 1)).items()}
+        for cfg in rows.values():
+            assert cfg.DATASETS.TEST == ("shapes_val",)
+            assert {column.measure for column in table.columns} <= measures(cfg)
+        trusts = {title: cfg.MODEL.OVRCOAT.CLIP_TRUST_WEIGHT for title, cfg in rows.items()}
+        assert [title for title, trust in trusts.items() if trust == 0.5] == [
+            "shipped head, COAT 0.5",
+            "head, 200 updates, COAT 0.5",
+        ]
+
+    def test_a_row_that_no_seed_changes_is_measured_once(
+        self, commands, tmp_path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        monkeypatch.setattr(
+            seeded, "measured", lambda cfg, *_, **__: asked.append(cfg.MODEL.WEIGHTS) or {}
+        )
+        found = seeded.measure(family_shapes.TABLES["family"], [1, 2, 3], tmp_path)
+        counts = {title: len(metrics) for title, metrics in found.items()}
+        assert counts.pop("shipped head") == counts.pop("shipped head, COAT 0.25") == 1
+        assert counts.pop("shipped head, COAT 0.5") == 1
+        assert set(counts.values()) == {3}
+        assert len(asked) == 3 + 5 * 3
+
+
+def _split(rows: seeded.Rows) -> dict[str, tuple[str, list[str]]]:
+    return {title: (config, keys) for title, (config, *keys) in rows.items()}

@@ -1,5 +1,7 @@
 import re
 
+import pytest
+
 
 def test_the_counts_are_those_of_the_published_model_and_need_no_download(run, monkeypatch) -> None:
     monkeypatch.setenv("FROZENSEG_OFFLINE", "1")
@@ -30,8 +32,25 @@ def test_members_of_the_family_are_parts_of_their_own(run) -> None:
     assert "text transfer" in maft_plus.output and "2,954,496" in maft_plus.output
 
 
+def cells_of(text: str, part: str) -> list[str]:
+    row = next(line for line in text.splitlines() if f"│ {part}" in line)
+    return [cell.strip() for cell in row.split("│")[2:-1]]
+
+
+@pytest.mark.parametrize(
+    ("model", "scale"), [("ovrcoat-convnext-large", 1), ("maft-plus-convnext-large", 0)]
+)
+def test_an_image_encoder_that_is_trained_is_counted_so_and_named(run, model, scale) -> None:
+    result = run("summary", model)
+    # 196.2 M of ConvNeXt-L below its head, which is a norm and a perceptron
+    assert cells_of(result.output, "CLIP image encoder") == ["196,227,264", "3,543,552"]
+    assert cells_of(result.output, "CLIP text encoder")[0] == str(scale)
+    assert "stored with the weights: CLIP image encoder, except its head" in result.output
+    assert "stored" not in run("summary", "fcclip-convnext-large").output
+
+
 def test_an_image_encoder_of_the_weights_file_is_counted_apart_and_named(run) -> None:
-    result = run("summary", "ovrcoat-convnext-large")
+    result = run("summary", "ovrcoat-convnext-large", "MODEL.BACKBONE.FREEZE", "True")
     row = next(line for line in result.output.splitlines() if "│ CLIP image encoder" in line)
     assert [cell.strip() for cell in row.split("│")[2:5]] == ["0", "0", "199,770,816"]
     assert "from the weights file" in result.output

@@ -22,6 +22,7 @@ from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.text_transfer import map_from_weights
 from frozenseg.builders.trainer import build_training
+from frozenseg.builders.trunk import build_trunk_training
 from frozenseg.config import ACCEPTED_UNUSED, known_keys, load_config, model_names
 from frozenseg.config.allowed import fixed_keys
 
@@ -50,7 +51,8 @@ ADAPTER = (
     "MODEL.PIPELINE.REGION_CLASSIFIER", "mask_adapter", "MODEL.MASK_ADAPTER.NUM_CHANNELS", "8",
     "MODEL.MASK_ENSEMBLE.ENABLED", "False",
 )  # fmt: skip
-CONTENT = ("MODEL.PIPELINE.TEXT_ROWS", "content")
+TRUNK = ("MODEL.BACKBONE.FREEZE", "False", "MODEL.WEIGHTS_TOWERS", "use")
+CONTENT = (*TRUNK, "MODEL.PIPELINE.TEXT_ROWS", "content")
 CROPS = (
     "MODEL.PIPELINE.REGION_CLASSIFIER", "masked_crops", "MODEL.PIPELINE.REGION_CLIP_NAME", "shapes",
     "MODEL.PIPELINE.FUSION", "product",
@@ -84,7 +86,7 @@ class RecordingNode(CfgNode):
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
-    """The keys that a training of one iteration, an evaluation and five other models read."""
+    """The keys that a training of one iteration, an evaluation and six other models read."""
     monkeypatch.setenv("FROZENSEG_CACHE", str(tmp_path / "cache"))
     pairs = [part for pair in SWITCHES.items() for part in pair]
     cfg = RecordingNode(
@@ -100,8 +102,10 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     adapter = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *ADAPTER]))
     build_adapter_training(adapter, build_model(adapter))
     content = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *CONTENT]))
-    build_model(content)
+    build_trunk_training(content, build_model(content))
     map_from_weights(content)
+    ovr = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *TRUNK]))
+    build_trunk_training(ovr, build_model(ovr))
     crops = RecordingNode(frozenseg.model_config("shapes", overrides=[*pairs, *CROPS]))
     build_model(crops)
     swin = RecordingNode(load_config("ovseg/ovseg_swin_base_vit_l14.yaml", SMALL_SWIN))

@@ -4,10 +4,7 @@ from torch import Tensor
 
 from frozenseg.pipeline.fusion.coat import Coat
 
-NOT_COMPARED = (
-    ("inst_scores", "official scores average mask logits, not probabilities"),
-    (r"train_(gt|matched|out_vocab).*|grad_.+|reg_.", "OVR, the training of the image encoder"),
-)
+NOT_COMPARED = (("inst_scores", "official scores average mask logits, not probabilities"),)
 
 
 def coat_values(

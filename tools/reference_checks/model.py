@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from reference_checks import coat, mask_adapter
+from reference_checks import coat, mask_adapter, ovr
 from reference_checks.compare import Row, compare, split_stride, strided
 from reference_checks.reference_model import Case, build_reference, reference_vocabularies
 from scipy.optimize import linear_sum_assignment
@@ -66,7 +66,7 @@ NOT_COMPARED = (
 
 
 FAMILY_NOT_COMPARED = {  # by the name of the case
-    "ovrcoat": coat.NOT_COMPARED,
+    "ovrcoat": (*coat.NOT_COMPARED, *ovr.NOT_COMPARED),
     "mask_adapter_fcclip": mask_adapter.NOT_COMPARED,
 }
 
@@ -232,6 +232,17 @@ class Inspection:
         if isinstance(rule, coat.Coat):
             logits = self.text.logits(regions.embeddings, regions.logit_scale)
             values |= coat.coat_values(rule, class_logits, logits, self.predictor.seen)
+        if "train_out_vocab_probs" in self.arrays:
+            trained, self.losses = ovr.training_rows(
+                self.system,
+                self.cfg,
+                self.case,
+                self.arrays,
+                self.training_text,
+                image,
+                mask_logits,
+            )
+            values |= trained
         if isinstance(self.regions, AdaptedMaps):
             values |= mask_adapter.adapter_values(
                 self.regions, clip_map, mask_logits, self._logits(regions)

@@ -5,24 +5,17 @@ are mined from the masks of the shipped FrozenSeg, which also proposes in the ta
 its rows differ in CLIP alone, and no proposer needs to be trained for them.
 """
 
-import logging
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from frozenseg.builders.adaptation import FINAL_CLIP
-from frozenseg.cli.reproduction.measuring import Metrics, measured
-from frozenseg.cli.reproduction.paper import SEMANTIC_ALONE, Column, columns
-from frozenseg.config import load_config, model_files
+from frozenseg.cli.reproduction.paper import SEMANTIC_ALONE, columns
+from frozenseg.cli.reproduction.seeded import DATASET, Rows, SeededTable, frozenseg, made
+from frozenseg.config import model_files
 from frozenseg.data.shapes.captions import IMAGES, write_captioned_scenes
 from frozenseg.mining.folder import LIST
 from frozenseg.training.checkpoints import FINAL_WEIGHTS
 
-logger = logging.getLogger(__name__)
-
-DATASET, CONFIG, CLIP = "shapes_val", "shapes/ovseg.yaml", "shapes_vit"
+FOLDER, CONFIG, CLIP = "ovseg", "shapes/ovseg.yaml", "shapes_vit"
 PROPOSER_SEED = 1  # one proposer and one set of pairs; seeds are those of the adaptations
 NUM_SCENES, DEPTH = 100, 3
 FINE_TUNING = ("--epochs", "3", "--lr", "0.0001")
@@ -35,45 +28,6 @@ MIOU = columns(
     mIoU="semantic/mIoU",
 )
 PRODUCT = ("MODEL.PIPELINE.FUSION", "product", "MODEL.PIPELINE.TEXT_ROWS", "literal")
-
-Rows = Mapping[str, list[str]]  # configuration keys and values by the row's title
-
-
-class OvsegTable(NamedTuple):
-    """A table of one proposer's folder and, of each seed, its adaptations."""
-
-    caption: str
-    rows: Callable[[Path, int], Rows]
-    seeds_matter: bool = True
-    columns: tuple[Column, ...] = MIOU
-
-
-def measure(
-    table: OvsegTable,
-    seeds: Sequence[int],
-    output: Path,
-    *,
-    overrides: Sequence[str] = (),
-    limit: int | None = None,
-) -> dict[str, list[Metrics]]:
-    """Makes what the rows need and evaluates them; one result per seed by row title.
-
-    Args:
-        table: the table.
-        seeds: of the adaptations.
-        output: proposer, pairs, adapted CLIPs and reports are stored below it.
-        overrides: configuration keys and values for every row.
-        limit: evaluate only the first images.
-    """
-    folder = output / "ovseg"
-    found: dict[str, list[Metrics]] = {}
-    for seed in seeds if table.seeds_matter else seeds[:1]:
-        for title, (config, *keys) in table.rows(folder, seed).items():
-            logger.info("%s, seed %d", title, seed)
-            cfg = load_config(config, [*SEMANTIC_ALONE, *keys, *overrides])
-            report = measured(cfg, DATASET, folder / "scores" / str(seed), limit=limit)
-            found.setdefault(title, []).append(report)
-    return found
 
 
 def adaptation_rows(folder: Path, seed: int) -> Rows:
@@ -133,10 +87,19 @@ def region_classifier_keys(name: str, clip: str, weights: str, *, depth: int) ->
 
 
 TABLES = {
-    "ovseg": OvsegTable("OVSeg in the shapes world: adaptation of CLIP", adaptation_rows),
-    "ovseg_partners": OvsegTable(
+    "ovseg": SeededTable(
+        "OVSeg in the shapes world: adaptation of CLIP",
+        FOLDER,
+        adaptation_rows,
+        MIOU,
+        SEMANTIC_ALONE,
+    ),
+    "ovseg_partners": SeededTable(
         "Proposers x region classifiers in the shapes world; CLIP of the crops: FT + MPT",
+        FOLDER,
         partner_rows,
+        MIOU,
+        SEMANTIC_ALONE,
         seeds_matter=False,
     ),
 }
@@ -178,23 +141,3 @@ def adapted_clip(folder: Path, seed: int, *parts: str) -> Path:
             *(*options, *SHARED, "--mask-prompt-depth", DEPTH, "--resume"),
         ),
     )
-
-
-def made(path: Path, make: Callable[[], None]) -> Path:
-    """Returns a file, which is made first unless it exists."""
-    if not path.exists():
-        make()
-    return path
-
-
-def frozenseg(*arguments: object) -> None:
-    """Runs a command.
-
-    Raises:
-        SystemExit: it was stopped or failed; with its exit status.
-    """
-    logger.info("frozenseg %s", " ".join(map(str, arguments)))
-    command = [sys.executable, "-m", "frozenseg", *map(str, arguments)]
-    status = subprocess.run(command, check=False).returncode
-    if status:
-        raise SystemExit(status)

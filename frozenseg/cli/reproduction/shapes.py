@@ -21,6 +21,7 @@ from frozenseg.cli.reproduction.paper import (
     columns,
     recall,
 )
+from frozenseg.cli.reproduction.seeded import SeededTable
 from frozenseg.config import load_config
 from frozenseg.training.checkpoints import FINAL_WEIGHTS
 
@@ -125,7 +126,7 @@ def config_of(file: str, overrides: Sequence[str]) -> CfgNode:
     return load_config(f"ablations/shapes/{Path(file).name}", overrides, over=[SCHEDULE])
 
 
-def over_seeds(table: PaperTable, found: dict[str, list[Metrics]]) -> str:
+def over_seeds(table: PaperTable | SeededTable, found: dict[str, list[Metrics]]) -> str:
     """A Markdown table of mean and sample standard deviation; a dash marks missing values."""
     rows = [
         [

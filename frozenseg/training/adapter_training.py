@@ -1,12 +1,11 @@
-"""One update of a Mask-Adapter on a frozen decoder, or without one (its warm-up)."""
+"""The training of a Mask-Adapter on a frozen decoder, or without one (its warm-up)."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from frozenseg.errors import UserError
-from frozenseg.io.weight_files import describe_differences
+from frozenseg.io.weight_files import load_exactly
 from frozenseg.losses.adapter_criterion import AdapterCriterion
 from frozenseg.losses.adapter_masks import annotated_masks, matching_pairs, mixed_masks
 from frozenseg.modeling.frozenseg import FrozenSeg
@@ -15,9 +14,7 @@ from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.protocols import TextRows
 from frozenseg.pipeline.region_classifiers.mask_adapter import AdaptedMaps
 from frozenseg.structures import Target
-from frozenseg.training.divergence import confirm_update
-from frozenseg.training.optimizer import ClippedAdamW
-from frozenseg.training.step import Batch, Losses, apply_update, checked_total
+from frozenseg.training.step import Losses
 
 VOID = "void_embedding.weight"
 
@@ -60,8 +57,15 @@ class AdapterTraining(nn.Module):
         self.regions.adapter.train(mode)
         return self
 
-    def forward(self, images: list[Tensor], targets: Sequence[Target], text: TextRows) -> Losses:
-        """Returns the weighted losses of (3, H, W) images in 0..255 and their targets."""
+    def forward(
+        self,
+        images: list[Tensor],
+        targets: Sequence[Target],
+        text: TextRows,
+        *,
+        num_targets: float | None = None,
+    ) -> Losses:
+        """Returns the weighted losses; all are means, so ``num_targets`` does not matter."""
         size = self.proposer.padded_size([size_of(image) for image in images])
         features, mask_logits = self._frozen(images, text)
         rows = []
@@ -110,75 +114,5 @@ class AdapterTraining(nn.Module):
         return {n: value for n, value in state.items() if n == VOID or n.startswith(members)}
 
     def load_trainable_state(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """Loads what ``trainable_state`` returned.
-
-        Raises:
-            UserError: weights are missing, unknown or of another shape.
-        """
-        own = self.trainable_state()
-        if differences := describe_differences(own, state):
-            raise UserError(
-                f"{source} holds weights of another architecture: {differences}. Choose the "
-                "configuration that it was trained with"
-            )
-        with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(state[name])
-
-
-class AdapterStep:
-    """Makes one update from this process's batches.
-
-    Args:
-        model: the system to train.
-        text: rows of the training classes.
-        optimizer: over the parts that learn.
-        device: of model and batches.
-        autocast: type of mixed precision; None: off. float16 also scales the loss.
-    """
-
-    def __init__(
-        self,
-        *,
-        model: AdapterTraining,
-        text: TextRows,
-        optimizer: ClippedAdamW,
-        device: torch.device,
-        autocast: torch.dtype | None = None,
-    ) -> None:
-        self.model, self.text, self.optimizer = model, text, optimizer
-        self.device, self.autocast = device, autocast
-        self.scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
-        self._names: list[str] = []  # of the images of the last update
-
-    def __call__(self, batches: Sequence[Batch]) -> Losses:
-        """Updates the weights by the mean gradient of the batches and returns their mean losses.
-
-        Raises:
-            Diverged: a loss is not finite, or the gradient of the previous update was not.
-        """
-        self.confirm()
-        self.optimizer.zero_grad(set_to_none=True)
-        parts = []
-        for batch in batches:
-            losses = self._losses(batch)
-            total = checked_total(losses, batch.names)
-            self.scaler.scale(total / len(batches)).backward()
-            parts.append({name: loss.detach() for name, loss in losses.items()})
-            parts[-1]["total_loss"] = total.detach()
-        self._names = [name for batch in batches for name in batch.names]
-        apply_update(self.optimizer, self.scaler)
-        return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
-
-    def confirm(self) -> None:
-        """Checks that the last update was applied; see ``confirm_update``.
-
-        Raises:
-            Diverged: its gradient is not finite.
-        """
-        confirm_update(self.model, self.optimizer, self.scaler, self._names)
-
-    def _losses(self, batch: Batch) -> Losses:
-        moved = batch.to(self.device)
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            return self.model(moved.images, moved.targets, self.text)
+        """Loads what ``trainable_state`` returned; see ``load_exactly``."""
+        load_exactly(self.trainable_state(), state, source=source)

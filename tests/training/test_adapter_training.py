@@ -7,9 +7,10 @@ from torch.nn import functional as F
 from frozenseg.builders.adapter import build_adapter_training
 from frozenseg.errors import UserError
 from frozenseg.structures import Target
-from frozenseg.training.adapter_step import VOID, AdapterStep, AdapterTraining
+from frozenseg.training.adapter_training import VOID, AdapterTraining
 from frozenseg.training.optimizer import build_optimizer
 from frozenseg.training.step import Batch
+from frozenseg.training.system_step import SystemStep
 from frozenseg.vocabulary.text_classifier import TextClassifier
 from tests.pipeline.region_classifiers.test_mask_adapter import SMALL
 
@@ -28,9 +29,9 @@ def training(small_system, small_config) -> Build:
     return build
 
 
-def step_of(model: AdapterTraining, lr: float = 0.01) -> AdapterStep:
+def step_of(model: AdapterTraining, lr: float = 0.01) -> SystemStep:
     rows = F.normalize(torch.randn(3, 24, generator=torch.Generator().manual_seed(1)), dim=-1)
-    return AdapterStep(
+    return SystemStep(
         model=model,
         text=TextClassifier(rows, torch.arange(3)),
         optimizer=build_optimizer(model, base_lr=lr, clip_norm=1.0),
