@@ -1,13 +1,12 @@
 """Files named on the command line: folders, patterns, lists, standard input, and outputs."""
 
 import glob
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from frozenseg.cli.console import errors
 from frozenseg.errors import UserError
-from frozenseg.io.files import is_file
+from frozenseg.io.files import is_file, is_folder
 from frozenseg.io.text import one_line, shown
 
 SHOWN_NAMES = 5  # of files of a folder that are left out
@@ -42,7 +41,7 @@ def find_images(paths: Iterable[Path], *, recursive: bool = False) -> list[Path]
     """
     found: list[Path] = []
     for path in _expanded(paths):
-        found += _in_folder(path, recursive=recursive) if path.is_dir() else [path]
+        found += _in_folder(path, recursive=recursive) if is_folder(path) else [path]
     return list(dict.fromkeys(found))
 
 
@@ -52,10 +51,10 @@ def listed_paths(source: Path) -> list[Path]:
     Raises:
         UserError: there is no such file, or no path in it.
     """
-    from frozenseg.io.gates import read_text
+    from frozenseg.io.gates import as_text, read_standard_input, read_text
 
     if source == STANDARD_INPUT:
-        text = sys.stdin.read()
+        text = as_text(read_standard_input(max_bytes=MAX_LIST_BYTES), "standard input")
     elif is_file(source):
         text = read_text(source, max_bytes=MAX_LIST_BYTES)
     else:
@@ -63,12 +62,14 @@ def listed_paths(source: Path) -> list[Path]:
     paths = [Path(line) for line in text.splitlines() if line.strip()]
     if not paths:
         raise UserError(f"the list {one_line(source)} is empty: write one path per line")
+    if "\0" in text:
+        raise UserError(f"the list {one_line(source)} holds a zero byte: write one path per line")
     return paths
 
 
 def _expanded(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
-        if not set("*?[") & set(str(path)) or path.exists():
+        if not set("*?[") & set(str(path)) or is_file(path) or is_folder(path):
             yield path
             continue
         matches = sorted(glob.glob(str(path), recursive=True))

@@ -1,6 +1,5 @@
 """``frozenseg segment``: images and class names in; drawings, id maps and named segments out."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -110,7 +109,9 @@ def segment(
         try:
             found = _segment(path, stems[path], segmenter, vocabulary, writer)
         except UserError as error:  # the other images can still be segmented
-            say_error(f"standard input: {error}" if path == STANDARD_INPUT else str(error))
+            sentence = str(error)
+            named = path != STANDARD_INPUT or sentence.startswith("standard input")
+            say_error(sentence if named else f"standard input: {sentence}")
             continue
         done.append(path)
         if found is not None:
@@ -137,8 +138,16 @@ def _segment(
 
         segment_clip(path, stem, segmenter, vocabulary, writer)
         return None
-    image = sys.stdin.buffer.read() if path == STANDARD_INPUT else path
+    image = _standard_input() if path == STANDARD_INPUT else path
     return segmenter(image, vocabulary, task=writer.task)
+
+
+def _standard_input() -> bytes:
+    """Returns the image that is piped in; more than the largest image has is not read."""
+    from frozenseg.data.pillow import max_bytes
+    from frozenseg.io.gates import read_standard_input
+
+    return read_standard_input(max_bytes=max_bytes())
 
 
 def _warn_of_photographs(paths: Sequence[Path], vocabulary: "Vocabulary") -> None:

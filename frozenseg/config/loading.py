@@ -113,6 +113,11 @@ def _read(file: Path) -> tuple[dict[str, Any], object]:
 
 
 def _base_path(base: object, file: Path) -> Path:
+    if file.suffix == ".json":  # a model's folder is complete, and may come from anywhere
+        raise ConfigError(
+            f"{one_line(file)} has the {BASE} {quoted(base)}, which the configuration of a model's "
+            "folder cannot have: save the model again"
+        )
     if not isinstance(base, str) or not base:
         raise ConfigError(
             f"{one_line(file)} has the {BASE} {quoted(base)}: give the path of one file, relative "

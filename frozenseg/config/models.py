@@ -9,7 +9,7 @@ from typing import NamedTuple
 from frozenseg.config.loading import CONFIG_ROOT, find_config
 from frozenseg.errors import ConfigError, UserError
 from frozenseg.io.files import is_file, is_folder, user_path
-from frozenseg.io.text import cut, one_line
+from frozenseg.io.text import cut, one_line, quoted
 
 SHAPES = "shapes"  # the only model whose weights ship with the package
 SHAPES_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / SHAPES / "head.safetensors"
@@ -55,6 +55,8 @@ def model_files(model: str | Path, *, revision: str | None = None) -> ModelFiles
     Raises:
         UserError: there is no such model, or the folder has no configuration.
     """
+    if not isinstance(model, (str, Path)):
+        raise ConfigError(f"{quoted(model)} is no model: give a name or a path as text")
     if named := model_names().get(str(model)):
         return named
     path = user_path(model)

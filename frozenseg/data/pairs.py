@@ -10,7 +10,7 @@ from torch import Tensor
 
 from frozenseg.data.images import read_image, read_label_map
 from frozenseg.errors import UserError
-from frozenseg.io.files import atomic_write
+from frozenseg.io.files import atomic_write, is_file
 from frozenseg.io.gates import read_text
 from frozenseg.io.paths import inside
 from frozenseg.io.text import one_line, quoted
@@ -48,9 +48,18 @@ def read_pairs(path: Path) -> list[Pair]:
     if not pairs:
         raise UserError(f"{one_line(path)} holds no pair: mine more images")
     for pair in pairs:
-        for name in (pair.filepath, pair.mask):
-            inside(path.parent, name, source=path, links=False)
+        check_names(pair, path.parent, source=path)
     return pairs
+
+
+def check_names(pair: Pair, folder: Path, *, source: Path) -> None:
+    """Refuses a pair whose names lead out of the folder of the pairs.
+
+    Raises:
+        UserError: a name is absolute or climbs.
+    """
+    for name in (pair.filepath, pair.mask):
+        inside(folder, name, source=source, links=False)
 
 
 def pair_lines(pairs: Iterable[Pair]) -> str:
@@ -76,19 +85,22 @@ def read_crop(folder: Path, pair: Pair, *, source: Path) -> tuple[Tensor, Tensor
         source: the list, for messages.
 
     Raises:
-        UserError: a file is missing or damaged, or the two differ in size.
+        UserError: a file is missing, damaged or behind a link that leads out of the folder, or the
+            two differ in size.
     """
-    for name in (pair.filepath, pair.mask):
-        if not (folder / name).is_file():
+    paths = [inside(folder, name, source=source) for name in (pair.filepath, pair.mask)]
+    for path in paths:
+        if not is_file(path):
+            name = path.relative_to(folder)
             raise UserError(
-                f"{one_line(source)} names the crop {quoted(name)}, which does not exist: run "
+                f"{one_line(source)} names the crop {quoted(str(name))}, which does not exist: run "
                 "frozenseg mine again, or remove the row"
             )
-    crop = read_image(folder / pair.filepath)
-    mask = torch.from_numpy(read_label_map(folder / pair.mask) > 0)
+    crop = read_image(paths[0])
+    mask = torch.from_numpy(read_label_map(paths[1]) > 0)
     if mask.shape != crop.shape[1:]:
         raise UserError(
-            f"{one_line(folder / pair.mask)} has {tuple(mask.shape)} values but its crop "
+            f"{one_line(paths[1])} has {tuple(mask.shape)} values but its crop "
             f"{tuple(crop.shape[1:])} pixels: run frozenseg mine again"
         )
     return crop, mask

@@ -13,6 +13,8 @@ from frozenseg.errors import UserError
 
 MAX_PIXELS_VARIABLE = "FROZENSEG_MAX_PIXELS"
 DEFAULT_MAX_PIXELS = 120_000_000  # a photo of 12,600 x 9,500 pixels
+PIXELS_PER_SIDE = 1000  # a side is at most this part of them: thin images take as long as huge ones
+LEAST_SIDE = 65_535  # pixels, which every image may have along one side; the most of a JPEG
 BYTES_PER_PIXEL = 8  # largest file for the permitted number of pixels: 16 bits, four channels
 # EPS and WMF start other programs; the others are containers that Pillow cannot decode by itself
 REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
@@ -37,6 +39,11 @@ def max_pixels() -> int:
     return int(text)
 
 
+def max_bytes() -> int:
+    """Returns the largest size of an image file."""
+    return max_pixels() * BYTES_PER_PIXEL
+
+
 @contextmanager
 def opened_image(source: Path | bytes) -> Iterator[Image.Image]:
     """The image of a file, or of its bytes, with its header read; the block may decode it.
@@ -53,10 +60,10 @@ def opened_image(source: Path | bytes) -> Iterator[Image.Image]:
             raise UserError(f"{name} is {image.format}, which is not read: convert it to PNG")
         check_size(image.size, name=name, limit=limit)
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        if size > limit * BYTES_PER_PIXEL:
+        if size > max_bytes():
             raise UserError(
-                f"{name} has {size:,} bytes, more than {limit * BYTES_PER_PIXEL:,}: make it "
-                f"smaller, or set {MAX_PIXELS_VARIABLE}"
+                f"{name} has {size:,} bytes, more than {max_bytes():,}: make it smaller, or set "
+                f"{MAX_PIXELS_VARIABLE}"
             )
         yield image
 
@@ -67,7 +74,7 @@ def name_of(source: Path | bytes) -> str:
 
 
 def check_size(size: tuple[int, int], *, name: str, limit: int) -> None:
-    """Refuses an image of (width, height) without a pixel, or with more than ``limit``.
+    """Refuses an image of (width, height) without a pixel, with more than ``limit``, or too thin.
 
     Raises:
         UserError: as above.
@@ -79,6 +86,12 @@ def check_size(size: tuple[int, int], *, name: str, limit: int) -> None:
         raise UserError(
             f"{name} has {width} x {height} pixels, more than {limit / 1e6:g} million: make it "
             f"smaller, or set {MAX_PIXELS_VARIABLE} to at least {width * height}"
+        )
+    longest = max(LEAST_SIDE, limit // PIXELS_PER_SIDE)
+    if max(size) > longest:
+        raise UserError(
+            f"{name} has {width} x {height} pixels, more than {longest:,} along one side: cut it, "
+            f"or set {MAX_PIXELS_VARIABLE} to at least {max(size) * PIXELS_PER_SIDE}"
         )
 
 

@@ -44,16 +44,10 @@ def read_json(
 def read_yaml_mapping(path: Path) -> dict[str, Any]:
     """Returns the mapping of a YAML file with plain values: text, numbers, lists, mappings.
 
-    Aliases are refused, because a few of them can describe more values than memory holds.
-
     Raises:
-        UserError: it cannot be read, is not one mapping, is nested more than 40 levels deep, has
-            aliases, or has a key that is not text; the line is named where it is known.
+        UserError: as for ``read_yaml``; or it is empty, no mapping, or has a key that is not text.
     """
-    text = read_text(path, max_bytes=MAX_YAML_BYTES)
-    with parser_gate(path, expected="a plain YAML mapping", advice="fix it and try again"):
-        _check_events(text, path)
-        content = yaml.safe_load(text)
+    content = read_yaml(path)
     if content is None:
         raise UserError(f"{one_line(path)} is empty: write at least one KEY: VALUE")
     if not isinstance(content, dict):
@@ -63,6 +57,21 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
         )
     _check_keys(content, path)
     return content
+
+
+def read_yaml(path: Path) -> Any:
+    """Returns the content of a YAML file with plain values.
+
+    Aliases are refused, because a few of them can describe more values than memory holds.
+
+    Raises:
+        UserError: it cannot be read, is not one plain document, is nested more than 40 levels deep,
+            or has aliases; the line is named where it is known.
+    """
+    text = read_text(path, max_bytes=MAX_YAML_BYTES)
+    with parser_gate(path, expected="a plain YAML mapping", advice="fix it and try again"):
+        _check_events(text, path)
+        return yaml.safe_load(text)
 
 
 def _check_events(text: str, path: Path) -> None:

@@ -1,8 +1,10 @@
 """One gate for every foreign parser: whatever it raises becomes one sentence about the file."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from frozenseg.errors import UserError
 from frozenseg.io.text import cut, one_line
@@ -51,11 +53,25 @@ def read_limited(path: Path, *, max_bytes: int) -> bytes:
         UserError: it cannot be read, or is larger than ``max_bytes``.
     """
     with parser_gate(path, advice="give a readable file"), path.open("rb") as file:
-        content = file.read(max_bytes + 1)
+        return _limited(file, path, max_bytes)
+
+
+def read_standard_input(*, max_bytes: int) -> bytes:
+    """Returns the content of standard input.
+
+    Raises:
+        UserError: it is closed, cannot be read, or is larger than ``max_bytes``.
+    """
+    with parser_gate("standard input", advice="pipe a file into the command"):
+        return _limited(sys.stdin.buffer, "standard input", max_bytes)
+
+
+def _limited(file: BinaryIO, source: str | Path, max_bytes: int) -> bytes:
+    content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise UserError(
-            f"{one_line(path)} is larger than {max_bytes / 2**20:g} MiB: give a file of that kind "
-            "that is not"
+            f"{one_line(source)} is larger than {max_bytes / 2**20:g} MiB: give a file of that "
+            "kind that is not"
         )
     return content
 
@@ -66,11 +82,19 @@ def read_text(path: Path, *, max_bytes: int) -> str:
     Raises:
         UserError: it cannot be read, is too large, or is not UTF-8; the position is named.
     """
-    content = read_limited(path, max_bytes=max_bytes)
+    return as_text(read_limited(path, max_bytes=max_bytes), path)
+
+
+def as_text(content: bytes, source: str | Path) -> str:
+    """Returns UTF-8 bytes as text, without a byte order mark.
+
+    Raises:
+        UserError: they are not UTF-8; the position is named.
+    """
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{one_line(path)} is not UTF-8 text (byte 0x{content[error.start]:02x} at position "
+            f"{one_line(source)} is not UTF-8 text (byte 0x{content[error.start]:02x} at position "
             f"{error.start}): save it as UTF-8"
         ) from error

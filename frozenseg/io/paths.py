@@ -45,6 +45,8 @@ def refusal(name: object) -> str | None:
         return f"is of type {type(name).__name__}, not text"
     if not name or "\0" in name:
         return "is empty or holds a zero byte"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "holds half a character"
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\"):
         return "is absolute"
     if ".." in re.split(r"[/\\]", name):

@@ -1,15 +1,14 @@
 """The folder of mined pairs: crops, a record per finished image, and the list of all pairs."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from frozenseg.data.pairs import Pair, write_crop, write_pairs
+from frozenseg.data.pairs import Pair, check_names, write_crop, write_pairs
 from frozenseg.errors import UserError
-from frozenseg.io.documents import read_json
+from frozenseg.io.gates import parser_gate
+from frozenseg.io.records import read_record, sound_record, write_record
 from frozenseg.io.text import one_line, quoted
-from frozenseg.io.writing import write_text
 from frozenseg.mining.miner import Mined
 
 LIST = "pairs.tsv"
@@ -42,9 +41,9 @@ class PairFolder:
         """
         path = self.folder / SETTINGS
         if not path.exists():
-            write_text(path, json.dumps(dict(settings), indent=2) + "\n")
+            write_record(path, settings)
             return
-        stored = read_json(path)
+        stored = read_record(path)
         for key in sorted(stored.keys() | settings.keys()):
             if stored.get(key) != settings.get(key):
                 raise UserError(
@@ -54,8 +53,8 @@ class PairFolder:
                 )
 
     def has(self, index: int) -> bool:
-        """Returns True if the image with this index is finished."""
-        return self._record_path(index).is_file()
+        """Returns True if the image with this index is finished and its record is sound."""
+        return self.read(index) is not None
 
     def write(self, index: int, mined: Mined) -> Record:
         """Stores an image's crops, then its record.
@@ -70,28 +69,18 @@ class PairFolder:
             write_crop(self.folder, *names, region.crop, region.mask)
             pairs += [Pair(*names, noun) for noun in region.nouns]
         record = Record(tuple(pairs), mined.problem)
-        write_text(self._record_path(index), json.dumps(record._asdict()))
+        write_record(self._record_path(index), record._asdict())
         return record
 
-    def read(self, index: int) -> Record:
-        """Reads the record of a finished image.
-
-        Raises:
-            UserError: it cannot be read.
-        """
+    def read(self, index: int) -> Record | None:
+        """Returns the record of a finished image; None if there is none, or a damaged one."""
         path = self._record_path(index)
-        content = read_json(path)
-        try:
-            pairs = tuple(Pair(*map(str, row)) for row in content["pairs"])
-            return Record(pairs, content["problem"])
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{one_line(path)} is no record of mined pairs: delete it and mine again"
-            ) from error
+        content = sound_record(path)
+        return None if content is None else _record_of(content, path)
 
     def records(self, indices: Sequence[int]) -> Iterator[Record]:
         """Yields the records of the finished images among these."""
-        return (self.read(index) for index in indices if self.has(index))
+        return (record for record in map(self.read, indices) if record is not None)
 
     def write_list(self, records: Sequence[Record]) -> Path:
         """Writes the list of all pairs and returns its path.
@@ -112,6 +101,15 @@ class PairFolder:
 
     def _record_path(self, index: int) -> Path:
         return self.folder / "records" / f"{_place_of(index)}.json"
+
+
+def _record_of(content: Mapping[str, Any], path: Path) -> Record:
+    """Checks what a record of another origin may hold, although its digest is right."""
+    with parser_gate(path, expected="a record of mined pairs", advice="delete it and mine again"):
+        record = Record(tuple(Pair(*map(str, row)) for row in content["pairs"]), content["problem"])
+    for pair in record.pairs:
+        check_names(pair, path.parents[2], source=path)
+    return record
 
 
 def _place_of(index: int) -> str:

@@ -30,10 +30,10 @@ def check_templates(templates: Sequence[str]) -> None:
     Raises:
         UserError: there is none, or one has not exactly one ``{}``, or other braces.
     """
-    if isinstance(templates, str) or not len(templates):
+    if not isinstance(templates, list | tuple) or not templates:
         raise UserError('templates are a list of sentences, such as ["a photo of a {}."]')
     for template in templates:
-        text = str(template)
+        text = template if isinstance(template, str) else ""
         if text.count("{}") != 1 or set("{}") & set(text.replace("{}", "")):
             raise UserError(
                 f"the template {quoted(template)} needs exactly one {{}} for the class name and no "

@@ -22,6 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from frozenseg.errors import UserError
+from frozenseg.io.text import quoted
 from frozenseg.vocabulary.vocabulary import Vocabulary
 from frozenseg.web.guard import Guard
 from frozenseg.web.line import Line
@@ -49,7 +50,7 @@ def build_app(service: Service, *, hosts: Sequence[str] = ("*",)) -> Starlette:
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return Starlette(
         routes=handlers.routes(),
-        middleware=[trusted, Middleware(Guard)],
+        middleware=[Middleware(Guard), trusted],
         exception_handlers=ERROR_HANDLERS,
         lifespan=handlers.lifespan,
     )
@@ -62,13 +63,14 @@ class _Handlers:
         self.service = service
         self.line = Line(service.limits.waiting)
         self.page = render_page(service)
+        self.examples = {str(index): each for index, each in enumerate(service.examples)}
         self.model = ThreadPoolExecutor(1, thread_name_prefix="model")
         self.decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
 
     def routes(self) -> list[Route | Mount]:
         return [
             Route("/", self.show_page),
-            Route("/examples/{index:int}.png", self.show_example),
+            Route("/examples/{index}.png", self.show_example),
             Route("/check", self.check, methods=["POST"]),
             Route("/segment", self.segment, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
@@ -84,10 +86,10 @@ class _Handlers:
         return Response(self.page, media_type="text/html")
 
     async def show_example(self, request: Request) -> Response:
-        index = request.path_params["index"]
-        if index >= len(self.service.examples):
-            raise UserError(f"there is no example {index}: open the page again")
-        return Response(self.service.examples[index].png, media_type="image/png")
+        index = request.path_params["index"]  # text: numbers of any length may come
+        if (example := self.examples.get(index)) is None:
+            raise UserError(f"there is no example {quoted(index)}: open the page again")
+        return Response(example.png, media_type="image/png")
 
     async def check(self, request: Request) -> Response:
         most = 4 * self.service.limits.characters  # a character has up to four bytes

@@ -8,6 +8,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from frozenseg.errors import UserError
+from frozenseg.io.gates import reason_of
+from frozenseg.io.text import one_line
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _CONNECTIONS = 512  # more get a bare 503
@@ -23,10 +25,10 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except (OSError, OverflowError, TypeError, ValueError) as error:  # also of odd names
         raise UserError(
-            f"port {port} of {host} cannot be opened ({reason}): choose another --port or --host"
+            f"port {port} of {one_line(host)} cannot be opened ({reason_of(error)}): choose "
+            "another --port or --host"
         ) from error
 
 

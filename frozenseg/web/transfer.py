@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import ExitStack, aclosing, suppress
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -14,6 +15,7 @@ from frozenseg.web.line import BusyError
 
 _RETRY_SECONDS = 5
 _DRAINED_BYTES, _DRAIN_SECONDS = 64 << 20, 30
+_SIZE_DIGITS = 18  # of a length that is converted at all
 
 
 async def read_body(request: Request, most: int, *, what: str) -> bytes:
@@ -66,7 +68,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _busy(request: Request, _error: Exception) -> Response:
     sentence = "the server is busy, its line of images is full: try again in a few seconds"
-    return await _sentence(request, sentence, 503)
+    return await _sentence(request, sentence, 503, {"Retry-After": str(_RETRY_SECONDS)})
 
 
 async def _too_slow(request: Request, _error: Exception) -> Response:
@@ -77,8 +79,15 @@ async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=400)  # nobody reads it
 
 
-async def _sentence(request: Request, sentence: str, status: int) -> Response:
-    headers = {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None
+async def _unknown(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "the handler of these"
+    sentence = "the server has no such address, or another method for it: open the page itself"
+    return await _sentence(request, sentence, error.status_code, error.headers)
+
+
+async def _sentence(
+    request: Request, sentence: str, status: int, headers: Mapping[str, str] | None = None
+) -> Response:
     await _drain(request)
     return JSONResponse({"error": sentence}, status, headers)
 
@@ -86,7 +95,7 @@ async def _sentence(request: Request, sentence: str, status: int) -> Response:
 async def _drain(request: Request) -> None:
     """Reads the rest of a body: browsers do not read an answer while they still send."""
     size = request.headers.get("content-length", "")
-    if not size.isdecimal() or int(size) > _DRAINED_BYTES:
+    if not size.isdecimal() or len(size) > _SIZE_DIGITS or int(size) > _DRAINED_BYTES:
         return
     with suppress(RuntimeError, TimeoutError, ClientDisconnect):  # already read, too slow, gone
         async with asyncio.timeout(_DRAIN_SECONDS):
@@ -96,6 +105,7 @@ async def _drain(request: Request) -> None:
 
 ERROR_HANDLERS = {
     UserError: _refused,
+    HTTPException: _unknown,
     BusyError: _busy,
     TimeoutError: _too_slow,
     ClientDisconnect: _gone,

@@ -40,14 +40,17 @@ def read_upload(content: bytes, limits: Limits) -> Upload:
             )
         pixels = read_image(image).permute(1, 2, 0).numpy()
     height, width = pixels.shape[:2]
-    return Upload(reduced(pixels, limits.segmented_pixels), (height, width))
+    return Upload(reduced(pixels, limits), (height, width))
 
 
-def reduced(pixels: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
-    """An (H, W, 3) image with at most ``most`` pixels, its proportions kept."""
+def reduced(pixels: NDArray[np.uint8], limits: Limits) -> NDArray[np.uint8]:
+    """An (H, W, 3) image within the limits of the model, its proportions kept."""
     height, width = pixels.shape[:2]
-    if height * width <= most:
+    by_area = (limits.segmented_pixels / (height * width)) ** 0.5
+    scale = min(by_area, limits.segmented_side / max(height, width))
+    if scale >= 1:
         return pixels
-    scale = (most / (height * width)) ** 0.5
     size = max(1, int(width * scale)), max(1, int(height * scale))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    return np.asarray(
+        Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    )

@@ -19,7 +19,7 @@ from frozenseg.cli.reproduction import (
     speed,
 )
 from frozenseg.cli.reproduction.family import FAMILY
-from frozenseg.cli.reproduction.measuring import spread
+from frozenseg.cli.reproduction.measuring import RECORD, spread
 from frozenseg.cli.reproduction.paper import OVSEG_TABLES, TABLE_3, TABLES, PaperTable, Row
 from frozenseg.config import load_config
 from frozenseg.errors import UserError
@@ -138,6 +138,10 @@ class TestPhotographs:
         assert f"| 46.2 / - | 49.4 / - | 52.3 / {score:.2f} |" in text
         monkeypatch.setattr("frozenseg.cli.reproduction.measuring.evaluate_dataset", None)
         assert reproduce.on_photographs("table1", weights, tmp_path, **options)[0] == text
+        [stored] = tmp_path.rglob(RECORD)
+        stored.write_text(stored.read_text().replace("semantic/mIoU", "semantic/mIou"))
+        with pytest.raises(TypeError):  # it would be evaluated, but for the None above
+            reproduce.on_photographs("table1", weights, tmp_path, **options)
 
     @pytest.mark.parametrize(
         ("weights", "reason"),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,6 +122,23 @@ class TestInputs:
         assert files(tmp_path / "out") == ["stdin.json", "stdin.png", "stdin_ids.png"]
         done = self.segment(run, tmp_path, "-", input=b"words")
         assert done.exit_code == 2 and "standard input: the data is not an image" in done.stderr
+
+    def test_standard_input_that_is_closed_or_too_large_is_one_sentence(
+        self, run, picture, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("FROZENSEG_MAX_PIXELS", "4")
+        done = self.segment(run, tmp_path, "-", input=picture.read_bytes())
+        assert done.exit_code == 2 and "standard input is larger than" in done.stderr
+        monkeypatch.setattr("frozenseg.io.gates.sys", SimpleNamespace(stdin=None))
+        done = self.segment(run, tmp_path, "-")
+        assert done.exit_code == 2 and "standard input cannot be read" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("names", "part"), [(b"caf\xe9.png", "is not UTF-8 text"), (b"a\0.png", "zero byte")]
+    )
+    def test_a_list_that_is_no_text_is_one_sentence(self, run, tmp_path, names, part):
+        done = self.segment(run, tmp_path, "--from", "-", input=names)
+        assert done.exit_code == 2 and part in done.stderr and done.stderr.count("error:") == 1
 
     def test_a_list_of_images(self, run, tree, tmp_path):
         names = f"{tree / 'b.png'}\n\n{tree / 'deep/a.png'}\n"

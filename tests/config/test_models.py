@@ -20,6 +20,18 @@ def test_every_shipped_model_has_a_name_and_a_configuration_that_loads() -> None
         assert load_config(files.config).MODEL.META_ARCHITECTURE in ("FrozenSeg", "FCCLIP")
 
 
+def test_a_value_of_a_wrong_type_is_no_model() -> None:
+    with pytest.raises(UserError, match="1 is no model: give a name or a path as text"):
+        model_files(1)  # type: ignore[arg-type]
+
+
+def test_the_configuration_of_a_models_folder_names_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("SEED: 1\n")
+    (tmp_path / "config.json").write_text('{"_BASE_": "other.yaml"}')
+    with pytest.raises(UserError, match=r"config\.json has the _BASE_ 'other\.yaml', which the"):
+        load_config(model_files(tmp_path).config)
+
+
 def test_parts_of_configurations_are_no_models() -> None:
     assert not {"base", "ade20k-150", "alpha-0.0", "short-schedule"} & set(model_names())
 

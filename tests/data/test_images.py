@@ -354,3 +354,16 @@ def test_a_folder_is_listed_by_every_ending_that_is_read(tmp_path: Path) -> None
     found, left_out = image_files(tmp_path)
     assert [path.name for path in found] == names
     assert [path.name for path in left_out] == others
+
+
+def test_a_thin_image_is_refused_however_few_pixels_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("1", (130_000, 1)).save(tmp_path / "thin.png")
+    message = "more than 120,000 along one side: cut it, or set FROZENSEG_MAX_PIXELS to at least"
+    with pytest.raises(UserError, match=f"{message} 130000000"):
+        read_image(tmp_path / "thin.png")
+    monkeypatch.setenv("FROZENSEG_MAX_PIXELS", "130000000")
+    assert read_image(tmp_path / "thin.png").shape == (3, 1, 130_000)
+    monkeypatch.setenv("FROZENSEG_MAX_PIXELS", "70000")  # a low bound leaves every JPEG its length
+    assert read_image(np.zeros((1, 65_535), np.uint8)).shape == (3, 1, 65_535)

@@ -280,6 +280,34 @@ def test_an_empty_folder_is_answered_with_where_to_get_it(
     assert "http" in said or "frozenseg datasets check" in said
 
 
+def test_records_of_a_run_that_was_killed_while_it_deleted_them_go(
+    download: Download, prepare: Prepare
+) -> None:
+    root = download("ade20k")
+    assert prepare("prepare_ade20k", root) == 0
+    expected = files_below(root)
+    records = root / "ADEChallengeData2016/ade20k_panoptic_val.parts"
+    records.mkdir()
+    (records / "ADE_val_00000002.json").write_text("{}")
+    assert prepare("prepare_ade20k", root) == 0
+    assert files_below(root) == expected
+
+
+def test_a_damaged_record_of_an_interrupted_run_is_made_again(
+    download: Download, prepare: Prepare
+) -> None:
+    root = download("ade20k")
+    assert prepare("prepare_ade20k", root) == 0
+    panoptic = root / "ADEChallengeData2016/ade20k_panoptic_val.json"
+    expected = panoptic.read_bytes()
+    panoptic.unlink()
+    records = panoptic.with_suffix(".parts")
+    records.mkdir()
+    (records / "ADE_val_00000001.json").write_text('{"image": {}, "panoptic": {}, "instances": []}')
+    assert prepare("prepare_ade20k", root) == 0
+    assert panoptic.read_bytes() == expected and not records.exists()
+
+
 def leftover(folder: Path) -> Path:
     """What a killed preparation leaves."""
     path = folder / ".partial-l52751tf.png"

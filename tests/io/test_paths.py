@@ -27,6 +27,7 @@ def test_relative_names_are_joined(tmp_path: Path) -> None:
         ("\\\\server\\a.png", "absolute"),
         ("", "empty"),
         ("a\0b", "zero byte"),
+        ("a\ud800.png", "half a character"),
         (None, "of type NoneType"),
         (7, "of type int"),
     ],

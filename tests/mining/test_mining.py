@@ -14,6 +14,7 @@ from frozenseg.data.pairs import Pair, read_crop, read_pairs
 from frozenseg.data.readers.captions import read_captions
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
 from frozenseg.errors import UserError
+from frozenseg.io.records import write_record
 from frozenseg.mining.bulk import Mining, mine_images
 from frozenseg.mining.folder import LIST, PairFolder
 from frozenseg.mining.miner import NO_NOUN, NO_PROPOSAL, Mined, Miner
@@ -257,3 +258,29 @@ class TestMistakes:
         path.write_text(json.dumps(content))
         with pytest.raises(UserError, match=message):
             read_captions(path)
+
+
+def test_a_damaged_record_is_mined_again(mining: Mining) -> None:
+    list(mine_images(mining, [0], device="cpu"))
+    record = mining.output / "records/000/000000.json"
+    expected = record.read_bytes()
+    record.write_bytes(expected.replace(b"dog", b"dig"))
+    assert not PairFolder(mining.output).has(0)
+    assert [outcome.made for outcome in mine_images(mining, [0], device="cpu")] == [True]
+    assert record.read_bytes() == expected
+
+
+def test_a_record_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    names = ["../../victim.png", "masks/a.png", "dog"]
+    write_record(tmp_path / "records/000/000000.json", {"pairs": [names], "problem": None})
+    with pytest.raises(UserError, match="climbs out of its folder"):
+        PairFolder(tmp_path).read(0)
+
+
+def test_a_crop_behind_a_link_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "victim.png")
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    (folder / "a.png").symlink_to(tmp_path / "victim.png")
+    with pytest.raises(UserError, match="a link that leads out of its folder"):
+        read_crop(folder, Pair("a.png", "a.png", "dog"), source=folder / LIST)

@@ -252,12 +252,43 @@ def test_other_web_sites_cannot_use_the_model(client: TestClient, scene: bytes) 
 
 
 def test_another_host_name_is_refused(client: TestClient) -> None:
-    assert client.get("/", headers={"Host": "rebound.example"}).status_code == 400
+    answer = client.get("/", headers={"Host": "rebound.example"})
+    assert answer.status_code == 400
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/examples/9.png"])
 def test_no_other_file_is_served(client: TestClient, path: str) -> None:
     assert client.get(path).status_code in (400, 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/static/%00", 404),
+        ("PUT", "/segment", 405),
+        ("GET", "/examples/1" + "0" * 5000 + ".png", 400),
+    ],
+)
+def test_a_request_that_the_page_never_sends_is_one_sentence(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    sentence = answer.json()["error"]
+    assert sentence and "\n" not in sentence and len(sentence) < 500
+
+
+def test_a_thin_image_is_segmented_at_a_length_that_browsers_draw(
+    client: TestClient, service: Service
+) -> None:
+    content = BytesIO()
+    Image.new("1", (70_000, 1)).save(content, "PNG")
+    answer = client.post(address("sand [stuff]"), content=content.getvalue())
+    result = lines_of(answer.text)[-1]["result"]
+    assert (result["height"], result["width"]) == (1, service.limits.segmented_side)
+    assert result["original_size"] == [1, 70_000]
 
 
 def test_nothing_of_a_visitor_reaches_the_disk(

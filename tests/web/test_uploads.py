@@ -31,7 +31,9 @@ def test_a_large_image_is_reduced_and_keeps_its_proportions() -> None:
 
 
 def test_a_line_of_pixels_is_reduced_to_no_less_than_one() -> None:
-    assert reduced(np.zeros((1, 5_000, 3), dtype=np.uint8), 100).shape[0] == 1
+    assert (
+        reduced(np.zeros((1, 5_000, 3), dtype=np.uint8), Limits(segmented_pixels=100)).shape[0] == 1
+    )
 
 
 def test_a_photograph_is_turned_upright() -> None:

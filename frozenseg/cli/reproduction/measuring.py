@@ -1,7 +1,6 @@
 """Evaluations with stored results."""
 
 import hashlib
-import json
 import statistics
 from pathlib import Path
 
@@ -11,15 +10,18 @@ from frozenseg.builders.evaluation import evaluate_dataset, save_report
 from frozenseg.builders.fingerprints import config_digest
 from frozenseg.builders.options import RunOptions
 from frozenseg.builders.segmenter import build_segmenter
+from frozenseg.io.records import sound_record, write_record
 
 Metrics = dict[str, float]
+RECORD = "measured.json"  # all metrics with their digest, beside the report
 
 
 def measured(cfg: CfgNode, name: str, folder: Path, *, limit: int | None = None) -> Metrics:
     """Evaluates the model of a configuration on a registered data set; results in percent.
 
     The report is stored below ``folder``, under a digest of the configuration, the content of the
-    weights and the number of images. Stored reports are read; interrupted evaluations resume.
+    weights and the number of images. Stored results are read, damaged ones are measured again, and
+    interrupted evaluations resume.
 
     Args:
         cfg: the configuration, with its weights.
@@ -28,12 +30,14 @@ def measured(cfg: CfgNode, name: str, folder: Path, *, limit: int | None = None)
         limit: evaluate only the first images.
     """
     place = folder / f"{name}-{_digest(cfg, limit)}"
-    report = place / "metrics.json"
-    if not report.exists():
+    found = sound_record(place / RECORD)
+    if found is None:
         options = RunOptions(resume=True, limit=limit)
-        save_report(evaluate_dataset(cfg, build_segmenter(cfg), name, place, options), place)
-    found = json.loads(report.read_text(encoding="utf-8"))
-    return {key: float("nan") if value is None else value for key, value in found.items()}
+        report = evaluate_dataset(cfg, build_segmenter(cfg), name, place, options)
+        save_report(report, place)
+        found = dict(report.metrics)
+        write_record(place / RECORD, found)
+    return found
 
 
 def spread(values: list[float]) -> str:

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import yaml
-
 from frozenseg.data.annotations.faults import BadEntry, Faults
 from frozenseg.data.conversion.records import AnnotatedImage, Converted, Outline
 from frozenseg.data.images import image_size
 from frozenseg.data.pillow import image_endings
 from frozenseg.errors import UserError
-from frozenseg.io.documents import MAX_YAML_BYTES
-from frozenseg.io.gates import parser_gate, read_text
+from frozenseg.io.documents import read_yaml
+from frozenseg.io.gates import read_text
 from frozenseg.io.paths import listed_files
 from frozenseg.io.text import quoted
 
@@ -120,8 +118,7 @@ def _names_file(source: Path) -> Path:
 
 def _class_names(path: Path) -> list[str]:
     """The list, or the mapping from numbers, under ``names``."""
-    with parser_gate(path, expected="a YAML mapping", advice="give YOLO's file with --names"):
-        content = yaml.safe_load(read_text(path, max_bytes=MAX_YAML_BYTES))
+    content = read_yaml(path)
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]

@@ -31,6 +31,7 @@ from frozenseg.data.readers.panoptic import colors_of_ids
 from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
+from frozenseg.io.records import read_record, sound_record, write_record
 from frozenseg.vocabulary import builtin_vocabulary, class_table
 
 SHORT = {"training": "train", "validation": "val"}
@@ -80,19 +81,20 @@ def prepare_objects(preparation: Preparation, base: Path, split: str, maps: Sequ
     """Writes the JSON files last, so that they are there only if the rest is."""
     panoptic_json = base / f"ade20k_panoptic_{SHORT[split]}.json"
     instance_json = base / f"ade20k_instance_{SHORT[split]}.json"
+    segment_maps, records = panoptic_json.with_suffix(""), panoptic_json.with_suffix(".parts")
     if preparation.is_done(panoptic_json) and preparation.is_done(instance_json):
+        shutil.rmtree(records, ignore_errors=True)  # left by a run that was killed at its very end
         return
     folder = base / "annotations_instance" / split
     input_files(folder, "*.png", page=PAGE, known=KNOWN[split])
-    segment_maps, records = panoptic_json.with_suffix(""), panoptic_json.with_suffix(".parts")
     pictures = [
         Paths(path, folder / path.name, segment_maps / path.name, records / f"{path.stem}.json")
         for path in maps
     ]
     preparation.remove_leftovers(base, segment_maps, records)
-    jobs = [paths for paths in pictures if not preparation.is_done(paths.record)]
+    jobs = [paths for paths in pictures if preparation.force or sound_record(paths.record) is None]
     preparation.run(convert_objects, jobs, title=f"ADE20K {split}: panoptic, instance")
-    done = [Record(*json.loads(paths.record.read_bytes())) for paths in pictures]
+    done = [Record(**read_record(paths.record)) for paths in pictures]
     write_json(instance_json, instance_annotation(done))
     write_json(panoptic_json, panoptic_annotation(done))
     shutil.rmtree(records)
@@ -115,7 +117,7 @@ def convert_objects(_: None, paths: Paths) -> None:
         {"image_id": stem, "file_name": f"{stem}.png", "segments_info": segments},
         [object_of(stem, each) for each in instances],
     )
-    write_json(paths.record, record)
+    write_record(paths.record, record._asdict())
 
 
 def read_semantic(path: Path) -> np.ndarray:

@@ -8,16 +8,22 @@ from tools.fuzz.entries import (
     configuration,
     disks,
     images,
+    inputs,
+    model_folders,
+    own_data,
     preparation,
     runs,
     self_test,
+    trained_towers,
     videos,
     vocabulary,
+    web,
     weights,
 )
 
 MODULES = (
     images, annotations, preparation, configuration, vocabulary, weights, caches, runs, disks,
-    commands, self_test, videos,
+    commands, self_test, videos, model_folders, web, own_data,
+    trained_towers, inputs,
 )  # fmt: skip
 ENTRIES: dict[str, Entry] = {entry.name: entry for module in MODULES for entry in module.ENTRIES}

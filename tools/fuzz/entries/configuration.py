@@ -158,10 +158,10 @@ def _run_use(arguments: Any, _: Path) -> None:
     import frozenseg
 
     segmenter = frozenseg.load("shapes", overrides=[*SMALL, *arguments["pairs"]])
-    _segment(segmenter, arguments["task"])
+    segment_small(segmenter, arguments["task"])
 
 
-def _segment(segmenter: Any, task: str) -> None:
+def segment_small(segmenter: Any, task: str) -> None:
     """Segments a small image; numbers that are not finite are no result."""
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     found = segmenter(image, ["red circle", "sand, beach [stuff]"], task=task)
@@ -196,7 +196,7 @@ def _run_device(arguments: Any, _: Path) -> None:
     segmenter = frozenseg.load(
         "shapes", device=None if arguments["by_key"] else device, overrides=pairs
     )
-    _segment(segmenter, "panoptic")
+    segment_small(segmenter, "panoptic")
 
 
 ENTRIES = (
