@@ -41,6 +41,7 @@ def _run_call(arguments: Any, _: Path) -> None:
     segmenter = frozenseg.load("shapes", overrides=SMALL)
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     count, options = arguments["images"], arguments["options"]
+    found: Any
     if count is None:
         found = [segmenter(image, "red circle; sand [stuff]", **options)]
     else:

@@ -29,7 +29,7 @@ def clip(rng: Random) -> bytes:
     noise = np.random.default_rng(rng.randrange(1 << 30))
     try:
         with av.open(file, "w", format=container) as out:
-            stream = out.add_stream(codec, rate=Fraction(25))
+            stream: Any = out.add_stream(codec, rate=Fraction(25))
             stream.width, stream.height, stream.pix_fmt = *size, pixels
             for _ in range(rng.randrange(1, 6)):
                 values = noise.integers(0, 256, (size[1], size[0], 3), np.uint8)
