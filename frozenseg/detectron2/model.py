@@ -59,8 +59,8 @@ class FrozenSeg(nn.Module):
     Args:
         segmenter: the model with its ensemble and post-processing.
         training_vocabulary: called for the classes to train on; None: those of the segmenter.
-        build_training: called when training starts for the system that computes its own losses;
-            None: the proposer is trained with ``criterion``.
+        build_training: called by ``start_training`` for the system that computes its own losses;
+            if it returns None, the proposer is trained with ``criterion``.
         vocabulary: classes, as ``Segmenter`` takes them.
         read_weights: reads a file of trained weights.
         load_stored: loads weights into the model; ``source`` is their name in messages.
@@ -79,7 +79,7 @@ class FrozenSeg(nn.Module):
         build_training: Callable[[SegmentationModel], SystemTraining | None] = lambda _: None,
     ) -> None:
         super().__init__()
-        self._network: TrainedProposer | SystemTraining | None = None
+        self.network: Any = segmenter.model.proposer  # the part that is trained
         self._build_training = build_training
         self.segmenter, self.criterion, self.vocabulary = segmenter, criterion, vocabulary
         self._read_weights, self._load_stored = read_weights, load_stored
@@ -101,13 +101,14 @@ class FrozenSeg(nn.Module):
             "build_training": partial(build_system_training, cfg),
         }
 
-    @property
-    def network(self) -> TrainedProposer | SystemTraining:
-        """The part that is trained, made on first access: evaluation needs no teacher."""
-        if self._network is None:
-            model = self.segmenter.model
-            self._network = self._build_training(model) or trained_part(model)
-        return self._network
+    def start_training(self) -> None:
+        """Makes the trained part one that computes its own losses, if the system has such a one.
+
+        Evaluation does without, and needs no teacher.
+        """
+        training = self._build_training(self.segmenter.model)
+        if training is not None:
+            self.network = training.train(self.training)
 
     @property
     def device(self) -> device:
@@ -182,8 +183,8 @@ class FrozenSeg(nn.Module):
         """Returns the trained weights by this project's names, and towers that belong to them."""
         destination = {} if destination is None else destination
         model = self.segmenter.model
-        state = model.trainable_state() | stored_towers(trained_part(model))
-        for name, value in state.items():
+        towers = stored_towers(trained_part(model)) if model.has_trained_parts else {}
+        for name, value in (model.trainable_state() | towers).items():
             destination[prefix + name] = value
         return destination
 

@@ -221,6 +221,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: FrozenSeg) -> ClippedAdamW:
+        model.start_training()  # only trainings have an optimizer
         assert isinstance(model.network, nn.Module), "both kinds are modules"
         return build_adamw(cfg, model.network)
 
