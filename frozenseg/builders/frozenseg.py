@@ -58,6 +58,7 @@ def build_frozenseg(
         transformer_decoder=_build_transformer_decoder(cfg, clip, sam),
         embed_dim=clip.embed_dim,
         size_divisibility=divisibility_for(cfg, clip),
+        precision=cfg.MODEL.PRECISION,
     )
 
 

@@ -1,7 +1,7 @@
 """The method (Fig. 2): from images and a vocabulary to masks and class logits."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,12 @@ from frozenseg.modeling.pixel_decoder import PixelDecoder
 from frozenseg.modeling.transformer_decoder import TransformerDecoder
 from frozenseg.ops.maps import Size, padded_size, size_of
 from frozenseg.pipeline.protocols import TextRows
+from frozenseg.runtime.reduced_precision import Precision, autocast_to
 from frozenseg.structures import ClipMap, Frame, InputImage, Prediction, Proposals
 from frozenseg.towers.roles import Backbone, ClipFeatures
 from frozenseg.towers.sam import SamTower
+
+Features = TypeVar("Features", Tensor, ClipFeatures)
 
 
 class Output(NamedTuple):
@@ -34,6 +37,7 @@ class FrozenSeg(nn.Module):
         pixel_decoder, transformer_decoder: the trained parts.
         embed_dim: width of the text space that queries are classified in.
         size_divisibility: images are padded to a multiple of this, pixels.
+        precision: of both frozen encoders at inference; the decoder computes in float32.
     """
 
     tasks = frozenset({"semantic", "panoptic", "instance"})
@@ -47,6 +51,7 @@ class FrozenSeg(nn.Module):
         transformer_decoder: TransformerDecoder,
         embed_dim: int,
         size_divisibility: int = 32,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -56,6 +61,7 @@ class FrozenSeg(nn.Module):
         self.void_embedding = nn.Embedding(1, embed_dim)  # the last row of every vocabulary
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.size_divisibility = size_divisibility
+        self.precision: Precision = precision
 
     def forward(
         self, images: list[Tensor], text: TextRows, *, every_layer: bool | None = None
@@ -89,14 +95,16 @@ class FrozenSeg(nn.Module):
             text: the vocabulary.
             every_layer: return the predictions of all layers, the last layer's last.
         """
-        clip = self.backbone(clip_images)
+        clip = self._encode(self.backbone, clip_images)
         return self.decode(clip, sam_images, text, every_layer=every_layer), clip.clip_map
 
     def decode(
         self, clip: ClipFeatures, sam_images: Tensor | None, text: TextRows, *, every_layer: bool
     ) -> list[Prediction]:
         """Like ``predict``, from the features of the backbone."""
-        sam = None if self.sam is None else self.sam(sam_images)
+        sam = None
+        if self.sam is not None and sam_images is not None:
+            sam = self._encode(self.sam, sam_images)
         text = text.for_image(clip.clip_map)
 
         def classify(embeddings: Tensor) -> Tensor:
@@ -109,6 +117,14 @@ class FrozenSeg(nn.Module):
             classify,
             every_layer=every_layer,
         )
+
+    def _encode(self, tower: Callable[[Tensor], Features], images: Tensor) -> Features:
+        """Returns what a tower sees; in training, in the precision around it."""
+        if self.training or self.precision == "float32":
+            return tower(images)
+        with autocast_to(self.precision, images.device):
+            found = tower(images)
+        return found.float()
 
     def propose(self, images: Sequence[InputImage], text: TextRows) -> list[Proposals]:
         """Returns the last layer's masks and class logits for each image."""

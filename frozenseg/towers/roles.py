@@ -14,6 +14,10 @@ class ClipFeatures(NamedTuple):
     levels: tuple[Tensor, ...]  # (B, C, h, w), fine to coarse, one per stride of the backbone
     clip_map: Tensor  # (B, C, h, w) at the coarsest stride, from which regions are embedded
 
+    def float(self) -> "ClipFeatures":
+        """Returns the maps in float32."""
+        return ClipFeatures(tuple(level.float() for level in self.levels), self.clip_map.float())
+
 
 class Backbone(Protocol):
     """Computes the feature maps that the decoder reads. Members are ``nn.Module``."""

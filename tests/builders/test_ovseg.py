@@ -62,7 +62,7 @@ def test_the_members_have_the_configured_values(tiny_ovseg) -> None:
 
 @pytest.mark.parametrize(("precision", "used"), [("auto", torch.bfloat16), ("float32", None)])
 def test_crops_use_bfloat16_where_it_is_fast(tiny_ovseg, monkeypatch, precision, used) -> None:
-    monkeypatch.setattr("frozenseg.runtime.bfloat16.bfloat16_is_fast", lambda _: True)
+    monkeypatch.setattr("frozenseg.runtime.reduced_precision.bfloat16_is_fast", lambda _: True)
     crops = system(tiny_ovseg, "MODEL.OVSEG.PRECISION", precision).region_classifier
     assert isinstance(crops, MaskedCrops)
     found = []

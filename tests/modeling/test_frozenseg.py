@@ -71,7 +71,7 @@ def test_training_keeps_no_activation_of_the_towers(small_model: SmallModel) -> 
         return tensor
 
     for name in ("backbone", "sam"):
-        tower = getattr(model, name).requires_grad_()  # the towers do not rely on this flag
+        tower = getattr(model, name)
         tower.register_forward_pre_hook(lambda *_, name=name: inside.append(name))
         tower.register_forward_hook(lambda *_: inside.clear())
     with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):

@@ -25,7 +25,7 @@ from torch import Tensor
 from frozenseg.inference.semantic import class_maps
 from frozenseg.pipeline.fusion.product import Product
 from frozenseg.pipeline.region_classifiers.masked_crops import LOGIT_SCALE, MaskedCrops
-from frozenseg.runtime.bfloat16 import bfloat16_is_fast
+from frozenseg.runtime.reduced_precision import bfloat16_is_fast
 from frozenseg.structures import Frame, InputImage, Proposals
 from frozenseg.towers.clip_vit import CropClip
 from frozenseg.towers.vit_loading import load_crop_clip

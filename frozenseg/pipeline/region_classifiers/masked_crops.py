@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from frozenseg.ops.maps import size_of
 from frozenseg.ops.region_crops import expand_boxes, mask_crops, masked_crops
 from frozenseg.pipeline.masks import masks_at
-from frozenseg.runtime.bfloat16 import Precision, autocast_to
+from frozenseg.runtime.reduced_precision import Precision, autocast_to
 from frozenseg.structures import InputImage, Proposals, Regions, boxes_of
 from frozenseg.towers.roles import CropEmbedder
 

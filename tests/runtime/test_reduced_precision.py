@@ -1,9 +1,9 @@
-"""bfloat16 where the processor has units for it."""
+"""Types of 16 bits, and bfloat16 where the processor has units for it."""
 
 import pytest
 import torch
 
-from frozenseg.runtime.bfloat16 import autocast_to, bfloat16_is_fast
+from frozenseg.runtime.reduced_precision import autocast_to, bfloat16_is_fast
 
 CPU = torch.device("cpu")
 
@@ -31,3 +31,5 @@ def test_a_precision_that_is_named_is_taken(monkeypatch) -> None:
         assert (matrix @ matrix).dtype == torch.float32
     with autocast_to("bfloat16", CPU):
         assert (matrix @ matrix).dtype == torch.bfloat16
+    with autocast_to("float16", CPU):
+        assert (matrix @ matrix).dtype == torch.float16

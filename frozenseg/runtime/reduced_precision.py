@@ -1,11 +1,11 @@
-"""Choosing bfloat16 where the processor computes faster in it."""
+"""Choosing a 16-bit type where the processor computes faster in it."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 
-Precision = Literal["float32", "bfloat16", "auto"]
+Precision = Literal["float32", "bfloat16", "float16", "auto"]
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
@@ -23,10 +23,12 @@ def autocast_to(precision: Precision, device: torch.device) -> AbstractContextMa
     """Returns a context that computes in this precision, whatever surrounds it.
 
     Args:
-        precision: "float32", "bfloat16", or "auto": bfloat16 where it is fast.
+        precision: a type, or "auto": bfloat16 where it is fast.
         device: where the computation runs.
     """
-    enabled = precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast(device))
+    if precision == "auto":
+        precision = "bfloat16" if bfloat16_is_fast(device) else "float32"
     if device.type == "meta":  # which autocast does not know
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    dtype = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision != "float32")
