@@ -30,6 +30,7 @@ from frozenseg.cli.summary import summary
 from frozenseg.cli.train import train
 from frozenseg.cli.web import web
 from frozenseg.errors import UserError
+from frozenseg.runtime.memory import ADVICE, is_out_of_memory
 
 EXIT_STATUSES = (
     "Exit status: 0 done; 1 a check found problems, or the program failed; 2 a mistake in options "
@@ -44,7 +45,7 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> object:
         try:
             return super().invoke(ctx)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, MemoryError, RuntimeError) as error:
             sentence = _explain(error)
             if sentence is None or ctx.params.get("debug"):
                 raise
@@ -138,4 +139,6 @@ def _explain(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}; give another path, or change its permissions"
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return f"{error.strerror}: free disk space, or choose another --output"
+    if is_out_of_memory(error):
+        return f"there is not enough memory: {ADVICE}"
     return None

@@ -21,6 +21,7 @@ from frozenseg.cli.image_files import (
 from frozenseg.cli.options import ModelOptions, VocabularyOptions, grouped
 from frozenseg.cli.segment_results import ResultOptions, ResultWriter
 from frozenseg.errors import UserError
+from frozenseg.runtime.memory import OutOfMemory, memory_gate
 
 if TYPE_CHECKING:
     from frozenseg.inference.segmentation import Segmentation
@@ -107,20 +108,30 @@ def segment(
     done = []
     for path in _shown(list(stems), quiet=results.quiet):
         try:
-            found = _segment(path, stems[path], segmenter, vocabulary, writer)
+            with memory_gate(path):
+                found = _segment(path, stems[path], segmenter, vocabulary, writer)
         except UserError as error:  # the other images can still be segmented
-            sentence = str(error)
-            named = path != STANDARD_INPUT or sentence.startswith("standard input")
-            say_error(sentence if named else f"standard input: {sentence}")
+            _say_of_image(path, error)
+            continue
+        try:
+            with memory_gate(path):
+                if found is not None:
+                    writer.write(path, stems[path], found)
+        except OutOfMemory as error:  # unlike a full disk, it ends with this image
+            _say_of_image(path, error)
             continue
         done.append(path)
-        if found is not None:
-            writer.write(path, stems[path], found)
     writer.finish()
     if done and model.model == "shapes":
         _warn_of_photographs(done, vocabulary)
     if len(done) < len(stems):
         raise typer.Exit(2)
+
+
+def _say_of_image(path: Path, error: UserError) -> None:
+    sentence = str(error)
+    named = path != STANDARD_INPUT or sentence.startswith("standard input")
+    say_error(sentence if named else f"standard input: {sentence}")
 
 
 def _shown(paths: Sequence[Path], *, quiet: bool) -> Iterable[Path]:

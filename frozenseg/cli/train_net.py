@@ -12,6 +12,7 @@ from frozenseg.config import load_config
 from frozenseg.errors import UserError
 from frozenseg.io.text import one_line
 from frozenseg.runtime.launch import Group, launch
+from frozenseg.runtime.memory import ADVICE, memory_gate
 from frozenseg.runtime.signals import INTERRUPTED, INTERRUPTED_EXIT_CODE, REQUEUE_EXIT_CODE
 
 USER_ERROR_EXIT_CODE = 2
@@ -106,9 +107,10 @@ def _load(options: argparse.Namespace) -> CfgNode:
 def _run(engine: str, cfg: CfgNode, options: argparse.Namespace) -> int:
     """Runs one process of the run."""
     try:
-        if engine == "detectron2":
-            return _run_detectron2(cfg, options)
-        return _run_natively(cfg, options)
+        with memory_gate("the run", advice=ADVICE):
+            if engine == "detectron2":
+                return _run_detectron2(cfg, options)
+            return _run_natively(cfg, options)
     except UserError as error:
         return _say(error)
 

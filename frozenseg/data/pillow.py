@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -39,6 +40,13 @@ def max_pixels() -> int:
     return int(text)
 
 
+def _without_warning(stored: Path | io.BytesIO) -> Image.Image:
+    """Reads a header; Pillow warns at three quarters of our bound, which is checked next."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(stored)
+
+
 def max_bytes() -> int:
     """Returns the largest size of an image file."""
     return max_pixels() * BYTES_PER_PIXEL
@@ -55,7 +63,7 @@ def opened_image(source: Path | bytes) -> Iterator[Image.Image]:
     limit, name = max_pixels(), name_of(source)
     _raise_pillow_limit(limit)
     stored = io.BytesIO(source) if isinstance(source, bytes) else source
-    with one_sentence(name), Image.open(stored) as image:
+    with one_sentence(name), _without_warning(stored) as image:
         if image.format in REFUSED_FORMATS:
             raise UserError(f"{name} is {image.format}, which is not read: convert it to PNG")
         check_size(image.size, name=name, limit=limit)

@@ -24,6 +24,7 @@ from frozenseg.io.files import user_path
 from frozenseg.ops.maps import size_of
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.protocols import TextRows
+from frozenseg.runtime.memory import memory_gate
 from frozenseg.structures import InputImage, Result
 from frozenseg.towers.roles import TextEncoder
 from frozenseg.vocabulary.content_rows import ContentRows
@@ -96,8 +97,8 @@ class Segmenter:
                 ``CallOptions``.
 
         Raises:
-            UserError: the image cannot be read, the vocabulary is empty or repeats a name, or the
-                model does not support the task or an option.
+            UserError: the image cannot be read, the vocabulary is empty or repeats a name, the
+                model does not support the task or an option, or there is not enough memory.
         """
         return self.batch([image], vocabulary, **options)[0]
 
@@ -118,7 +119,8 @@ class Segmenter:
         names, sources = self._checked(vocabulary, options), list(images)
         pixels = [read_image(image, bgr=options.get("bgr", False)) for image in sources]
         predict = self._predictor(names, options)  # takes time; bad images are noticed before
-        results = predict([self._input_image(each) for each in pixels])
+        with memory_gate(_names_of(sources)):
+            results = predict([self._input_image(each) for each in pixels])
         return [
             self._segmentation(*each, names, options)
             for each in zip(sources, pixels, results, strict=True)
@@ -142,7 +144,8 @@ class Segmenter:
 
         def segment(image: ImageLike) -> Segmentation:
             pixels = read_image(image, bgr=options.get("bgr", False))
-            (result,) = predict([self._input_image(pixels)])
+            with memory_gate(_names_of([image])):
+                (result,) = predict([self._input_image(pixels)])
             return self._segmentation(image, pixels, result, names, options)
 
         return map(segment, images)
@@ -262,3 +265,10 @@ class Segmenter:
                 f"this model gives {offered} results only, not {' and '.join(refused)}: choose "
                 f"the task {offered}, or turn the others off under MODEL.MASK_FORMER.TEST"
             )
+
+
+def _names_of(sources: Sequence[ImageLike]) -> str:
+    """Returns how a message calls the images of a call."""
+    if len(sources) != 1:
+        return f"the batch of {len(sources)} images"
+    return str(sources[0]) if isinstance(sources[0], (str, Path)) else "the image"

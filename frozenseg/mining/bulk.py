@@ -12,6 +12,7 @@ from frozenseg.io.paths import inside
 from frozenseg.io.text import one_line
 from frozenseg.mining.folder import PairFolder
 from frozenseg.mining.miner import Miner
+from frozenseg.runtime.memory import memory_gate
 from frozenseg.runtime.spread import spread
 
 BuildMiner = Callable[[str], Miner]
@@ -51,9 +52,11 @@ class Mining:
         name, captions = self.captioned[index]
         try:
             image = read_image(inside(self.images, name, source=self.source))
+            with memory_gate(name, advice="make it smaller"):
+                mined = miner(image, captions)
         except UserError as error:  # must not stop the other images
             return Outcome(made=False, problem=str(error))
-        problem = folder.write(index, miner(image, captions)).problem
+        problem = folder.write(index, mined).problem
         if problem is None:
             return Outcome(made=True)
         return Outcome(made=True, problem=f"{one_line(name)} gives no pair: {problem}")

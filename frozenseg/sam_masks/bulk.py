@@ -11,6 +11,7 @@ from frozenseg.data.catalog import dataset_samples
 from frozenseg.data.images import read_image
 from frozenseg.data.readers.samples import DatasetSamples
 from frozenseg.errors import UserError
+from frozenseg.runtime.memory import OutOfMemory, memory_gate
 from frozenseg.runtime.spread import spread
 from frozenseg.sam_masks.cache import CachedMasks
 
@@ -117,4 +118,8 @@ def _outcome(masks: CachedMasks, images: Images, index: int) -> Outcome:
         image = images[index]
     except UserError as error:  # must not stop the other images
         return Outcome(index, made=False, problem=str(error))
-    return Outcome(index, made=masks.complete(image))
+    try:
+        with memory_gate(images.name(index), advice="make it smaller"):
+            return Outcome(index, made=masks.complete(image))
+    except OutOfMemory as error:
+        return Outcome(index, made=False, problem=str(error))

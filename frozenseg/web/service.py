@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 from frozenseg.data.shapes import all_names
 from frozenseg.errors import UserError
 from frozenseg.io.text import quoted
+from frozenseg.runtime.memory import memory_gate
 from frozenseg.vocabulary.vocabulary import Vocabulary
 from frozenseg.web.examples import example_scenes
 from frozenseg.web.limits import DEFAULT_LIMITS, Limits
@@ -69,12 +70,13 @@ class Service:
             task: one of ``tasks``.
 
         Raises:
-            UserError: two classes have equal text embeddings.
+            UserError: two classes have equal text embeddings, or there is not enough memory.
         """
         start = time.perf_counter()
-        found = self.segmenter(upload.pixels, vocabulary, task=cast("Task", task))
-        seen = found.vocabulary.seen_by(self.segmenter.training)
-        record = result_record(found, seen)
+        with memory_gate("the image", advice="make it smaller, or name fewer classes"):
+            found = self.segmenter(upload.pixels, vocabulary, task=cast("Task", task))
+            seen = found.vocabulary.seen_by(self.segmenter.training)
+            record = result_record(found, seen)
         taken = time.perf_counter() - start
         self.seconds += _NEWEST_WEIGHT * (taken - self.seconds)
         return {**record, "original_size": upload.original_size, "seconds": round(taken, 2)}
