@@ -23,14 +23,19 @@ def build_adapter_training(cfg: CfgNode, model: SegmentationModel) -> AdapterTra
     """Builds the training of the model's adapter; everything else but void is frozen.
 
     Raises:
-        ConfigError: the proposer is not that of FrozenSeg or FC-CLIP, or CLIP's text encoders
-            differ.
+        ConfigError: the proposer is not that of FrozenSeg or FC-CLIP, CLIP's text encoders differ,
+            or text rows depend on the image.
     """
     keys, warmup = cfg.MODEL.MASK_ADAPTER, is_warmup(cfg)
     if not isinstance(model.proposer, FrozenSeg) or model.region_text_encoder is not None:
         raise ConfigError(
             "a Mask-Adapter is trained on the decoder and the CLIP of FrozenSeg or FC-CLIP: set "
             "MODEL.PIPELINE.PROPOSER to mask2former and REGION_CLIP_NAME to ''"
+        )
+    if model.text_transfer is not None:
+        raise ConfigError(
+            "a Mask-Adapter on MAFT+ is evaluated, not trained: pass --eval-only, or set "
+            "MODEL.PIPELINE.TEXT_ROWS to synonyms"
         )
     return AdapterTraining(
         model,

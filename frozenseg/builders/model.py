@@ -24,6 +24,7 @@ from frozenseg.checkpoint.weights import holds_whole_clip
 from frozenseg.config import ConfigError
 from frozenseg.modeling.mask_adapter import MaskAdapter
 from frozenseg.modeling.maskformer.maskformer import MaskFormer
+from frozenseg.modeling.text_transfer import ContentTransfer
 from frozenseg.modeling.trained import TrainedProposer
 from frozenseg.pipeline.clip_maps import aligned_masks
 from frozenseg.pipeline.fusion.clip_alone import ClipAlone
@@ -67,14 +68,16 @@ def build_model(
     stored = takes_clip(cfg, weights) or takes_backbone(cfg, weights)
     clips = load_clips(cfg, clip=clip, stored=stored, prompts_optional=prompts_optional)
     fusion, panoptic_fusion = _build_fusions(cfg)
+    proposer = _build_proposer(cfg, clips.proposer, sam, weights)
+    text_transfer = build_text_transfer(cfg, clips)
     return SegmentationModel(
-        proposer=_build_proposer(cfg, clips.proposer, sam, weights),
-        region_classifier=_build_region_classifier(cfg, clips),
+        proposer=proposer,
+        region_classifier=_build_region_classifier(cfg, clips, text_transfer),
         text_encoder=clips.proposer,
         region_text_encoder=None if clips.regions is clips.proposer else clips.regions,
         fusion=fusion,
         panoptic_fusion=panoptic_fusion,
-        text_transfer=build_text_transfer(cfg, clips),
+        text_transfer=text_transfer,
     )
 
 
@@ -146,7 +149,9 @@ def _sam_divisibility(cfg: CfgNode, clip: AnyClip) -> int:
     return cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY
 
 
-def _build_region_classifier(cfg: CfgNode, clips: Clips) -> RegionClassifier:
+def _build_region_classifier(
+    cfg: CfgNode, clips: Clips, transfer: ContentTransfer | None
+) -> RegionClassifier:
     keys, clip = cfg.MODEL.PIPELINE, clips.regions
     sees_image_only = keys.PROPOSER == "sam_points"
     builders = {
@@ -159,13 +164,15 @@ def _build_region_classifier(cfg: CfgNode, clips: Clips) -> RegionClassifier:
             threshold=cfg.MODEL.OVSEG.MASK_THRESHOLD,
             precision=cfg.MODEL.OVSEG.PRECISION,
         ),
-        "mask_adapter": lambda: _build_mask_adapter(cfg, clip),
+        "mask_adapter": lambda: _build_mask_adapter(cfg, clip, transfer),
     }
     expect("MODEL.PIPELINE.REGION_CLASSIFIER", keys.REGION_CLASSIFIER, tuple(builders))
     return builders[keys.REGION_CLASSIFIER]()
 
 
-def _build_mask_adapter(cfg: CfgNode, clip: AnyClip) -> AdaptedMaps:
+def _build_mask_adapter(
+    cfg: CfgNode, clip: AnyClip, transfer: ContentTransfer | None
+) -> AdaptedMaps:
     if not isinstance(clip, ConvNeXtClip):
         raise ConfigError(
             f"the region classifier mask_adapter needs a ConvNeXt CLIP, but {clip.name} is none: "
@@ -178,7 +185,12 @@ def _build_mask_adapter(cfg: CfgNode, clip: AnyClip) -> AdaptedMaps:
         dim=keys.NUM_CHANNELS,
         num_maps=keys.NUM_OUTPUT_MAPS,
     )
-    return AdaptedMaps(clip=clip, adapter=adapter, threshold=keys.MASK_THRESHOLD)
+    return AdaptedMaps(
+        clip=clip,
+        adapter=adapter,
+        threshold=keys.MASK_THRESHOLD,
+        embed_map=None if transfer is None else transfer.image_map,
+    )
 
 
 def _build_fusions(cfg: CfgNode) -> tuple[Fusion, Fusion | None]:

@@ -2,6 +2,7 @@
 
 from fvcore.common.config import CfgNode
 
+from frozenseg.builders.adapter import trains_adapter
 from frozenseg.builders.clips import load_backbone
 from frozenseg.builders.text_transfer import has_text_transfer
 from frozenseg.builders.training import build_criterion
@@ -33,7 +34,7 @@ def check_trunk_keys(cfg: CfgNode) -> None:
             "MODEL.BACKBONE.FREEZE False trains CLIP, which is then part of the weights: set "
             "MODEL.WEIGHTS_TOWERS to use"
         )
-    if has_text_transfer(cfg) and not trains_trunk(cfg):
+    if has_text_transfer(cfg) and not trains_trunk(cfg) and not trains_adapter(cfg):
         raise ConfigError(
             "MODEL.PIPELINE.TEXT_ROWS content is trained together with CLIP's image trunk: set "
             "MODEL.BACKBONE.FREEZE to False, or evaluate with --eval-only"

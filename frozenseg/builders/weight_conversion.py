@@ -72,7 +72,7 @@ def fuse_adapter(warmup: Path, decoder: Path, output: Path, cfg: CfgNode) -> Non
 
     Args:
         warmup: of Mask-Adapter's training on annotated masks.
-        decoder: of FC-CLIP or FrozenSeg; its void embedding is taken, too.
+        decoder: of FC-CLIP, FrozenSeg or MAFT+; void and text transfer are taken, too.
         output: the file to write.
         cfg: the configuration of the whole system.
 
@@ -81,9 +81,14 @@ def fuse_adapter(warmup: Path, decoder: Path, output: Path, cfg: CfgNode) -> Non
             fit the configuration.
     """
     sources = str(warmup), str(decoder)
-    parts = [split_state(open_whole_weights(path, cfg).tensors, source=path) for path in sources]
+    stored = [open_whole_weights(path, cfg) for path in sources]
+    parts = [
+        split_state(weights.tensors, source=path)
+        for weights, path in zip(stored, sources, strict=True)
+    ]
     fused = fused_parts(parts[0], parts[1], sources=sources)
-    _write_checked(fused, output, cfg, source=" and ".join(sources))
+    source, notes = " and ".join(sources), _map_note(stored[1])
+    _write_checked(fused, output, cfg, source=source, notes=notes)
 
 
 def check_fits(source: Path, cfg: CfgNode) -> None:

@@ -1,6 +1,7 @@
 """Trained members beside the proposer: which a file holds, which a model has, and both compared."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -18,13 +19,21 @@ class Member(NamedTuple):
 
     Args:
         title: for messages.
-        models: names of the configurations that have it.
+        model: name of the configuration that has it.
         width: the weight whose second axis is the width of CLIP's embeddings.
+        models: names of other configurations, by that width.
     """
 
     title: str
-    models: str
+    model: str
     width: str
+    models: Mapping[int, str] = MappingProxyType({})
+
+    def configuration_of(self, own: Mapping[str, Tensor]) -> str:
+        """Returns the name of the configuration that weights of the member belong to."""
+        weight = own.get(self.width)
+        wide = 0 if weight is None or weight.dim() < 2 else weight.shape[1]
+        return self.models.get(wide, self.model)
 
 
 ADAPTER = "region_classifier.adapter."
@@ -32,7 +41,10 @@ MAP_NOTE = "text_transfer_map"  # in files of ours, if their maps were "scramble
 MEMBERS = {
     ADAPTER: Member("a Mask-Adapter", "mask-adapter-fcclip-convnext-large", "fuse.weight"),
     "text_transfer.network.": Member(
-        "MAFT+'s text transfer", "maft-plus-convnext-large", "mlp.weight"
+        "MAFT+'s text transfer",
+        "maft-plus-convnext-large",
+        "mlp.weight",
+        MappingProxyType({640: "maft-plus-convnext-base"}),
     ),
 }
 FUSE = "fuse it with the decoder's file (frozenseg convert WARMUP OUTPUT --decoder FILE)"
@@ -60,12 +72,12 @@ def check_members(
         if own and module is None:
             raise UserError(
                 f"{source} holds {member.title}, which the configuration does not have: choose "
-                f"{member.models}"
+                f"{member.configuration_of(own)}"
             )
         if module is not None and not own and not optional:
             raise UserError(
                 f"{source} holds no weights of {member.title}, which the configuration has: "
-                f"give a file of {member.models}, or choose the configuration of the decoder alone"
+                f"give a file of {member.model}, or choose the configuration of the decoder alone"
             )
         if module is not None and own:
             _check_sizes(member, module, own, source)

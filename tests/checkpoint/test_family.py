@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional as F
 
+from frozenseg.builders.adapter import build_adapter_training
 from frozenseg.builders.segmenter import load_model
 from frozenseg.builders.weight_conversion import fuse_adapter, to_official_layout, to_own_layout
 from frozenseg.checkpoint.weights import official_state
@@ -186,6 +187,11 @@ def test_a_maft_plus_file_names_the_configuration_that_it_belongs_to(
 ) -> None:
     with pytest.raises(UserError, match=r"MAFT\+'s text transfer.*choose maft-plus-convnext-large"):
         load_model(small_config(sam=False), maft_plus)
+    state = torch.load(maft_plus)
+    state["cdt.cross_atten.MLP.weight"] = torch.zeros(640, 640)
+    torch.save(state, maft_plus)
+    with pytest.raises(UserError, match="choose maft-plus-convnext-base"):
+        load_model(small_config(sam=False), maft_plus)
     with pytest.raises(UserError, match=r"holds no weights of MAFT\+'s text transfer"):
         load_model(small_config(**MAFT_PLUS), decoder)
 
@@ -207,3 +213,24 @@ def test_maft_plus_takes_classes_from_clip_and_the_image_and_void_from_the_decod
     void = found.class_logits.softmax(dim=-1)[:, -1:]
     torch.testing.assert_close(probs, torch.cat([classes * (1 - void), void], dim=-1))
     assert not torch.allclose(adapted, words.embeddings)
+
+
+def test_an_adapter_on_maft_plus_reads_its_scrambled_map_and_keeps_its_text_transfer(
+    maft_plus: Path, warmup: Path, asked, small_config, small_system, tmp_path: Path
+) -> None:
+    """The warm-up is of the CLIP that MAFT+ trained."""
+    keys = {**MAFT_PLUS, **SMALL, "MODEL__BACKBONE__FREEZE": True}
+    cfg, fused = small_config(**keys), tmp_path / "fused.safetensors"
+    fuse_adapter(warmup, maft_plus, fused, cfg)
+    model = load_model(cfg, fused)
+    system, transfer = small_system(seed=6, **MAFT_PLUS), model.text_transfer
+    for name, value in system.text_transfer.network.state_dict().items():
+        assert torch.equal(transfer.network.state_dict()[name], value)
+    assert transfer.scrambled
+    features = torch.randn(1, system.proposer.backbone.channels[-1], 2, 3)
+    own = model.region_classifier.embedding_map(features)
+    rows = features.flatten().view(6, -1)  # six cells' worth of memory, in its order
+    expected = model.proposer.backbone.embed_features(rows).T.view(1, 24, 2, 3)
+    torch.testing.assert_close(own, expected)
+    with pytest.raises(UserError, match="evaluated, not trained"):
+        build_adapter_training(cfg, model)

@@ -3,7 +3,7 @@
 https://arxiv.org/abs/2412.04533.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class AdaptedMaps(nn.Module):
         clip: the tower whose map is pooled.
         adapter: predicts the maps.
         threshold: a cell is in a mask if its probability is above this.
+        embed_map: (1, C, h, w) map to the (1, D, h, w) embeddings that the network reads; None:
+            those of the cells. Weights for MAFT+ read its image map.
         chunk_size: masks that the network sees at once, which bounds memory: an image of 800 x 1333
             needs 25 MB for each.
     """
@@ -33,10 +35,12 @@ class AdaptedMaps(nn.Module):
         clip: FeatureEmbedder,
         adapter: MaskAdapter,
         threshold: float = 0.5,
+        embed_map: Callable[[Tensor], Tensor] | None = None,
         chunk_size: int = 10,
     ) -> None:
         super().__init__()
         self.clip, self.adapter = clip, adapter
+        self.embedding_map = self._embed_cells if embed_map is None else embed_map
         self.threshold, self.chunk_size = threshold, chunk_size
 
     @property
@@ -62,7 +66,7 @@ class AdaptedMaps(nn.Module):
         found = [self._embed(features, embedding_map, chunk.to(features.dtype)) for chunk in chunks]
         return torch.cat(found) if found else features.new_zeros(0, embedding_map.shape[1])
 
-    def embedding_map(self, features: Tensor) -> Tensor:
+    def _embed_cells(self, features: Tensor) -> Tensor:
         """Returns the (1, D, h, w) CLIP embeddings of all cells."""
         return self.clip.embed_features(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
