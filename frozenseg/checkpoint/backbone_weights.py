@@ -3,12 +3,15 @@
 import logging
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import timm
 from torch import Tensor, nn
 
 from frozenseg.errors import UserError
+from frozenseg.io.downloads import MissingFile
+from frozenseg.io.files import is_file, user_path
+from frozenseg.io.hub import hub_file
+from frozenseg.io.text import quoted
 from frozenseg.io.weight_files import describe_differences, read_weights
 
 logger = logging.getLogger(__name__)
@@ -18,6 +21,7 @@ KEY = "MODEL.BACKBONE.WEIGHTS"
 PASSED_OVER = re.compile(
     r"(head|norm|fc|stem\.fc)\..*|.*\.(relative_position_index|attn_mask|num_batches_tracked)"
 )
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 OUTPUT_NORM = re.compile(r"norm\d\..*")  # not in any published classifier
 
 
@@ -29,7 +33,7 @@ def load_backbone(backbone: nn.Module, source: str) -> None:
     Args:
         backbone: ``SwinTransformer`` or ``DeepLabResNet``.
         source: a file with Swin's official names, timm's names, or those of Detectron2's DeepLab
-            ResNet; or the name of a Swin that timm downloads.
+            ResNet; or the name of a Swin of timm, also pinned: ``name@COMMIT``.
 
     Raises:
         UserError: the file cannot be read, the name is unknown, or the weights do not fit.
@@ -64,17 +68,27 @@ def _before(name: str) -> str:
 
 
 def _read(source: str) -> Mapping[str, Tensor]:
-    if Path(source).expanduser().is_file():
+    if is_file(user_path(source)):
         return read_weights(source).tensors
-    if source.partition(".")[0] not in timm.list_models("swin_*"):
+    name, _, revision = source.partition("@")
+    repository = _repository(name)
+    if repository is None:
         raise UserError(
-            f"{KEY} is {source[:200]!r}, neither a file nor a Swin of timm: give a path, or a name "
+            f"{KEY} is {quoted(source)}, neither a file nor a Swin of timm: give a path, or a name "
             "like swin_base_patch4_window12_384.ms_in22k"
         )
     try:
-        return timm.create_model(source, pretrained=True).state_dict()
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise UserError(
-            f"{KEY}: timm could not get {source} ({reason}): check the connection or give a file"
-        ) from error
+        return read_weights(hub_file(repository, HUB_FILES, revision=revision or None)).tensors
+    except MissingFile as error:
+        raise error.located("", KEY) from error
+
+
+def _repository(name: str) -> str | None:
+    """Returns the repository of a Swin's weights; None for other names."""
+    if name.partition(".")[0] not in timm.list_models("swin_*"):
+        return None
+    try:
+        published = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # there is no such tag
+        return None
+    return published and published.hf_hub_id

@@ -61,7 +61,7 @@ class MissingFile(UserError):
         instead = f", or set {self.setting} to its path" if self.setting else ""
         return f"download {self.url} on a machine with a network{put}{instead}"
 
-    def located(self, place: Path, setting: str) -> "MissingFile":
+    def located(self, place: str | Path, setting: str) -> "MissingFile":
         """Returns the same error with the place where a copy would be found."""
         return MissingFile(
             self.name, url=self.url, reason=self.reason, place=place, setting=setting

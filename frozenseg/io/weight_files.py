@@ -1,5 +1,6 @@
 """Weights from a file of any kind: recognised by content, unwrapped, checked, never executed."""
 
+import glob
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -171,7 +172,7 @@ def _index_of(path: Path) -> Path:
         return path
     folder = path.parent if is_shard else path
     name = path.name.split("-")[0] if is_shard else ""
-    candidates = [*folder.glob(f"{name}*.index.json")] if is_shard else []
+    candidates = [*folder.glob(f"{glob.escape(name)}*.index.json")] if is_shard else []
     candidates += [folder / name for name in INDEX_FILES]
     return next((each for each in candidates if is_file(each)), path)
 
@@ -197,7 +198,7 @@ def _read_shards(path: Path) -> WeightsFile:
                 f"{one_line(path)} names the file {quoted(name)}, which is not beside it: put all "
                 "shards in one folder"
             )
-        if not (path.parent / name).is_file():
+        if not is_file(path.parent / name):
             raise UserError(
                 f"{one_line(path)} names {quoted(name)}, which does not exist: put it beside it"
             )

@@ -70,3 +70,36 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded(tmp_path: Path)
     with pytest.raises(UserError, match=r"missing layers\.1.*fc1\.bias; unknown layers\.9\.other"):
         load_backbone(own, str(tmp_path / "swin.pth"))
     assert torch.equal(own.patch_embed.proj.weight, before)
+
+
+def test_the_name_of_a_swin_is_a_file_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = TimmSwin(img_size=128, embed_dim=8, window_size=4, num_classes=10, **SIZES)
+    torch.save(theirs.state_dict(), tmp_path / "swin.pth")
+    asked = []
+
+    def hub_file(repository: str, names: tuple[str, ...], *, revision: str | None) -> Path:
+        asked.append((repository, names[0], revision))
+        return tmp_path / "swin.pth"
+
+    monkeypatch.setattr("frozenseg.checkpoint.backbone_weights.hub_file", hub_file)
+    name = "swin_base_patch4_window12_384.ms_in22k"
+    own = swin()
+    load_backbone(own, f"{name}@0123abc")
+    load_backbone(own, name)
+    assert torch.equal(own.patch_embed.proj.weight, theirs.patch_embed.proj.weight)
+    assert asked == [(f"timm/{name}", "model.safetensors", each) for each in ("0123abc", None)]
+
+
+@pytest.mark.parametrize("name", ["swin_base_patch4_window12_384.none", "resnet50.a1", "x" * 999])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match="neither a file nor a Swin of timm"):
+        load_backbone(swin(), name)
+
+
+def test_nothing_is_downloaded_where_that_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FROZENSEG_OFFLINE", "1")
+    message = r"downloads are switched off\): download https://.*, or set MODEL.BACKBONE.WEIGHTS"
+    with pytest.raises(UserError, match=message):
+        load_backbone(swin(), "swin_base_patch4_window12_384.ms_in22k")

@@ -14,6 +14,7 @@ from tools.fuzz.entries import (
     preparation,
     runs,
     self_test,
+    shards,
     trained_towers,
     videos,
     vocabulary,
@@ -24,6 +25,6 @@ from tools.fuzz.entries import (
 MODULES = (
     images, annotations, preparation, configuration, vocabulary, weights, caches, runs, disks,
     commands, self_test, videos, model_folders, web, own_data,
-    trained_towers, inputs,
+    trained_towers, shards, inputs,
 )  # fmt: skip
 ENTRIES: dict[str, Entry] = {entry.name: entry for module in MODULES for entry in module.ENTRIES}
