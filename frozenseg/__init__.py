@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from frozenseg.runtime.garbage import collector_paused
+
 if TYPE_CHECKING:
     from typing import Unpack
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
+@collector_paused()
 def load(
     model: str | Path = "shapes",
     *,

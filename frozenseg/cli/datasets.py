@@ -76,7 +76,27 @@ def check(
 ) -> None:
     """Check files, annotations and samples, and list everything that is missing or wrong.
 
-    The exit status is 1 if something is. Example: frozenseg datasets check bdd10k_val_sem_seg
+    The exit status is 1 if something is.
+
+    Own data are described by a YAML file. Only 'images' and one kind of annotation are required;
+    paths start at the file's folder, or at 'root':
+
+        name: football
+        title: Our football matches
+        root: /data/football
+        images: photos                  # a folder, or photos/{}.jpg
+        instances: instances.json       # COCO's polygons and run lengths
+        panoptic: {json: panoptic.json, maps: panoptic}
+        labels: labels                  # label maps: a folder, or labels/{}.png
+        classes:                        # required if there is no JSON file
+          player: [athlete, footballer] # synonyms
+          lawn: {synonyms: [grass], stuff: true}
+        unseen: [lawn]                  # classes left out of training
+        ignore_label: 255               # of unlabelled pixels of label maps
+        test_size: [640, 1024]          # short and long side, pixels
+        exif: apply                     # or ignore: masks fit the stored pixels
+
+    Example: frozenseg datasets check bdd10k_val_sem_seg
     """
     from frozenseg.data.catalog import SHAPES
     from frozenseg.data.checking import check_dataset
@@ -95,7 +115,8 @@ def check(
         console.print(f"[bold]{what}:[/] {markup(advice)}", soft_wrap=True, highlight=False)
     if not result.ok:
         count = len(result.problems)
-        console.print(f"[red]{count} problems[/], {result.num_read} samples were read")
+        what = f"{count} problems" if count else "incomplete"
+        console.print(f"[red]{what}[/], {result.num_read} samples were read")
         raise typer.Exit(1)
     console.print(f"[green]complete[/], {result.num_read} samples were read", highlight=False)
 

@@ -27,8 +27,12 @@ def export(
 ) -> None:
     """Export a model as an image graph, a text graph and a table of settings.
 
-    Image size and class names stay open. FrozenSeg and FC-CLIP only; docs/export.md has the
-    inputs, the limits and a script that needs NumPy and ONNX Runtime alone.
+    Image size and class names stay open. FrozenSeg and FC-CLIP only.
+
+    The image graph's inputs are pixels (3, H, W), RGB in 0..255, padded to the 'side_multiple' of
+    model.json; size (2,), without padding; text_rows (S, D), one of unit length per synonym;
+    class_ids (S,), the class of each row; and seen (K,), bool. Its outputs are class_probs
+    (Q, K + 1), void last, and mask_logits (Q, H / 4, W / 4).
 
     Example: frozenseg export --model shapes --output exported
     """

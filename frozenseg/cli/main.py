@@ -22,6 +22,7 @@ from frozenseg.cli.demo import demo
 from frozenseg.cli.doctor import doctor
 from frozenseg.cli.evaluate import evaluate
 from frozenseg.cli.export import export
+from frozenseg.cli.help_text import help_of
 from frozenseg.cli.mine import mine
 from frozenseg.cli.reproduce import reproduce
 from frozenseg.cli.sam_masks import sam_masks
@@ -94,14 +95,15 @@ def options(
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
 
 
-def _explain_statuses(group: typer.Typer) -> None:
-    """Ends the help of every command, and of every group of commands, with the exit statuses."""
+def _complete_help(group: typer.Typer) -> None:
+    """Sets the help of every command from its docstring; all end with the exit statuses."""
     for command in group.registered_commands:
+        command.help = help_of(command.callback)
         command.epilog = EXIT_STATUSES
     for subgroup in group.registered_groups:
         subgroup.epilog = EXIT_STATUSES
         if subgroup.typer_instance is not None:
-            _explain_statuses(subgroup.typer_instance)
+            _complete_help(subgroup.typer_instance)
 
 
 app.command()(segment)
@@ -123,7 +125,7 @@ app.add_typer(figure.app, name="figure")
 app.add_typer(vocabulary.app, name="vocabulary")
 app.add_typer(weights.app, name="weights")
 
-_explain_statuses(app)
+_complete_help(app)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from frozenseg.errors import UserError
+from frozenseg.runtime.garbage import collector_paused
 
 if TYPE_CHECKING:
     from frozenseg.inference.segmenter import Segmenter
@@ -110,6 +111,7 @@ class VocabularyOptions:
     def any_given(self) -> bool:
         return any(value is not None for value in (self.words, self.vocabulary, self.stuff))
 
+    @collector_paused()  # the first import of torch
     def read(self) -> "Vocabulary":
         """The vocabulary of these options; raises a ``UserError`` if there is none."""
         from frozenseg.cli.words import vocabulary_of

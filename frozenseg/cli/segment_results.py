@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from frozenseg.cli.console import console, print_line, say_warning
+from frozenseg.cli.image_files import STANDARD_INPUT
 from frozenseg.cli.options import OutputFolder
 from frozenseg.errors import UserError
 
@@ -128,9 +129,10 @@ class ResultWriter:
 
     def warn_of_empty(self, path: Path) -> None:
         """Warns that nothing was found, and says what to try."""
+        name = "standard input" if path == STANDARD_INPUT else path
         option = "--task semantic" if self.options.min_score is None else "a lower --min-score"
         say_warning(
-            f"no segment found in {path}: try other class names, synonyms, {option}, or a lower "
+            f"no segment found in {name}: try other class names, synonyms, {option}, or a lower "
             "threshold, as in --set MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD=0.3"
         )
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from frozenseg.data.datasets import assemble, instance_reader, panoptic_reader
 from frozenseg.data.readers.files import missing_files
-from frozenseg.data.readers.instances import InstanceReader
+from frozenseg.data.readers.instances import InstanceFile, InstanceReader
 from frozenseg.data.readers.label_maps import filled
-from frozenseg.data.readers.panoptic import PanopticReader
+from frozenseg.data.readers.panoptic import PanopticFiles, PanopticReader
 from frozenseg.data.registry import dataset_spec
 from frozenseg.data.specs import DatasetSpec, Part, data_root
 from frozenseg.errors import UserError
@@ -77,8 +77,8 @@ def check_dataset(
             missing or wrong is in the result.
     """
     spec, root = dataset_spec(name), data_root() if root is None else root
-    panoptic, panoptic_problems = _try(panoptic_reader, spec, root)
-    instances, instance_problems = _try(instance_reader, spec, root)
+    panoptic, panoptic_problems = _try(panoptic_reader, spec.panoptic, spec, root)
+    instances, instance_problems = _try(instance_reader, spec.instances, spec, root)
     every = spec.source is not None if every is None else every
     problems = [*panoptic_problems, *instance_problems]
     num_read = 0
@@ -105,9 +105,17 @@ def is_present(spec: DatasetSpec, *, root: Path | None = None) -> bool:
 
 
 def _try(
-    open_reader: Callable[..., T], spec: DatasetSpec, root: Path
+    open_reader: Callable[..., T],
+    annotation: PanopticFiles | InstanceFile | None,
+    spec: DatasetSpec,
+    root: Path,
 ) -> tuple[T | None, tuple[str, ...]]:
-    """A reader with the faults of its entries, or the reason why there is none."""
+    """A reader with the faults of its entries, or the reason why there is none.
+
+    A file of a registered data set that is missing is a finding, not a fault.
+    """
+    if annotation and spec.source is None and not (root / annotation.json).exists():
+        return None, ()
     try:
         reader = open_reader(spec, root, collect=True)
     except UserError as error:

@@ -207,7 +207,7 @@ class _Parts:
         return value
 
     def _wrong(self, what: str) -> UserError:
-        return UserError(f"{self.path}: {what}; see docs/own_data.md")
+        return UserError(f"{self.path}: {what}; see `frozenseg datasets check --help`")
 
 
 def _labels(place: str, ids: tuple[int, ...], ignore_value: int) -> LabelMaps:
@@ -234,6 +234,6 @@ def _read_keys(path: Path) -> Mapping[str, Any]:
             near = difflib.get_close_matches(key, KEYS, n=1) or KEYS
             raise UserError(
                 f"{path} has the unknown key {quoted(key)}: did you mean '{near[0]}'? See "
-                "docs/own_data.md"
+                "`frozenseg datasets check --help`"
             )
     return content

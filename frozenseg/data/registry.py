@@ -46,11 +46,13 @@ def dataset_spec(name: str) -> DatasetSpec:
         return known[name]
     if is_dataset_file(name):
         return read_dataset_file(Path(name).expanduser())
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    near = [each for each in known if name.lower() in each] or difflib.get_close_matches(
+        name, known, n=1, cutoff=0.4
+    )
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(
         f"no data set is registered as {name[:200]}: {hint}`frozenseg datasets list` has all; for "
-        "own data give a YAML file, see docs/own_data.md"
+        "own data give a YAML file, see `frozenseg datasets check --help`"
     )
 
 

@@ -7,7 +7,6 @@ from typing import cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import (
     batched_mask_to_box,
@@ -246,6 +245,8 @@ def _without_islands(mask: np.ndarray, min_region_px: int) -> np.ndarray:
 
 def _regions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the region of each pixel (0: none) and the size of each region in pixels."""
+    from scipy import ndimage  # slow to import, and needed only for SAM's masks
+
     labels = np.empty(mask.shape, dtype=np.int32)
     count = cast(int, ndimage.label(mask, WITH_DIAGONALS, output=labels))
     return labels, np.bincount(labels.ravel(), minlength=count + 1)

@@ -24,7 +24,7 @@ from frozenseg.towers.uninitialized import initialized
 
 CONFIG_NAME = "open_clip_config.json"
 MAX_CONFIG_BYTES = 1 << 20
-ADVICE = "get the folder again, or write it with tools/pretrain_shapes_clip.py"
+ADVICE = "get the folder again"
 WEIGHTS_NAME = "open_clip_model.safetensors"
 MERGES_NAME = "bpe.txt.gz"
 

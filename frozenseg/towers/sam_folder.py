@@ -22,7 +22,7 @@ from frozenseg.towers.uninitialized import initialized
 
 CONFIG_NAME = "sam.json"
 MAX_CONFIG_BYTES = 1 << 20
-ADVICE = "get the folder again, or write it with tools/pretrain_shapes_sam.py"
+ADVICE = "get the folder again"
 WEIGHTS_NAME = "sam.safetensors"
 
 
@@ -66,8 +66,8 @@ def load_sam_folder(path: str | Path, *, with_weights: bool = True) -> Sam:
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise UserError(
-                f"{one_line(folder)} holds no SAM: {name} is missing; "
-                "tools/pretrain_shapes_sam.py writes it"
+                f"{one_line(folder)} is no SAM folder: {name} is missing; give a folder "
+                f"with {CONFIG_NAME} and {WEIGHTS_NAME}"
             )
     config = read_json(folder / CONFIG_NAME, max_bytes=MAX_CONFIG_BYTES)
     with (

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
-from scipy import ndimage
 
 from frozenseg.structures import Instances, PanopticMap
 from frozenseg.visualization.highlight_boxes import Box, with_box
@@ -194,6 +193,8 @@ def _paint(
 
 def _outlines(ids: NDArray[np.integer]) -> NDArray[np.floating]:
     """Opacity of a soft line between segments, scaled with the drawing."""
+    from scipy import ndimage  # slow to import, and needed only for drawings
+
     width = max(1.0, min(ids.shape) / 450)
     reach = 2 * round(width / 2) + 1
     border = ndimage.maximum_filter(ids, reach) != ndimage.minimum_filter(ids, reach)

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 Box = tuple[float, float, float, float]
 
@@ -62,6 +61,8 @@ def _regions(
     first: NDArray[np.integer], second: NDArray[np.integer]
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """((top, bottom), (left, right)) of each differing region, largest first."""
+    from scipy import ndimage  # slow to import, and needed only for comparisons
+
     steps = max(1, min(first.shape) // 128)  # thinner differences are shifted outlines
     found: list[tuple[int, tuple[tuple[int, int], tuple[int, int]]]] = []
     differs = first != second

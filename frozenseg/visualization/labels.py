@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from frozenseg.visualization.palette import Color
 
@@ -143,6 +142,8 @@ def _depth(mask: Mask, plate: tuple[float, float]) -> NDArray[np.float64]:
 
     A wide plate therefore prefers wide places to high ones.
     """
+    from scipy import ndimage  # slow to import, and needed only for drawings
+
     sampling = (2 / plate[0], 2 / plate[1])
     distance = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=sampling)
     return np.asarray(distance)[1:-1, 1:-1]

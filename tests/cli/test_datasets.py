@@ -72,6 +72,19 @@ def test_check_counts_and_fails_where_something_is_missing(run, root) -> None:
     assert "images, label maps: get them from https://dl.cv.ethz.ch" in done.stdout
 
 
+def test_a_missing_annotation_file_is_counted_and_is_no_fault_of_its_own(run, root) -> None:
+    done = run("datasets", "check", "openvocab_lvis_v1_val")
+    assert done.exit_code == 1
+    assert "missing" in done.stdout and "wrong:" not in done.stdout
+    assert "incomplete, 0 samples were read" in done.stdout
+
+
+def test_a_part_of_a_name_is_answered_with_the_whole_name(run, root) -> None:
+    done = run("datasets", "check", "lvis")
+    assert done.exit_code == 2
+    assert "did you mean openvocab_lvis_v1_train?" in done.stderr or "lvis_v1_val?" in done.stderr
+
+
 def test_show_draws_a_sample(run, root, tmp_path) -> None:
     done = run("datasets", "show", SEMANTIC, "--output", tmp_path / "out.png")
     assert done.exit_code == 0, done.output

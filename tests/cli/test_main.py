@@ -1,12 +1,16 @@
 """The command as a whole: help, version, errors as sentences, exit statuses."""
 
+import ast
 import errno
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from PIL import Image
 
 import frozenseg
@@ -48,6 +52,39 @@ def every_command() -> list[str]:
             yield from below(child, (*words, name))
 
     return list(below(typer.main.get_command(app), ()))
+
+
+def test_a_paragraph_of_help_flows_and_an_example_of_a_file_keeps_its_lines(run):
+    lines = [line.strip() for line in run("datasets", "check", "--help").stdout.splitlines()]
+    assert "player: [athlete, footballer] # synonyms" in lines
+    long = [line.strip() for line in run("segment", "--help").stdout.splitlines()]
+    start = next(place for place, line in enumerate(long) if line.startswith("Writes,"))
+    assert all(len(line) > 50 for line in long[start : start + 2])
+
+
+def test_the_help_of_check_has_every_key_of_a_data_set_file(run):
+    from frozenseg.data.dataset_file import KEYS
+
+    _, _, rest = run("datasets", "check", "--help").stdout.partition("'root':")
+    example = textwrap.dedent(rest.partition("Example:")[0])
+    assert set(yaml.safe_load(example)) == set(KEYS)
+
+
+def test_no_text_for_users_names_a_file_that_a_wheel_lacks():
+    repository_only = re.compile(r"\b(docs|tools)/|\btrain_net\.py|CONTRIBUTING")
+    for path in Path(frozenseg.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        documentation = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and not (path.parent.name == "cli" and isinstance(node, ast.FunctionDef))  # help
+            and ast.get_docstring(node)
+        }
+        texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
+        for node in texts:
+            if isinstance(node.value, str) and id(node) not in documentation:
+                assert not repository_only.search(node.value), f"{path}:{node.lineno}"
 
 
 @pytest.mark.parametrize("command", every_command())

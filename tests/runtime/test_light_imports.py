@@ -40,3 +40,7 @@ def test_a_library_that_needs_more_of_the_compiler_gets_the_real_one(tmp_path) -
         "from torch._dynamo import mark_dynamic\nfrom torch._dynamo.utils import counters\n"
     )
     python(OTHER_ACCESS, tmp_path)
+
+
+def test_a_segmenter_loads_no_scipy_before_a_drawing() -> None:
+    python(AFTER_IMPORT + "assert 'scipy' not in sys.modules\n")

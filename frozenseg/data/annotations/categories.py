@@ -85,7 +85,7 @@ def check_categories(
         raise UserError(
             f"{path} has other categories than the class list of this data set: "
             f"{'; '.join(different[:_LISTED])}{more}. For data of your own write a data set file, "
-            "see docs/own_data.md"
+            "see `frozenseg datasets check --help`"
         )
 
 

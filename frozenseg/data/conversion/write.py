@@ -119,6 +119,6 @@ def _dataset_file(found: Converted, output: Path, annotation: Path) -> str:
         "exif": "apply",  # both tools show images upright
     }
     classes = {name: [] for name in found.classes}
-    head = "# Synonyms help the model: add some to each class, see docs/own_data.md\n"
+    head = "# Add synonyms to each class: see `frozenseg datasets check --help`\n"
     plain = yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)
     return plain + head + yaml.safe_dump({"classes": classes}, sort_keys=False, allow_unicode=True)

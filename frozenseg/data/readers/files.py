@@ -50,8 +50,8 @@ def size_advice(annotated: tuple[int, int], image: tuple[int, int]) -> str:
     """A possible reason why an annotation and its image differ in (height, width)."""
     if annotated == image[::-1]:
         return (
-            "the image's EXIF tag probably turns it, but not its masks (see 'exif' in "
-            "docs/own_data.md)"
+            "the image's EXIF tag probably turns it, but not its masks (see 'exif' "
+            "in `frozenseg datasets check --help`)"
         )
     return "they do not belong together"
 
