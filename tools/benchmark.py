@@ -6,16 +6,18 @@
     python tools/benchmark.py --sizes 512x512 1024x1024 1536x1536
 
 The sizes are those of the published model (ConvNeXt-L, SAM ViT-B) with random weights; nothing is
-downloaded. Baselines are kept here: segment_anything's eager attention, the deformable attention's
-PyTorch definition, predictions of every layer. Both ways run in turn in one process. CPU seconds
-are summed over threads; compare them with one thread, as waiting threads count too. ``frozenseg
+downloaded. Baselines are kept here: segment_anything's eager attention and mask generator, the
+deformable attention's PyTorch definition, predictions of every layer, masks and class maps at full
+size. ``whole-image`` is the model with all of them against the model as it is; it needs 12 GB. Both
+ways run in turn in one process. CPU seconds are summed over threads; compare them with one thread, as waiting threads count too. ``frozenseg
 benchmark`` measures whole models of any configuration instead, without baselines.
 
 ``--sizes`` shows how the cost grows with the image: one run of each stage as it is shipped, without
-SAM's encoder, whose images have one size.
+SAM alone, whose images have one size.
 
 A stage is a function in ``tools/benchmarks/`` and a line in STAGES. Beside these, the folder has
-scripts of their own for the evaluators, OVSeg's crops and the deformable attention.
+scripts of their own: evaluators, OVSeg's crops, deformable attention, vocabulary, training step, and
+post-processing against image size, classes and queries.
 """
 
 import argparse
@@ -34,7 +36,10 @@ from benchmarks.frame import (
     shipped_alone,
     table,
 )
+from benchmarks.post_processing import semantic, three_tasks
+from benchmarks.sam_masks import sam_masks
 from benchmarks.towers import clip_encoder, sam_encoder
+from benchmarks.whole_image import whole_image
 from rich.console import Console
 
 from frozenseg.io.files import atomic_write
@@ -46,8 +51,12 @@ STAGES: dict[str, Callable[[Size], Stage]] = {
     "clip-encoder": clip_encoder,
     "pixel-decoder": pixel_decoder,
     "transformer-decoder": transformer_decoder,
+    "three-tasks": three_tasks,
+    "semantic": semantic,
+    "sam-masks": sam_masks,
+    "whole-image": whole_image,
 }
-FIXED = "sam-encoder"  # of SAM's own image size
+FIXED = {"sam-encoder", "sam-masks"}  # SAM resizes every image to its own size
 
 
 def main() -> None:
@@ -63,7 +72,7 @@ def main() -> None:
     if options.sizes and options.json:
         parser.error("--json stores comparisons with a baseline: leave out --sizes")
     if options.sizes:
-        _show_growth(options.stage or [name for name in STAGES if name != FIXED], options.sizes)
+        _show_growth(options.stage or [name for name in STAGES if name not in FIXED], options.sizes)
         return
     size = padded_size([options.size], STRIDE)
     figures: list[Figures] = []

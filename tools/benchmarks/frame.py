@@ -19,6 +19,16 @@ STATUS = Path("/proc/self/status")
 KIB_PER_MIB = 1024
 
 
+def largest_difference(found: Tensor, expected: Tensor) -> float:
+    """Returns the largest difference, relative to the largest value."""
+    return ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)).item()
+
+
+def share_of_others(found: Tensor, expected: Tensor) -> float:
+    """Returns the share of labels that differ."""
+    return (found != expected).double().mean().item()
+
+
 class Stage(NamedTuple):
     """A step of the pipeline as it is shipped, and a slower way to the same result."""
 
@@ -26,6 +36,7 @@ class Stage(NamedTuple):
     baseline_name: str
     baseline: Callable[[], Tensor]
     shipped: Callable[[], Tensor]
+    compare: Callable[[Tensor, Tensor], float] = largest_difference
 
 
 class Way(NamedTuple):
@@ -43,7 +54,7 @@ class Figures(NamedTuple):
     baseline_name: str
     baseline: Way
     shipped: Way
-    difference: float  # largest difference of the results, relative to the largest value
+    difference: float  # of the results: the largest relative one, or the share of other labels
 
     @property
     def ratio(self) -> float:
@@ -55,13 +66,12 @@ def measure(stage: Stage, repeats: int) -> Figures:
     """Runs both ways in turn, so that other work on the machine slows both."""
     runs = [(run_once(stage.baseline), run_once(stage.shipped)) for _ in range(repeats)]
     (expected, _), (found, _) = runs[-1]
-    difference = (found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
     return Figures(
         stage.name,
         stage.baseline_name,
         _medians([baseline for (_, baseline), _ in runs]),
         _medians([shipped for _, (_, shipped) in runs]),
-        difference.item(),
+        stage.compare(found, expected),
     )
 
 

@@ -24,6 +24,7 @@ from rich.table import Table
 from torch import Tensor
 
 import frozenseg
+from benchmarks.frame import Stage, share_of_others
 from benchmarks.unfused import unfused_outputs
 from frozenseg.data.shapes import ShapesDataset, shapes_vocabulary
 from frozenseg.inference.outputs import OutputSettings
@@ -127,6 +128,36 @@ def tiled(settings: OutputSettings, inputs: Inputs, size: Size) -> Result:
 def unfused(settings: OutputSettings, inputs: Inputs, size: Size) -> Result:
     is_thing = torch.arange(inputs.class_probs.shape[1] - 1) % 3 > 0
     return unfused_outputs(settings, inputs.proposals, inputs.class_probs, is_thing, size)
+
+
+def three_tasks(image_size: Size) -> Stage:
+    """All outputs for 150 classes, from masks and classes that are nearly the same."""
+    return _stage("post-processing, three tasks, 150 classes", "three tasks", 150, image_size)
+
+
+def semantic(image_size: Size) -> Stage:
+    """Semantic output alone for 847 classes (A-847)."""
+    return _stage("post-processing, semantic, 847 classes", "semantic", 847, image_size)
+
+
+def _stage(name: str, task: str, num_classes: int, size: Size) -> Stage:
+    settings, inputs = TASKS[task], noise(250, num_classes, size)
+    return Stage(
+        name,
+        "whole maps",
+        lambda: label_maps(unfused(settings, inputs, size)),
+        lambda: label_maps(tiled(settings, inputs, size)),
+        share_of_others,
+    )
+
+
+def label_maps(result: Result) -> Tensor:
+    """Returns the semantic class, and with panoptic output that of the segment, at each pixel."""
+    assert result.semantic is not None, "every measured task but one asks for it"
+    if result.panoptic is None:
+        return result.semantic
+    classes = torch.tensor([-1, *(each.class_id for each in result.panoptic.segments)])
+    return torch.stack([result.semantic, classes[result.panoptic.ids.long()]])
 
 
 def measure(run: Callable[[], object]) -> Cost:
