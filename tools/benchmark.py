@@ -8,16 +8,17 @@
 The sizes are those of the published model (ConvNeXt-L, SAM ViT-B) with random weights; nothing is
 downloaded. Baselines are kept here: segment_anything's eager attention and mask generator, the
 deformable attention's PyTorch definition, predictions of every layer, masks and class maps at full
-size. ``whole-image`` is the model with all of them against the model as it is; it needs 12 GB. Both
-ways run in turn in one process. CPU seconds are summed over threads; compare them with one thread, as waiting threads count too. ``frozenseg
-benchmark`` measures whole models of any configuration instead, without baselines.
+size. ``whole-image`` is the model with all of them against the model as it is. Both ways run in
+turn in one process. CPU seconds are summed over threads; compare them with one thread, as waiting
+threads count too. ``frozenseg benchmark`` measures whole models of any configuration instead,
+without baselines.
 
 ``--sizes`` shows how the cost grows with the image: one run of each stage as it is shipped, without
 SAM alone, whose images have one size.
 
 A stage is a function in ``tools/benchmarks/`` and a line in STAGES. Beside these, the folder has
-scripts of their own: evaluators, OVSeg's crops, deformable attention, vocabulary, training step, and
-post-processing against image size, classes and queries.
+scripts of their own: evaluators, OVSeg's crops, deformable attention, vocabulary, training step,
+and post-processing against image size, classes and queries.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
+from torch import nn
 
 from frozenseg.builders.clips import check_tower_files
 from frozenseg.builders.model import (
@@ -30,6 +31,7 @@ from frozenseg.modeling.frozenseg import FrozenSeg
 from frozenseg.modeling.text_transfer import ContentTransfer
 from frozenseg.pipeline.model import SegmentationModel
 from frozenseg.pipeline.region_classifiers.pooled_map import PooledMap
+from frozenseg.runtime.compiled import compile_parts
 from frozenseg.runtime.devices import choose_device
 
 
@@ -40,7 +42,10 @@ def build_segmenter(cfg: CfgNode, *, model: SegmentationModel | None = None) -> 
         cfg: the configuration.
         model: a trained model; None: a new one with the weights of ``MODEL.WEIGHTS``.
     """
-    model = load_model(cfg, cfg.MODEL.WEIGHTS) if model is None else model
+    if model is None:
+        model = load_model(cfg, cfg.MODEL.WEIGHTS)
+        if cfg.MODEL.COMPILE and isinstance(model.proposer, nn.Module):
+            compile_parts(model.proposer)
     return Segmenter(
         model=model,
         training=build_trained_vocabulary(cfg),

@@ -166,6 +166,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.PIPELINE.REGION_CLIP_WEIGHTS": _ANY,
     "MODEL.PIPELINE.TEXT_ROWS": one_of("synonyms", "literal", "content"),
     "MODEL.PIPELINE.FUSION": one_of("geometric", "clip_alone", "product"),
+    "MODEL.COMPILE": switch(),
     "MODEL.PRECISION": one_of("float32", "bfloat16", "float16", "auto"),
     "MODEL.DEVICE": text(
         r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, cuda, mps or one GPU such as cuda:1"

@@ -66,6 +66,7 @@ def _model_keys() -> CfgNode:
     model.PIPELINE = _pipeline_keys()
     # of both image encoders at inference; auto: bfloat16 on processors with units for it
     model.PRECISION = "float32"
+    model.COMPILE = False  # torch.compile of the proposer at inference: minutes at the start
     model.DEVICE = "auto"  # auto: cuda if available, else cpu
     model.WEIGHTS = ""  # trained weights to start from: safetensors, or an official .pth
     model.WEIGHTS_TOWERS = "compare"  # the towers in that file: compare, skip or use

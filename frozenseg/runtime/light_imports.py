@@ -1,4 +1,4 @@
-"""Imports of other libraries without torch's compiler, which this package never runs."""
+"""Imports of other libraries without torch's compiler, which this package seldom runs."""
 
 import sys
 from collections.abc import Callable

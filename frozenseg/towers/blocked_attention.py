@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from frozenseg.ops.maps import Size
 
 SCORES_PER_THREAD = 2**20  # 4 MB: about the cache of a core
-SCORES_ON_A_GPU = 2**26  # few launches, 256 MB
+SCORES_PER_LAUNCH = 2**26  # few launches on a GPU and few steps of a compiled graph, 256 MB
 
 
 def block_attention(encoder: nn.Module) -> None:
@@ -105,6 +105,6 @@ class BlockedAttention(nn.Module):
 def _scores_at_once(device: torch.device) -> int:
     if torch.compiler.is_exporting():
         return 2**62  # a graph would hold every block
-    if device.type == "cpu":
+    if device.type == "cpu" and not torch.compiler.is_compiling():
         return SCORES_PER_THREAD * torch.get_num_threads()
-    return SCORES_ON_A_GPU
+    return SCORES_PER_LAUNCH

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -28,10 +27,12 @@ class TextClassifier:
     Args:
         embeddings: (S, D), of unit length.
         class_ids: (S,) int64, the class of each row; 0 to K - 1 all occur.
+        num_classes: K, without void; 0: counted.
     """
 
     embeddings: Tensor
     class_ids: Tensor
+    num_classes: int = 0
 
     def __post_init__(self) -> None:
         if self.embeddings.shape[:1] != self.class_ids.shape or not len(self.class_ids):
@@ -39,15 +40,8 @@ class TextClassifier:
                 f"a text classifier needs one class id per row: got embeddings "
                 f"{tuple(self.embeddings.shape)} and class ids {tuple(self.class_ids.shape)}"
             )
-
-    @property
-    def num_classes(self) -> int:
-        """K, without void."""
-        return self._num_classes
-
-    @cached_property
-    def _num_classes(self) -> int:
-        return int(self.class_ids.max()) + 1
+        if not self.num_classes:
+            object.__setattr__(self, "num_classes", int(self.class_ids.max()) + 1)
 
     def to(self, device: torch.device | str) -> "TextClassifier":
         """Returns a copy on another device."""

@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from benchmarks.frame import Stage
 from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 
+from benchmarks.frame import Stage
 from frozenseg.data.shapes import ShapesDataset
 from frozenseg.ops.maps import Size
 from frozenseg.sam_masks.generator import MaskSettings, SamMaskGenerator

@@ -158,8 +158,9 @@ def with_switches(model: FrozenSeg, row: Row) -> None:
     for name, tower in model.named_children():
         if name in ("backbone", "sam"):
             tower.requires_grad_()
-            below_no_grad = getattr(tower.forward, "__wrapped__")  # noqa: B009 (not declared)
-            tower.forward = MethodType(below_no_grad, tower)
+            below_no_grad = getattr(tower.forward, "__wrapped__", None)
+            if below_no_grad is not None:
+                tower.forward = MethodType(below_no_grad, tower)
 
 
 @contextmanager
@@ -213,7 +214,6 @@ def outline_kept(cfg: CfgNode, row: Row, autocast: torch.dtype | None) -> float:
         model = outline.to_empty(device="cpu").train()
         with_switches(model, row)
         text = random_rows(model)
-        text.__dict__["_num_classes"] = NUM_CLASSES  # the shapes alone do not tell
         image = torch.zeros(3, cfg.INPUT.IMAGE_SIZE, cfg.INPUT.IMAGE_SIZE, dtype=torch.uint8)
         cpu = torch.device("cpu")
         with switched(row), counted(model) as sizes, _autocast(cpu, autocast):
@@ -229,7 +229,7 @@ def random_rows(model: FrozenSeg) -> TextClassifier:
     """Returns one random row per class."""
     width = model.void_embedding.weight.shape[1]
     rows = F.normalize(torch.randn(NUM_CLASSES, width), dim=-1)
-    return TextClassifier(rows, torch.arange(NUM_CLASSES))
+    return TextClassifier(rows, torch.arange(NUM_CLASSES), NUM_CLASSES)
 
 
 def random_batch(cfg: CfgNode, device: torch.device) -> Batch:

@@ -5,10 +5,10 @@ from typing import cast
 from unittest.mock import patch
 
 import torch
+
 from benchmarks.frame import Stage, share_of_others
 from benchmarks.post_processing import label_maps
 from benchmarks.unfused import unfused_outputs
-
 from frozenseg import model_config
 from frozenseg.analysis.speed import build_predictor
 from frozenseg.builders.clips import with_random_towers
