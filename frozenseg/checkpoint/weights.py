@@ -96,9 +96,9 @@ def load_state(
     model.load_trainable_state(trained, source=source)
     for key, tower in towers_of(model).items():
         own = parts.towers.get(key, {})
-        if towers == "use":
+        if towers == "use" and (own or not parts.towers):
             _use(tower, own, key, source)
-        elif towers == "compare":
+        elif towers != "skip":  # a file with a trained CLIP names its SAM, and does not hold it
             _compare(tower, own, weights.notes, key, source)
     logger.info("%s: %d trained weights", source, len(trained))
 

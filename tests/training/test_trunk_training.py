@@ -187,13 +187,12 @@ def test_a_trunk_that_no_pooled_map_reads_is_refused(training: Build) -> None:
 
 def shapes_config(folder: Path, **keys: object) -> CfgNode:
     quick = {
-        "MODEL.WEIGHTS_TOWERS": "use", "MODEL.BACKBONE.FREEZE": False, "SEED": 1,
-        "MODEL.PIPELINE.TEXT_ROWS": "content", "MODEL.MAFT_PLUS.IMAGE_MAP": "scrambled",
-        "DATASETS.TEST": (), "OUTPUT_DIR": str(folder / "run"), "SOLVER.MAX_ITER": 2,
-        "SOLVER.IMS_PER_BATCH": 1, "DATALOADER.NUM_WORKERS": 0, "SOLVER.CHECKPOINT_PERIOD": 1,
+        "SEED": 1, "MODEL.MAFT_PLUS.IMAGE_MAP": "scrambled", "OUTPUT_DIR": str(folder / "run"),
+        "DATASETS.TEST": (), "DATALOADER.NUM_WORKERS": 0, "SOLVER.MAX_ITER": 2,
+        "SOLVER.IMS_PER_BATCH": 1, "SOLVER.CHECKPOINT_PERIOD": 1,
     } | keys  # fmt: skip
     pairs = [str(word) for pair in quick.items() for word in pair]
-    return model_config("ablations/shapes/table4_2_baseline.yaml", overrides=pairs)
+    return model_config("shapes/maft_plus.yaml", overrides=pairs)
 
 
 def train(cfg: CfgNode, *, resume: bool = False) -> CheckpointFolder:
@@ -221,6 +220,8 @@ def test_a_training_in_the_shapes_world_resumes_exactly_and_its_weights_load(
     assert whole.about["trained_towers"] == "clip" and whole.about[MAP_NOTE] == "scrambled"
     assert whole.about["clip"] != before.about["clip"] != whole.about["teacher"]
 
+    assert {n.split(".")[0] for n in whole.weights} >= {"clip", "text_transfer"}
+    assert not any(n.startswith("sam.") for n in whole.weights), "SAM is published: it is named"
     loaded = load_model(shapes_config(tmp_path), tmp_path / "last")
     assert loaded.proposer.backbone.fingerprint == whole.about["clip"]
     assert loaded.text_transfer.scrambled
@@ -228,3 +229,13 @@ def test_a_training_in_the_shapes_world_resumes_exactly_and_its_weights_load(
         load_model(
             shapes_config(tmp_path, **{"MODEL.WEIGHTS_TOWERS": "compare"}), tmp_path / "last"
         )
+
+
+def test_a_run_is_not_resumed_with_another_teacher(
+    tmp_path: Path, small_clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = shapes_config(tmp_path, **{"SOLVER.MAX_ITER": 1})
+    train(cfg)
+    monkeypatch.setattr("frozenseg.builders.trunk.load_backbone", lambda _: small_clip())
+    with pytest.raises(UserError, match="trained with another teacher tower"):
+        build_training(cfg, device=torch.device("cpu"), options=RunOptions(resume=True))
