@@ -1,7 +1,7 @@
 """A whole image: from pixels to the results for a vocabulary, with every baseline at once."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -57,7 +57,7 @@ class Unfused(Predictor):
         eager = SAM_BUILDERS["vit_b"]().image_encoder.eval()
         eager.load_state_dict(blocked.state_dict(), assign=True)
 
-        def predicts_in_every_layer(*given: object, **_: object) -> object:
+        def predicts_in_every_layer(*given: Any, **_: object) -> object:
             return forward(*given, every_layer=True)
 
         with (
