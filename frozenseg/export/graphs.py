@@ -97,21 +97,28 @@ def write_program(
     Raises:
         UserError: the file cannot be written.
     """
+    converted = _onnx(program, inputs, outputs) if format == "onnx" else None
     with _replaced_together(path) as part:
-        if format == "torch-export":
+        if converted is None:
             torch.export.save(program, part)
-            return
-        with _quiet("onnxscript", "onnx_ir"):
-            converted = torch.onnx.export(
-                program,
-                dynamo=True,
-                input_names=inputs,
-                output_names=outputs,
-                opset_version=OPSET,
-                verbose=False,
-            )
-        assert converted is not None, "a program is returned where no file is named"
-        converted.save(part)
+        else:
+            converted.save(part)
+
+
+def _onnx(
+    program: ExportedProgram, inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> torch.onnx.ONNXProgram:
+    with _quiet("onnxscript", "onnx_ir"):
+        converted = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=inputs,
+            output_names=outputs,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert converted is not None, "a program is returned where no file is named"
+    return converted
 
 
 @contextmanager

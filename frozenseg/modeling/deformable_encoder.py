@@ -137,6 +137,8 @@ class DeformableEncoderLayer(nn.Module):
         """
         values = self.attention.project(tokens)
         size = self._tokens_at_once(tokens, maps)
+        if size is None:
+            return self._refine(tokens, positions, reference_points, values, maps)
         runs = zip(
             tokens.split(size, dim=1),
             positions.split(size, dim=1),
@@ -156,14 +158,15 @@ class DeformableEncoderLayer(nn.Module):
         attended = self.attention(tokens + positions, reference_points, values, maps)
         return self.feed_forward(self.norm(tokens + attended))
 
-    def _tokens_at_once(self, tokens: Tensor, maps: MapSizes) -> int:
-        """Returns how many tokens are refined together: on a CPU, what fits into its cache.
+    def _tokens_at_once(self, tokens: Tensor, maps: MapSizes) -> int | None:
+        """Returns how many tokens are refined together; None: all of them.
 
-        Queries of a single map are read again by others, so they stay together.
+        On a CPU, as many as fit into its cache. Queries of a single map are read again by others,
+        and a graph of any size has no number of runs (ONNX cannot split by a symbol).
         """
         alone = len(maps.sizes) < self.attention.num_levels
         if torch.is_grad_enabled() or alone or tokens.is_cuda or torch.compiler.is_compiling():
-            return tokens.shape[1]
+            return None
         return TOKENS_PER_THREAD * torch.get_num_threads()
 
 

@@ -357,7 +357,10 @@ class TestSizes:
     @pytest.mark.parametrize("keys", [PANOPTIC, INSTANCES])
     def test_a_turned_image_is_named_with_the_way_out(self, folder: Path, keys: dict) -> None:
         self.turn(folder, 6)  # 4 x 3 as stored, 3 x 4 upright
-        with pytest.raises(UserError, match=r"EXIF tag probably turns it.*'exif' in .frozenseg datasets check --help"):
+        with pytest.raises(
+            UserError,
+            match=r"EXIF tag probably turns it.*'exif' in .frozenseg datasets check --help",
+        ):
             dataset_samples(write(folder, **keys))[0]
         assert dataset_samples(write(folder, exif="ignore", **keys))[0].image.shape == (3, 3, 4)
         self.turn(folder, 6, (3, 4))  # the masks follow it

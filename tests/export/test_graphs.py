@@ -40,6 +40,7 @@ SIZES = [(256, 256), (90, 150), (160, 320)]
 @pytest.fixture(scope="module")
 def model(small_system) -> SegmentationModel:
     return small_system(
+        MODEL__SEM_SEG_HEAD__TRANSFORMER_ENC_LAYERS=1,
         MODEL__MASK_FORMER__DEC_LAYERS=4,
         MODEL__FROZEN_SEG__QUERY_INJECTOR_LAYERS=(2,),
         MODEL__FROZEN_SEG__FEATURE_INJECTOR_LAYERS=(1, 3),
