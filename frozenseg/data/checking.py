@@ -13,6 +13,7 @@ from frozenseg.data.readers.panoptic import PanopticFiles, PanopticReader
 from frozenseg.data.registry import dataset_spec
 from frozenseg.data.specs import DatasetSpec, Part, data_root
 from frozenseg.errors import UserError
+from frozenseg.io.files import is_file, is_folder
 from frozenseg.io.paths import listed_files
 
 T = TypeVar("T")
@@ -101,7 +102,7 @@ def is_present(spec: DatasetSpec, *, root: Path | None = None) -> bool:
         places.append(_folder(root, spec.semantic.path))
     if spec.instances is not None:
         places.append(root / spec.instances.json)
-    return all(place.exists() for place in places)
+    return all(is_file(place) or is_folder(place) for place in places)
 
 
 def _try(
@@ -114,7 +115,7 @@ def _try(
 
     A file of a registered data set that is missing is a finding, not a fault.
     """
-    if annotation and spec.source is None and not (root / annotation.json).exists():
+    if annotation and spec.source is None and not is_file(root / annotation.json):
         return None, ()
     try:
         reader = open_reader(spec, root, collect=True)

@@ -19,7 +19,7 @@ from frozenseg.data.readers.samples import Exif, Task
 from frozenseg.data.specs import DatasetSpec
 from frozenseg.errors import UserError
 from frozenseg.io.documents import read_yaml_mapping
-from frozenseg.io.files import user_path
+from frozenseg.io.files import is_file, user_path
 from frozenseg.io.paths import listed_files
 from frozenseg.io.text import quoted
 
@@ -226,7 +226,7 @@ def _labels(place: str, ids: tuple[int, ...], ignore_value: int) -> LabelMaps:
 
 
 def _read_keys(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"no data set file {path}: check the path")
     content = read_yaml_mapping(path)
     for key in content:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from frozenseg.errors import UserError
-from frozenseg.io.files import TEMPORARY_PREFIX
+from frozenseg.io.files import TEMPORARY_PREFIX, is_folder
 from frozenseg.io.text import one_line, quoted
 
 # files of ``atomic_write``; older versions had no prefix
@@ -59,6 +59,8 @@ def listed_files(folder: Path, pattern: str = "*") -> list[Path]:
 
     Temporary files of interrupted writes are hidden files, so that they are never taken for data.
     """
+    if not is_folder(folder):
+        return []
     found = (path for path in folder.glob(pattern) if not is_hidden(path.relative_to(folder)))
     return sorted(path for path in found if path.is_file())
 

@@ -10,6 +10,7 @@ from frozenseg.data.annotations.faults import BadEntry, Faults
 from frozenseg.data.annotations.fields import as_entry, identity, stated_size, text
 from frozenseg.errors import UserError
 from frozenseg.io.documents import read_json
+from frozenseg.io.files import is_file
 
 
 def load_json(path: Path, *, lists: Sequence[str]) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def load_json(path: Path, *, lists: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, broken, or lacks one of the lists.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(
             f"no annotation file {path}: `frozenseg datasets check` says where to get it"
         )

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tools.fuzz.case import Case, Entry, WrongResult
 from tools.fuzz.entries.images import encoded, image_bytes
@@ -189,18 +189,12 @@ def _scope(arguments: Any, size: int) -> dict[str, Any]:
     plain = path.encode("utf-8", "surrogatepass")
     return {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
-        "method": arguments["method"], "scheme": "http", "path": _unquoted(path),
+        "method": arguments["method"], "scheme": "http", "path": unquote(path),
         "raw_path": plain, "root_path": "",
         "query_string": arguments["query"].encode("latin-1", "replace"),
         "headers": [(k.encode(), v.encode("utf-8", "replace")) for k, v in headers.items()],
         "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
     }  # fmt: skip
-
-
-def _unquoted(path: str) -> str:
-    from urllib.parse import unquote
-
-    return unquote(path)
 
 
 def _check(answer: _Answer, arguments: Any) -> None:
