@@ -34,6 +34,9 @@ class Writer(Protocol):
 class DeviceMean:
     """Averages named scalars on their device, so that the host does not wait before ``read``.
 
+    Sums are float64, in which sums of float32 values are exact: a run that was resumed, whose
+    processes continue from their common mean, gets the numbers of an undisturbed one.
+
     Args:
         state: of another instance, to continue from.
     """
@@ -44,23 +47,25 @@ class DeviceMean:
         self._count = 0
         if state is not None and state["count"]:
             self._names, self._count = tuple(state["sums"]), state["count"]
-            self._sum = torch.tensor(list(state["sums"].values()))
+            self._sum = torch.tensor(list(state["sums"].values()), dtype=torch.float64)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         row = torch.stack([value.detach().float() for value in values.values()])
+        row = row if row.device.type == "mps" else row.double()  # which MPS does not have
         if self._sum is None:
             self._names, self._sum = tuple(values), row
         elif tuple(values) != self._names:
             raise ValueError(f"names changed from {self._names} to {tuple(values)}")
         else:
-            self._sum = self._sum.to(row.device) + row
+            self._sum = self._sum.to(row) + row
         self._count += 1
 
     def read(self) -> dict[str, float]:
         """Returns the means over processes since the last read. Collective."""
         if self._sum is None:
             return {}
-        (means,) = average([self._sum / self._count])
+        (sums,) = average([self._sum])
+        means = (sums / self._count).float()
         self._sum, self._count = None, 0
         return dict(zip(self._names, means.tolist(), strict=True))
 

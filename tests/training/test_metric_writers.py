@@ -154,3 +154,26 @@ def test_lines_that_are_no_records_are_left_out(
     path.write_text(f'{{"iteration": 1, "loss": 2.0}}\n{line}\n')
     assert read_json_lines(path) == [{"iteration": 1, "loss": 2.0}]
     assert "a damaged line is left out" in caplog.text and "\x1b" not in caplog.text
+
+
+def test_two_processes_that_resume_from_their_common_mean_get_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exact sums: float32 would differ in the last digit for one of these series."""
+
+    def average_of(split: int | None, losses: torch.Tensor) -> float:
+        processes = [DeviceMean(), DeviceMean()]
+        for step, row in enumerate(losses):
+            if step == split:
+                both = sum(each._sum for each in processes) / 2
+                state = {"count": step, "sums": {"loss": both.item()}}
+                processes = [DeviceMean(state), DeviceMean(state)]
+            for process, loss in zip(processes, row, strict=True):
+                process.add({"loss": loss})
+        both = sum(each._sum for each in processes) / 2
+        monkeypatch.setattr("frozenseg.training.metric_writers.average", lambda _: [both])
+        return processes[0].read()["loss"]
+
+    for seed in range(50):
+        losses = torch.rand(8, 2, generator=torch.Generator().manual_seed(seed)) * 60
+        assert average_of(None, losses) == average_of(4, losses)
