@@ -19,10 +19,11 @@ from frozenseg.builders.options import RunOptions
 from frozenseg.checkpoint.weights import load_weights, save_weights
 from frozenseg.cli.native_run import run
 from frozenseg.cli.reproduction.measuring import Metrics, markdown, measured, spread
-from frozenseg.config import load_config, model_names
+from frozenseg.config import load_config
+from frozenseg.config.models import SHAPES, SHAPES_WEIGHTS, model_names
 from frozenseg.training.checkpoints import FINAL_WEIGHTS
 
-CONFIG, WEIGHTS = model_names()["shapes"]
+CONFIG = model_names()[SHAPES].config
 MEASURES = (
     "panoptic/seen/PQ",
     "panoptic/unseen/PQ",
@@ -65,7 +66,9 @@ def ship(cfg: CfgNode, weights: Path) -> None:
     """Copies trained weights, with the names of their towers, into the package."""
     model = build_frozenseg(cfg)
     load_weights(model, weights)
-    save_weights(model, WEIGHTS, about={"config": "shapes/frozenseg.yaml", "seed": str(cfg.SEED)})
+    save_weights(
+        model, SHAPES_WEIGHTS, about={"config": "shapes/frozenseg.yaml", "seed": str(cfg.SEED)}
+    )
 
 
 def over_seeds(scores: dict[str, list[Metrics]]) -> str:

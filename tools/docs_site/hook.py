@@ -8,8 +8,8 @@ import re
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.config.defaults import MkDocsConfig  # pyright: ignore[reportMissingImports]
+from mkdocs.structure.files import File, Files  # pyright: ignore[reportMissingImports]
 
 ROOT = Path(__file__).parents[2]
 PAGES = {  # in the repository: in the site
