@@ -8,7 +8,7 @@ from frozenseg.errors import UserError
 from frozenseg.io.text import one_line
 
 SMALLER = "make it smaller, lower INPUT.MIN_SIZE_TEST, or ask for one task and fewer classes"
-ADVICE = "reduce images or batches (docs/troubleshooting.md), or use a machine with more of it"
+ADVICE = "make images or batches smaller, or use a machine with more of it"
 # PyTorch raises a RuntimeError with one of these, and the libraries below it others
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
