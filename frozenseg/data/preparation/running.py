@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from frozenseg.data.images import image_size
@@ -26,6 +25,7 @@ from frozenseg.data.specs import data_root
 from frozenseg.errors import UserError
 from frozenseg.io.files import atomic_write
 from frozenseg.io.paths import listed_files, remove_leftovers
+from frozenseg.io.text import markup
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -135,7 +135,7 @@ def run_script(
     try:
         prepare(preparation, options.splits)
     except UserError as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {markup(error)}", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         console.print("stopped: run the same command again to resume", highlight=False)
@@ -164,7 +164,7 @@ def input_files(folder: Path, pattern: str, *, page: str, known: int | None = No
     if not files:
         raise UserError(f"no {pattern} in {folder}: get it from {page}, or give another --root")
     if known is not None and len(files) != known:
-        console.print(f"[yellow]{escape(str(folder))} has {len(files)} of {known} files[/]")
+        console.print(f"[yellow]{markup(folder)} has {len(files)} of {known} files[/]")
     return files
 
 
