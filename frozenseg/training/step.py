@@ -1,5 +1,6 @@
 """One update of the trained weights: forward, backward, average over processes, clip, step."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from frozenseg.structures import Target
 from frozenseg.training.divergence import (
     MAX_LOSS,
     Diverged,
+    NamedParameters,
     confirm_update,
     cost_message,
     loss_message,
@@ -40,14 +42,12 @@ class Batch(NamedTuple):
         return self._replace(images=images, targets=targets)
 
 
-class TrainStep:
-    """Makes one update from this process's batches.
+class Update(ABC):
+    """Makes one update from this process's batches; subclasses know the losses.
 
     Args:
-        model: called with images and the classifier; the criterion takes its ``predictions``.
-        classifier: text embeddings of the training classes.
-        criterion: the losses.
-        optimizer: over the model's trainable parameters.
+        model: whose trainable parameters are updated.
+        optimizer: over these parameters.
         device: of model and batches.
         autocast: type of mixed precision; None: off. float16 also scales the loss.
     """
@@ -55,17 +55,27 @@ class TrainStep:
     def __init__(
         self,
         *,
-        model: TrainedProposer,
-        classifier: TextClassifier,
-        criterion: TrainingLoss,
+        model: NamedParameters,
         optimizer: ClippedAdamW,
         device: torch.device,
         autocast: torch.dtype | None = None,
     ) -> None:
-        self.model, self.classifier, self.criterion = model, classifier, criterion
-        self.optimizer, self.device, self.autocast = optimizer, device, autocast
+        self.model, self.optimizer = model, optimizer
+        self.device, self.autocast = device, autocast
         self.scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
         self._names: list[str] = []  # of the images of the last update
+
+    @abstractmethod
+    def losses(self, batch: Batch, num_targets: float) -> Losses:
+        """Returns the weighted losses of a batch on the device.
+
+        Args:
+            batch: to train with.
+            num_targets: divisor of losses that are sums over targets.
+
+        Raises:
+            FloatingPointError: the predictions have diverged.
+        """
 
     def __call__(self, batches: Sequence[Batch]) -> Losses:
         """Updates the weights by the mean gradient of the batches and returns their mean losses.
@@ -77,9 +87,10 @@ class TrainStep:
         parts = []
         num_targets = mean_targets(batches)
         for turn, batch in enumerate(batches):
-            losses, total = self._forward(batch, num_targets)
+            losses = self._finite_losses(batch, num_targets)
+            total = checked_total(losses, batch.names)
             if turn == 0:
-                # the matcher has just synchronised with the host, so this check is free
+                # the sum has just waited for the device, so this check is free
                 self.confirm()
                 self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(total / len(batches)).backward()
@@ -97,15 +108,46 @@ class TrainStep:
         """
         confirm_update(self.model, self.optimizer, self.scaler, self._names)
 
-    def _forward(self, batch: Batch, num_targets: float) -> tuple[Losses, Tensor]:
-        moved = batch.to(self.device)
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            predictions = self.model(moved.images, self.classifier).predictions
+    def precision(self) -> torch.autocast:
+        """Returns the context of mixed precision, which may be off."""
+        return torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None)
+
+    def _finite_losses(self, batch: Batch, num_targets: float) -> Losses:
         try:
-            losses = self.criterion(predictions, moved.targets, num_targets=num_targets)
+            return self.losses(batch.to(self.device), num_targets)
         except FloatingPointError as error:
             raise Diverged(cost_message(error, batch.names)) from error
-        return losses, checked_total(losses, batch.names)
+
+
+class TrainStep(Update):
+    """The update of a proposer.
+
+    Args:
+        model: called with images and the classifier; the criterion takes its ``predictions``.
+        classifier: text embeddings of the training classes.
+        criterion: the losses.
+        optimizer, device, autocast: see ``Update``.
+    """
+
+    model: TrainedProposer
+
+    def __init__(
+        self,
+        *,
+        model: TrainedProposer,
+        classifier: TextClassifier,
+        criterion: TrainingLoss,
+        optimizer: ClippedAdamW,
+        device: torch.device,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(model=model, optimizer=optimizer, device=device, autocast=autocast)
+        self.classifier, self.criterion = classifier, criterion
+
+    def losses(self, batch: Batch, num_targets: float) -> Losses:
+        with self.precision():
+            predictions = self.model(batch.images, self.classifier).predictions
+        return self.criterion(predictions, batch.targets, num_targets=num_targets)
 
 
 def checked_total(losses: Losses, names: Sequence[str]) -> Tensor:
