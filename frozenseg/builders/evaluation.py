@@ -18,7 +18,7 @@ from frozenseg.builders.scoring import (
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.builders.training import build_preparation
 from frozenseg.builders.vocabularies import build_known_vocabulary, build_test_vocabulary
-from frozenseg.data.catalog import SHAPES, dataset_name, dataset_samples
+from frozenseg.data.catalog import dataset_name, dataset_samples
 from frozenseg.data.loading import Samples
 from frozenseg.data.readers.samples import DatasetSamples
 from frozenseg.errors import ConfigError, UserError
@@ -31,7 +31,6 @@ from frozenseg.structures import Sample
 
 logger = logging.getLogger(__name__)
 
-SHAPES_BATCH = 8  # shapes have one size; other images are evaluated singly, as in published results
 SKIPPED_FILE = "skipped.txt"
 
 
@@ -107,7 +106,7 @@ def evaluate_dataset(
         folder=folder,
         key=" ".join(key),
         resume=options.resume,
-        batch_size=SHAPES_BATCH if name in SHAPES else 1,
+        batch_size=cfg.TEST.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         skip_bad=options.skip_bad,
     )

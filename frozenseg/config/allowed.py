@@ -222,6 +222,7 @@ ALLOWED: dict[str, Rule] = {
     **_below("SOLVER", _SOLVER),
     "TEST.EVAL_PERIOD": _COUNT,
     "TEST.DETECTIONS_PER_IMAGE": whole(1, 100_000),
+    "TEST.IMS_PER_BATCH": whole(1, 1024),
     "TEST.AUG.ENABLED": switch(),
     "TEST.AUG.MIN_SIZES": sequence(_SIZE_PX, longest=100),
     "TEST.AUG.MAX_SIZE": _SIZE_PX,

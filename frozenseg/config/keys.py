@@ -52,6 +52,8 @@ def default_config() -> CfgNode:
     cfg.TEST = CfgNode()
     cfg.TEST.EVAL_PERIOD = 0  # iterations between evaluations during training; 0: only at the end
     cfg.TEST.DETECTIONS_PER_IMAGE = 100  # instances kept per image
+    # read at once by each process of an evaluation; those of one padded size share a forward pass
+    cfg.TEST.IMS_PER_BATCH = 1
     cfg.TEST.AUG = CfgNode()  # semantic results averaged over scaled and flipped images
     cfg.TEST.AUG.ENABLED = False  # test-time augmentation
     cfg.TEST.AUG.MIN_SIZES = (640, 800, 960)  # short sides, pixels

@@ -207,6 +207,18 @@ def test_a_data_set_makes_only_what_it_is_scored_for() -> None:
     assert evaluated_outputs(every, "openvocab_lvis_v1_val") == ("instance",)
 
 
+def test_images_of_any_sizes_are_evaluated_in_batches_of_the_configured_size(on_disk, tmp_path):
+    on_disk("pascal_voc_21")
+    (name,) = (spec.name for spec in EVALUATED if spec.vocabulary == "pascal_voc_21")
+    reports, oracles = [], [Oracle(name), Oracle(name)]
+    for oracle, batch in zip(oracles, ("1", "2"), strict=True):
+        keys = ["TEST.IMS_PER_BATCH", batch, "DATALOADER.NUM_WORKERS", "0"]
+        folder = tmp_path / batch
+        reports.append(evaluate_dataset(load_config(FILES[name], keys), oracle, name, folder))
+    assert reports[0].metrics == pytest.approx(reports[1].metrics, nan_ok=True)
+    assert [len(oracle.sizes) for oracle in oracles] == [1, 2]
+
+
 def test_stuff_among_the_scored_masks_is_no_object(on_disk, tmp_path) -> None:
     on_disk("ade20k_150")
     name = "openvocab_ade20k_panoptic_val"
