@@ -9,6 +9,7 @@ from rich.progress import track
 from rich.table import Table
 
 from frozenseg.cli.console import console, errors
+from frozenseg.cli.evaluate import test_set
 from frozenseg.cli.options import Root
 from frozenseg.cli.prepare import prepare
 from frozenseg.errors import UserError
@@ -26,7 +27,10 @@ app.command()(prepare)
 
 Name = Annotated[
     str,
-    typer.Argument(help="A registered name (`frozenseg datasets list`), or a data set file."),
+    typer.Argument(
+        help="A name from `frozenseg datasets list`, a file below configs/eval such as ade20k_150, "
+        "or a data set file."
+    ),
 ]
 
 
@@ -102,6 +106,7 @@ def check(
     from frozenseg.data.checking import check_dataset
     from frozenseg.data.specs import data_root
 
+    name, _ = test_set(name)
     if name in SHAPES:
         console.print(f"{name} is drawn on demand: there is nothing to check")
         return
@@ -115,10 +120,10 @@ def check(
         console.print(f"[bold]{what}:[/] {markup(advice)}", soft_wrap=True, highlight=False)
     if not result.ok:
         count = len(result.problems)
-        what = f"{count} problems" if count else "incomplete"
-        console.print(f"[red]{what}[/], {result.num_read} samples were read")
+        what = f"problems: {count}" if count else "incomplete"
+        console.print(f"[red]{what}[/]; samples read: {result.num_read}")
         raise typer.Exit(1)
-    console.print(f"[green]complete[/], {result.num_read} samples were read", highlight=False)
+    console.print(f"[green]complete[/]; samples read: {result.num_read}", highlight=False)
 
 
 def _tracked(indices: Sequence[int]) -> Iterable[int]:
@@ -163,6 +168,7 @@ def show(
     from frozenseg.io.files import atomic_write
     from frozenseg.visualization.annotations import draw_sample
 
+    name, _ = test_set(name)
     with errors.status(f"opening {markup(name)}"):
         samples = dataset_samples(name, root=root, skip_bad=True)
     if not 0 <= index < len(samples):

@@ -19,9 +19,7 @@ def vocabulary_of(words: str | None, vocabulary: str | None, stuff: str | None) 
     if words is not None and vocabulary is not None:
         raise UserError("--words and --vocabulary exclude each other: give one of them")
     if words is vocabulary is stuff is None:
-        raise UserError(
-            'there is no class name: give --words "cat, kitten; grass" or --vocabulary FILE'
-        )
+        raise UserError('no class names: give --words "cat, kitten; grass" or --vocabulary FILE')
     from frozenseg.vocabulary import builtin_vocabulary, parse_vocabulary, read_vocabulary
     from frozenseg.vocabulary.vocabulary import split_classes
 

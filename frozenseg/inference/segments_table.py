@@ -56,6 +56,6 @@ def summary(found: "Segmentation") -> str:
     shown = len(shown_segments(found))
     text = f"{shown} segment{'' if shown == 1 else 's'}"
     if found.panoptic is not None:
-        return f"{text}; {(found.id_map == 0).mean():.1%} of the image belongs to none"
+        return f"{text}; {(found.id_map == 0).mean():.1%} of the image is unlabelled"
     hidden = len(found) - shown
     return f"{text}; {hidden} more with lower scores" if hidden else text

@@ -73,7 +73,8 @@ def is_folder(path: Path) -> bool:
 def no_weights_file(path: Path) -> UserError:
     """Returns the error for a path where there are no weights."""
     return UserError(
-        f"no weights file {one_line(path)}: give the path of a .safetensors or .pth file"
+        f"no weights file {one_line(path)}: give the path of a .safetensors or .pth file "
+        "(`frozenseg weights list` links to the published ones)"
     )
 
 

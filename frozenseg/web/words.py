@@ -21,7 +21,7 @@ def read_words(text: str, limits: Limits) -> Vocabulary:
         )
     classes = split_classes(text)
     if not classes:
-        raise UserError("there is no class name: type some, separated by ';'")
+        raise UserError("no class names: type some, separated by ';'")
     if len(classes) > limits.classes:
         raise UserError(
             f"there are {len(classes)} classes, more than {limits.classes}: remove some"

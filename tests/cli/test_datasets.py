@@ -76,7 +76,7 @@ def test_a_missing_annotation_file_is_counted_and_is_no_fault_of_its_own(run, ro
     done = run("datasets", "check", "openvocab_lvis_v1_val")
     assert done.exit_code == 1
     assert "missing" in done.stdout and "wrong:" not in done.stdout
-    assert "incomplete, 0 samples were read" in done.stdout
+    assert "incomplete; samples read: 0" in done.stdout
 
 
 def test_a_part_of_a_name_is_answered_with_the_whole_name(run, root) -> None:
@@ -91,6 +91,16 @@ def test_show_draws_a_sample(run, root, tmp_path) -> None:
     assert "a.jpg" in done.stdout
     picture = Image.open(tmp_path / "out.png")
     assert picture.width > 2 * picture.height  # two panels, each wider than high
+
+
+@pytest.mark.parametrize(
+    ("short", "registered"),
+    [("bdd100k_semantic", SEMANTIC), ("ade20k_150", "openvocab_ade20k_panoptic_val")],
+)
+def test_check_takes_the_names_that_evaluate_takes(run, root, short, registered) -> None:
+    done, same = run("datasets", "check", short), run("datasets", "check", registered)
+    assert (done.exit_code, done.stdout) == (same.exit_code, same.stdout)
+    assert "incomplete" in done.stdout
 
 
 def test_show_draws_the_shapes_world_too(run, tmp_path) -> None:
@@ -139,7 +149,7 @@ def test_check_lists_every_fault_of_own_data(run, own) -> None:
     assert done.exit_code == 1
     for fault in ("annotations[1] (id 2", "annotations[2] (id 3", "annotations[3] has the id 1"):
         assert fault in done.stdout
-    assert "3 problems, 1 samples were read" in done.stdout
+    assert "problems: 3; samples read: 1" in done.stdout
 
 
 def test_own_data_is_checked_and_shown(run, own, tmp_path) -> None:
@@ -147,7 +157,7 @@ def test_own_data_is_checked_and_shown(run, own, tmp_path) -> None:
     del content["annotations"][1:]
     (tmp_path / "own.json").write_text(json.dumps(content))
     done = run("datasets", "check", own)
-    assert done.exit_code == 0 and "complete, 1 samples were read" in done.stdout
+    assert done.exit_code == 0 and "complete; samples read: 1" in done.stdout
     assert run("datasets", "show", own, "-o", tmp_path / "out.png").exit_code == 0
     assert (tmp_path / "out.png").exists()
 

@@ -74,7 +74,7 @@ def test_diagnosis_writes_bars_and_numbers(run, tmp_path):
         (["compare", "-w", "cat"], "a data set has its own vocabulary"),
         (["compare", "-i", 200], "has samples 0 to 199"),
         (["compare", "-i", 1, "--limit", 2], "--index and --limit exclude each other"),
-        (["compare", "a.png"], "there is no class name"),
+        (["compare", "a.png"], "no class names"),
         (["compare", "a.png", "-w", "cat"], "no image file a.png"),
         (["compare", "a.png", "-w", "cat", "--index", 1], "select samples of a data set"),
         (["compare", "--dataset", "openvocab_lvis_v1_val"], "neither panoptic nor semantic"),

@@ -116,7 +116,7 @@ def test_printing_shows_a_table_with_shares() -> None:
     lines = str(panoptic()).splitlines()
     rows = [line.replace("│", " ").split() for line in lines]
     assert ["grass", "stuff", "0.88", "350", "58.3%"] in rows
-    assert lines[-1] == "2 segments; 33.3% of the image belongs to none"
+    assert lines[-1] == "2 segments; 33.3% of the image is unlabelled"
     assert str(instances()).splitlines()[-1] == "2 segments; 1 more with lower scores"
 
 

@@ -114,7 +114,7 @@ def test_a_large_image_is_segmented_at_its_reduced_size(shapes: Segmenter) -> No
     [
         (address(WORDS), b"hello", "the data is not an image"),
         (address(WORDS), b"", "the image is empty"),
-        (address(""), b"x", "there is no class name"),
+        (address(""), b"x", "no class names"),
         (address("a; a"), b"x", "appears twice"),
         (address("a", "depth"), b"x", "there is no task 'depth'"),
     ],

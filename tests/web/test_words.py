@@ -22,8 +22,8 @@ def test_semicolons_and_lines_separate_classes_and_commas_synonyms() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "there is no class name"),
-        (" ;\n; ", "there is no class name"),
+        ("", "no class names"),
+        (" ;\n; ", "no class names"),
         ("cat; dog; cat", "'cat' appears twice, in entry 1 and entry 3"),
         ("cat,,dog", "empty synonym"),
         ("a; b; c; d", "4 classes, more than 3"),

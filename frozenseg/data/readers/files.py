@@ -21,7 +21,7 @@ def load_json(path: Path, *, lists: Sequence[str]) -> dict[str, Any]:
     """
     if not is_file(path):
         raise UserError(
-            f"no annotation file {path}: `frozenseg datasets check` says where to get it"
+            f"no annotation file {path}: `frozenseg datasets check NAME` says where to get it"
         )
     content = read_json(path)
     for key in lists:

@@ -175,11 +175,11 @@ _failures = _load_kernels()
 
 @functools.cache
 def _say_that_reference_is_used(device_type: str) -> None:
-    reason = _failures.get(device_type, "no compiled kernel for it")
+    reason = _failures.get(device_type, "there is no compiled kernel")
     logger.warning(
-        "Deformable attention on %s uses the PyTorch reference (same numbers, slower): %s. "
+        "Deformable attention on %s uses the PyTorch reference (same results, slower): %s. "
         "Reinstall from source with a compiler to build the kernel.",
-        device_type,
+        device_type.upper(),
         reason,
     )
 
