@@ -30,8 +30,8 @@ from frozenseg.pipeline.masks import masks_at
 from frozenseg.pipeline.proposers.ground_truth import assign_queries, with_classes
 from frozenseg.structures import InputImage, PanopticMap, Proposals, Sample, Target
 
-AS_IT_IS, TRUE_CLASSES, TRUE_MASKS, BOTH = "as it is", "true classes", "true masks", "both"
-VARIANTS = (AS_IT_IS, TRUE_CLASSES, TRUE_MASKS, BOTH)
+AS_PREDICTED, TRUE_CLASSES, TRUE_MASKS, BOTH = "as predicted", "true classes", "true masks", "both"
+VARIANTS = (AS_PREDICTED, TRUE_CLASSES, TRUE_MASKS, BOTH)
 SHOWN = tuple(
     f"{task}/{group}{measure}"
     for task, measure in (("panoptic", "PQ"), ("semantic", "mIoU"))
@@ -82,12 +82,12 @@ class Diagnosis:
         (proposals,) = predictor.propose([shown])
         found = predictor.segment(shown, proposals)
         if found.panoptic is not None and sample.panoptic is not None:
-            self.panoptic[AS_IT_IS].process(found.panoptic, sample.panoptic)
+            self.panoptic[AS_PREDICTED].process(found.panoptic, sample.panoptic)
             target = shown_segments(sample.panoptic)
             for variant, masks in with_truth(predictor, shown, proposals, target):
                 self.panoptic[variant].process(self._panoptic(masks), sample.panoptic)
         if found.semantic is not None and sample.semantic is not None:
-            self.semantic[AS_IT_IS].process(found.semantic, sample.semantic)
+            self.semantic[AS_PREDICTED].process(found.semantic, sample.semantic)
             regions = class_regions(sample.semantic, self.ignore_label)
             for variant, masks in with_truth(predictor, shown, proposals, regions, shared=True):
                 self.semantic[variant].process(ClassMaps.of(*masks).labels(), sample.semantic)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from frozenseg.analysis.diagnosis import (
-    AS_IT_IS,
+    AS_PREDICTED,
     BOTH,
     TRUE_CLASSES,
     TRUE_MASKS,
@@ -111,14 +111,14 @@ def sure(*masks: Tensor) -> Tensor:
 @pytest.mark.parametrize("measure", [PQ, MIOU])
 def test_a_perfect_model_loses_nothing(measure: str) -> None:
     perfect = FixedProposer([DOG, GRASS, VOID], sure(LEFT, RIGHT, columns(3, 5)))
-    every = (AS_IT_IS, TRUE_CLASSES, TRUE_MASKS, BOTH)
+    every = (AS_PREDICTED, TRUE_CLASSES, TRUE_MASKS, BOTH)
     assert scores(perfect, measure) == dict.fromkeys(every, 100.0)
 
 
 @pytest.mark.parametrize("measure", [PQ, MIOU])
 def test_wrong_classes_are_mended_by_true_classes_alone(measure: str) -> None:
     confused = FixedProposer([GRASS, DOG], sure(LEFT, RIGHT))
-    expected = {AS_IT_IS: 0.0, TRUE_CLASSES: 100.0, TRUE_MASKS: 0.0, BOTH: 100.0}
+    expected = {AS_PREDICTED: 0.0, TRUE_CLASSES: 100.0, TRUE_MASKS: 0.0, BOTH: 100.0}
     assert scores(confused, measure) == expected
 
 
@@ -127,7 +127,7 @@ def test_wrong_classes_are_mended_by_true_classes_alone(measure: str) -> None:
 @pytest.mark.parametrize(("measure", "value"), [(PQ, 50.0), (MIOU, 58.333)])
 def test_broken_masks_are_mended_by_true_masks_alone(measure: str, value: float) -> None:
     clumsy = FixedProposer([DOG, GRASS], torch.stack([QUARTER, REST]))
-    expected = {AS_IT_IS: value, TRUE_CLASSES: value, TRUE_MASKS: 100.0, BOTH: 100.0}
+    expected = {AS_PREDICTED: value, TRUE_CLASSES: value, TRUE_MASKS: 100.0, BOTH: 100.0}
     assert scores(clumsy, measure) == expected
 
 

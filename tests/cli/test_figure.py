@@ -63,7 +63,7 @@ def test_diagnosis_writes_bars_and_numbers(run, tmp_path):
     assert (record["dataset"], record["images"]) == ("shapes_val", 2)
     scores = record["scores"]
     assert set(scores["both"].values()) == {100.0}
-    for measure, value in scores["as it is"].items():
+    for measure, value in scores["as predicted"].items():
         assert 0 < value < scores["true masks"][measure] <= 100
 
 

@@ -96,10 +96,10 @@ def scores_table(scores: "Scores", *, title: str) -> Table:
 
 def verdicts(scores: "Scores") -> list[str]:
     """For PQ and for mIoU, a sentence that names the weaker part."""
-    from frozenseg.analysis.diagnosis import AS_IT_IS, TRUE_CLASSES, TRUE_MASKS
+    from frozenseg.analysis.diagnosis import AS_PREDICTED, TRUE_CLASSES, TRUE_MASKS
 
     lines = []
-    for measure, value in scores[AS_IT_IS].items():
+    for measure, value in scores[AS_PREDICTED].items():
         if measure.count("/") > 1:
             continue  # measures of seen or unseen classes only
         classes, masks = (scores[each][measure] - value for each in (TRUE_CLASSES, TRUE_MASKS))
