@@ -4,6 +4,7 @@
     OMP_NUM_THREADS=1 python tools/benchmark.py
     python tools/benchmark.py --stage transformer-decoder --size 512x704 --json speed.json
     python tools/benchmark.py --sizes 512x512 1024x1024 1536x1536
+    python tools/benchmark.py --batches 1 2 4
 
 The sizes are those of the published model (ConvNeXt-L, SAM ViT-B) with random weights; nothing is
 downloaded. Baselines are kept here: segment_anything's eager attention and mask generator, the
@@ -13,8 +14,9 @@ turn in one process. CPU seconds are summed over threads; compare them with one 
 threads count too. ``frozenseg benchmark`` measures whole models of any configuration instead,
 without baselines.
 
-``--sizes`` shows how the cost grows with the image: one run of each stage as it is shipped, without
-SAM alone, whose images have one size.
+``--sizes`` and ``--batches`` show how the cost grows with the image, and with the images that share
+a forward pass: one run of each stage as it is shipped. SAM's images have one size, and
+post-processing takes one image at a time.
 
 A stage is a function in ``tools/benchmarks/`` and a line in STAGES. Beside these, the folder has
 scripts of their own: evaluators, OVSeg's crops, deformable attention, vocabulary, training step,
@@ -23,7 +25,7 @@ and post-processing against image size, classes and queries.
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -42,6 +44,7 @@ from benchmarks.sam_masks import sam_masks
 from benchmarks.towers import clip_encoder, sam_encoder
 from benchmarks.whole_image import whole_image
 from rich.console import Console
+from rich.table import Table
 
 from frozenseg.io.files import atomic_write
 from frozenseg.ops.maps import Size, padded_size
@@ -58,6 +61,12 @@ STAGES: dict[str, Callable[[Size], Stage]] = {
     "whole-image": whole_image,
 }
 FIXED = {"sam-encoder", "sam-masks"}  # SAM resizes every image to its own size
+BATCHED: dict[str, Callable[[Size, int], Stage]] = {
+    "sam-encoder": sam_encoder,
+    "clip-encoder": clip_encoder,
+    "pixel-decoder": pixel_decoder,
+    "transformer-decoder": transformer_decoder,
+}
 
 
 def main() -> None:
@@ -67,13 +76,16 @@ def main() -> None:
     parser.add_argument("--stage", choices=STAGES, action="append", help="default: all")
     parser.add_argument("--size", type=_size, default=(800, 1066), metavar="HEIGHTxWIDTH")
     parser.add_argument("--sizes", type=_size, nargs="+", metavar="HEIGHTxWIDTH")
+    parser.add_argument("--batches", type=int, nargs="+", metavar="IMAGES")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args()
-    if options.sizes and options.json:
-        parser.error("--json stores comparisons with a baseline: leave out --sizes")
-    if options.sizes:
-        _show_growth(options.stage or [name for name in STAGES if name not in FIXED], options.sizes)
+    if options.json and (options.sizes or options.batches):
+        parser.error("--json stores comparisons with a baseline: leave out --sizes and --batches")
+    if options.batches and not set(options.stage or BATCHED) <= BATCHED.keys():
+        parser.error(f"--batches needs stages that take several images: {', '.join(BATCHED)}")
+    if options.sizes or options.batches:
+        Console().print(_growth(options))
         return
     size = padded_size([options.size], STRIDE)
     figures: list[Figures] = []
@@ -86,14 +98,22 @@ def main() -> None:
             part.write_text(json.dumps(record(figures), indent=1))
 
 
-def _show_growth(stages: Sequence[str], sizes: Sequence[Size]) -> None:
-    """Prints what each stage costs at each size."""
+def _growth(options: argparse.Namespace) -> Table:
+    """Returns what each stage costs at each size, or with each number of images of one size."""
+    makers: Mapping[str, Callable[..., Stage]]
+    if options.sizes:
+        titles = [f"{height} x {width}" for height, width in options.sizes]
+        points = [(padded_size([size], STRIDE),) for size in options.sizes]
+        makers, default = STAGES, [name for name in STAGES if name not in FIXED]
+    else:
+        titles = [f"batch of {number}" for number in options.batches]
+        points = [(padded_size([options.size], STRIDE), number) for number in options.batches]
+        makers, default = BATCHED, list(BATCHED)
     rows = {
-        name: [shipped_alone(STAGES[name](padded_size([size], STRIDE))) for size in sizes]
-        for name in stages
+        name: [shipped_alone(makers[name](*point)) for point in points]
+        for name in options.stage or default
     }
-    titles = [f"{height} x {width}" for height, width in sizes]
-    Console().print(growth_table(titles, rows))
+    return growth_table(titles, rows)
 
 
 def _size(text: str) -> Size:

@@ -20,7 +20,7 @@ DIM, SAM_CELLS = 256, 64
 NUM_CLASSES = 150
 
 
-def pixel_decoder(image_size: Size) -> Stage:
+def pixel_decoder(image_size: Size, batch: int = 1) -> Stage:
     """Deformable attention by its PyTorch definition, against the kernel."""
     branch = SamBranch(in_channels=DIM, dim=DIM, encoder=DeformableEncoder(dim=DIM))
     decoder = PixelDecoder(
@@ -30,8 +30,8 @@ def pixel_decoder(image_size: Size) -> Stage:
         encoder=DeformableEncoder(dim=DIM),
         sam_branch=branch,
     ).eval()
-    maps, sam = zip(CHANNELS, STRIDES, strict=True), _noise(SAM_CELLS, SAM_CELLS)
-    levels = tuple(_noise(*_cells(image_size, s), channels=c) for c, s in maps)
+    maps, sam = zip(CHANNELS, STRIDES, strict=True), _noise(batch, (SAM_CELLS, SAM_CELLS))
+    levels = tuple(_noise(batch, _cells(image_size, s), channels=c) for c, s in maps)
 
     def by_definition() -> Tensor:
         with patch.object(deformable_encoder, "ms_deform_attn", reference_forward):
@@ -45,13 +45,13 @@ def pixel_decoder(image_size: Size) -> Stage:
     )
 
 
-def transformer_decoder(image_size: Size) -> Stage:
+def transformer_decoder(image_size: Size, batch: int = 1) -> Stage:
     """Masks and class logits of all ten predictions, against those of the last."""
     decoder = TransformerDecoder().eval()
-    levels = [_noise(*_cells(image_size, stride)) for stride in reversed(STRIDES[1:])]
-    branch = _noise(SAM_CELLS // 2, SAM_CELLS // 2)
-    pixels = PixelFeatures(_noise(*_cells(image_size, STRIDES[0])), levels, branch)
-    sam = _noise(SAM_CELLS, SAM_CELLS)
+    levels = [_noise(batch, _cells(image_size, stride)) for stride in reversed(STRIDES[1:])]
+    branch = _noise(batch, (SAM_CELLS // 2, SAM_CELLS // 2))
+    pixels = PixelFeatures(_noise(batch, _cells(image_size, STRIDES[0])), levels, branch)
+    sam = _noise(batch, (SAM_CELLS, SAM_CELLS))
     rows = torch.randn(768, NUM_CLASSES)
 
     def last_masks(*, every_layer: bool) -> Tensor:
@@ -70,5 +70,5 @@ def _cells(image_size: Size, stride: int) -> Size:
     return image_size[0] // stride, image_size[1] // stride
 
 
-def _noise(height: int, width: int, *, channels: int = DIM) -> Tensor:
-    return torch.randn(1, channels, height, width)
+def _noise(batch: int, size: Size, *, channels: int = DIM) -> Tensor:
+    return torch.randn(batch, channels, *size)

@@ -16,7 +16,7 @@ from .frame import Stage
 CLIP, SAM = "convnext_large_d_320", "vit_b"  # of the published FrozenSeg
 
 
-def sam_encoder(_image_size: Size) -> Stage:
+def sam_encoder(_image_size: Size, batch: int = 1) -> Stage:
     """The attention of all tokens at once, against blocks of queries; images have SAM's size."""
     eager = SAM_BUILDERS[SAM]().eval().requires_grad_(False).image_encoder
     for name, parameter in eager.named_parameters():
@@ -25,17 +25,17 @@ def sam_encoder(_image_size: Size) -> Stage:
     blocked = copy.deepcopy(eager)
     block_attention(blocked)
     side = eager.img_size
-    square = torch.randn(1, 3, side, side)
+    square = torch.randn(batch, 3, side, side)
     return Stage(
         "SAM image encoder", "eager attention", partial(eager, square), partial(blocked, square)
     )
 
 
-def clip_encoder(image_size: Size) -> Stage:
+def clip_encoder(image_size: Size, batch: int = 1) -> Stage:
     """The layout of maps between the blocks of a ConvNeXt."""
     clip = load_clip(CLIP, RANDOM)
     assert isinstance(clip, ConvNeXtClip), "a ConvNeXt by name"
-    images = torch.randn(1, 3, *image_size)
+    images = torch.randn(batch, 3, *image_size)
 
     def channels_last() -> Tensor:
         return clip(images.contiguous(memory_format=torch.channels_last)).clip_map
