@@ -1,6 +1,6 @@
 """Drawings of results: segments are tinted, outlined and named on the image they belong to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +11,10 @@ from frozenseg.structures import Instances, PanopticMap
 from frozenseg.visualization.highlight_boxes import Box, with_box
 from frozenseg.visualization.labels import LabelRequest, draw_labels, place_labels
 from frozenseg.visualization.layout import enlarged, font_size_for
+from frozenseg.visualization.painting import Void, dimmed, hatched, paint
 from frozenseg.visualization.palette import Color, class_color
 
 Pixels = NDArray[np.uint8]
-Colors = NDArray[np.floating]  # (H, W, 3), 0..255
 
 SHOWN_SCORE = 0.5  # instances with a lower score are not drawn by default
 _SMALLEST_NAMED = 0.001  # share of the image; smaller segments are drawn without a name
@@ -64,7 +64,7 @@ def draw_panoptic(
     """
     regions = {each.id: _Region(each.class_id, each.score) for each in panoptic.segments}
     ids = np.where(np.isin(panoptic.ids, list(regions)), panoptic.ids, 0)
-    return _draw(image, ids, regions, names, style, void=_hatched)
+    return _draw(image, ids, regions, names, style, void=hatched)
 
 
 def draw_semantic(
@@ -82,7 +82,7 @@ def draw_semantic(
     known = (class_ids >= 0) & (class_ids < len(names))
     ids = np.where(known, class_ids + 1, 0)
     regions = {int(number): _Region(int(number) - 1) for number in np.unique(ids) if number}
-    return _draw(image, ids, regions, names, style, void=_hatched)
+    return _draw(image, ids, regions, names, style, void=hatched)
 
 
 def draw_instances(
@@ -111,7 +111,7 @@ def draw_instances(
     }
     for rank in reversed(regions):
         ids[np.asarray(instances.masks[rank - 1])] = rank
-    return _draw(image, ids, regions, names, style, void=_dimmed)
+    return _draw(image, ids, regions, names, style, void=dimmed)
 
 
 def _draw(
@@ -121,7 +121,7 @@ def _draw(
     names: Sequence[str],
     style: DrawingStyle,
     *,
-    void: Callable[[Colors], Colors],
+    void: Void,
 ) -> Image.Image:
     """Paints an (H, W) id map; ``regions`` describes each id, 0 is void."""
     if ids.shape != image.shape[:2]:
@@ -131,9 +131,7 @@ def _draw(
     palette = {number: _color(regions[number].class_id, style.colors) for number in present}
     picture = enlarged(image) if style.enlarge else Image.fromarray(np.ascontiguousarray(image))
     smooth = _resize_ids(ids, [0, *present], picture.size)
-    pixels = np.asarray(picture).astype(np.float32)
-    painted = _paint(pixels, smooth, palette, alpha=style.alpha, void=void)
-    picture = Image.fromarray(painted.round().astype(np.uint8))
+    picture = paint(picture, smooth, palette, alpha=style.alpha, void=void)
     for box in style.frames:  # below the names, which stay readable
         picture = with_box(picture, box, (ids.shape[0], ids.shape[1]))
     requests = (
@@ -170,46 +168,3 @@ def _resize_ids(
         wins = cover > best
         best[wins], resized[wins] = cover[wins], number
     return resized
-
-
-def _paint(
-    pixels: Colors,
-    ids: NDArray[np.integer],
-    palette: Mapping[int, Color],
-    *,
-    alpha: float,
-    void: Callable[[Colors], Colors],
-) -> Colors:
-    table = np.zeros((max(palette, default=0) + 1, 3), dtype=np.float32)
-    for number, color in palette.items():
-        table[number] = color
-    grey = pixels.mean(axis=-1, keepdims=True)
-    faded = (pixels + grey) / 2  # keeps the hue of the segment's colour
-    tinted = (1 - alpha) * faded + alpha * table[ids]
-    painted = np.where((ids == 0)[..., None], void(pixels), tinted)
-    line = _outlines(ids)[..., None]
-    return painted + line * (255 - painted)
-
-
-def _outlines(ids: NDArray[np.integer]) -> NDArray[np.floating]:
-    """Opacity of a soft line between segments, scaled with the drawing."""
-    from scipy import ndimage  # slow to import, and needed only for drawings
-
-    width = max(1.0, min(ids.shape) / 450)
-    reach = 2 * round(width / 2) + 1
-    border = ndimage.maximum_filter(ids, reach) != ndimage.minimum_filter(ids, reach)
-    soft = ndimage.gaussian_filter(border.astype(np.float32), width / 2)
-    return np.clip(1.6 * soft, 0, 0.92)
-
-
-def _hatched(pixels: Colors) -> Colors:
-    """Dark grey with diagonal stripes, for void."""
-    height, width = pixels.shape[:2]
-    step = max(8, min(height, width) // 48)
-    stripe = (np.arange(height)[:, None] + np.arange(width)) % step < step / 4
-    return _dimmed(pixels) + 45 * stripe[..., None]
-
-
-def _dimmed(pixels: Colors) -> Colors:
-    """Dark grey, for the background of instances."""
-    return 0.4 * pixels.mean(axis=-1, keepdims=True).repeat(3, axis=-1) + 12
