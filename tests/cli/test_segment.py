@@ -383,7 +383,7 @@ class TestOptions:
     def test_min_score_drops_segments_everywhere(self, run, picture, tmp_path):
         coco = tmp_path / "all.json"
         done = self.segment(run, picture, tmp_path, "--min-score", 0.8, "--coco", coco)
-        assert "0 segments; 100.0% of the image belongs to none" in done.stdout
+        assert "0 segments; 100.0% of the image is unlabelled" in done.stdout
         assert "no segment found" in done.stderr and "lower --min-score" in done.stderr
         assert json.loads(coco.read_text())["annotations"] == []
         with Image.open(tmp_path / "out" / "scene_ids.png") as ids:
