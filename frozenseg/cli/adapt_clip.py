@@ -30,7 +30,7 @@ class Learning(StrEnum):
 
 
 class Precision(StrEnum):
-    """Of the image encoder."""
+    """Precision of the image encoder."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -53,7 +53,7 @@ class StartOptions:
         typer.Option(help="Weights to start from: a published tag, or the file of an earlier run."),
     ] = "openai"
     mask_prompt_depth: Annotated[
-        int, typer.Option(help="Blocks whose blank patches are replaced by prompts.", min=1)
+        int, typer.Option(help="Number of blocks in which prompts replace blank patches.", min=1)
     ] = 3
 
 
@@ -63,18 +63,23 @@ class UpdateOptions:
 
     lr: Annotated[
         float | None,
-        typer.Option(help="Learning rate (default: 5e-6, prompts 0.05).", show_default=False),
+        typer.Option(help="Learning rate (default: 5e-6; prompts: 0.05).", show_default=False),
     ] = None
     weight_decay: Annotated[
         float | None,
-        typer.Option(help="Of matrices (default: 0.2, prompts 0).", show_default=False),
+        typer.Option(
+            help="Weight decay of matrices (default: 0.2; prompts: 0).", show_default=False
+        ),
     ] = None
     epochs: Annotated[int, typer.Option(help="Passes over the pairs.", min=1)] = 5
     warmup: Annotated[int, typer.Option(help="Iterations of linear warm-up.", min=0)] = 100
     batch_size: Annotated[
-        int, typer.Option(help="Pairs per update, over all processes (OVSeg: ViT-B-16 1024).")
+        int,
+        typer.Option(help="Pairs per update, over all processes (OVSeg used 1024 for ViT-B-16)."),
     ] = 256
-    precision: Annotated[Precision, typer.Option(help="Of the image encoder.")] = Precision.BFLOAT16
+    precision: Annotated[Precision, typer.Option(help="Precision of the image encoder.")] = (
+        Precision.BFLOAT16
+    )
 
     def values(self, part: Learning) -> dict[str, Any]:
         """Returns the settings of these names; rates that are not given are the published ones."""
@@ -97,7 +102,7 @@ class ProcessOptions:
         int, typer.Option(help="Updates between checkpoints; 0: only at the end.", min=0)
     ] = 1000
     workers: Annotated[int, typer.Option(help="Data-loading processes.", min=0)] = 4
-    seed: Annotated[int, typer.Option(help="Negative: choose one.")] = -1
+    seed: Annotated[int, typer.Option(help="Random seed; negative: choose one.")] = -1
     num_gpus: Annotated[
         int, typer.Option(help="Processes on this machine, one device each.", min=1)
     ] = 1
@@ -112,13 +117,17 @@ def adapt_clip(
     part: Annotated[
         Learning,
         typer.Argument(
-            help="What learns, besides CLIP's temperature: the image encoder (fine-tuning) or the "
-            "mask prompts (mask prompt tuning).",
+            metavar="PART",
+            help="The part to train besides CLIP's temperature: the image encoder (fine-tuning) or "
+            "the mask prompts (mask prompt tuning).",
             show_default=False,
         ),
     ],
     pairs: Annotated[
-        Path, typer.Argument(help="The pairs.tsv of frozenseg mine.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="PAIRS", help="The pairs.tsv of frozenseg mine.", show_default=False
+        ),
     ],
     start: StartOptions,
     updates: UpdateOptions,
@@ -126,7 +135,7 @@ def adapt_clip(
 ) -> None:
     """Adapt CLIP to masked regions; Ctrl-C saves a checkpoint, --resume continues from it.
 
-    First fine-tune, then tune mask prompts from the result, as in the paper.
+    As in the paper, first fine-tune the image encoder, then tune mask prompts from the result.
 
     Example: frozenseg adapt-clip image pairs/pairs.tsv -o output/ft && frozenseg adapt-clip
     prompts pairs/pairs.tsv --clip-weights output/ft/clip_final.safetensors -o output/ft_mpt

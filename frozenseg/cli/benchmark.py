@@ -78,7 +78,9 @@ def benchmark(
     ] = None,
     random: Annotated[
         bool,
-        typer.Option("--random", help="Random weights, including CLIP and SAM: no downloads."),
+        typer.Option(
+            "--random", help="Use random weights, also for CLIP and SAM; downloads nothing."
+        ),
     ] = False,
     dataset: Annotated[
         str | None,

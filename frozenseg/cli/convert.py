@@ -17,10 +17,14 @@ class Layout(StrEnum):
 
 
 def convert(
-    weights: Annotated[Path, typer.Argument(help="An official .pth, or ours.", show_default=False)],
-    output: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="The file to convert.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="The file to write.", show_default=False)
+    ],
     config: Annotated[
-        str, typer.Option(help="The configuration of the weights: a model's name, or a YAML file.")
+        str, typer.Option(help="The model of the weights: a name, or a YAML file.")
     ] = "frozenseg_convnext_large.yaml",
     to: Annotated[
         Layout,
@@ -31,17 +35,18 @@ def convert(
     decoder: Annotated[
         Path | None,
         typer.Option(
-            help="WEIGHTS is a Mask-Adapter after its warm-up: fuse it with this file's decoder.",
+            help="Fuse WEIGHTS, a Mask-Adapter after its warm-up, with the decoder of this file.",
             show_default=False,
         ),
     ] = None,
     with_towers: Annotated[
-        bool, typer.Option(help="Store the frozen towers in an official file.")
+        bool, typer.Option(help="Include the frozen towers in an official file.")
     ] = True,
     light: Annotated[
         bool,
         typer.Option(
-            "--light", help="Of a trained CLIP, store only what differs from the published one."
+            "--light",
+            help="Of a trained CLIP, store only the weights that differ from the published ones.",
         ),
     ] = False,
 ) -> None:
@@ -56,6 +61,11 @@ def convert(
     if light and (decoder is not None or to is Layout.official):
         raise UserError(
             "--light goes with neither --decoder nor --to official: convert the result once more"
+        )
+    if output.suffix == (".pth" if to is Layout.own else ".safetensors"):
+        raise UserError(
+            f"{output} has the ending of the other format: --to own writes .safetensors files, and "
+            "--to official .pth files"
         )
     if decoder is not None:
         fuse_adapter(weights, decoder, output, cfg)

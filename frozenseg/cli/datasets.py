@@ -28,8 +28,9 @@ app.command()(prepare)
 Name = Annotated[
     str,
     typer.Argument(
-        help="A name from `frozenseg datasets list`, a file below configs/eval such as ade20k_150, "
-        "or a data set file."
+        metavar="NAME",
+        help="A name from `frozenseg datasets list`, a short name such as ade20k_150, or a data "
+        "set file.",
     ),
 ]
 
@@ -60,7 +61,7 @@ def list_datasets(root: Root = None) -> None:
     console.print(
         f"Searched {markup(place)} (--root, DETECTRON2_DATASETS). `frozenseg datasets check NAME` "
         "counts files and says where to get them, `frozenseg datasets prepare NAME` makes others; "
-        "your own data are a YAML file instead of a name.",
+        "for your own data, give a YAML file instead of a name.",
         style="dim",
     )
 
@@ -73,32 +74,32 @@ def check(
         bool | None,
         typer.Option(
             "--every/--one",
-            help="Read every sample, or only one (default: every sample of own data).",
+            help="Read every sample, or only one (default: every sample of your own data).",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Check files, annotations and samples, and list everything that is missing or wrong.
 
-    The exit status is 1 if something is.
+    Exits with status 1 if it finds problems.
 
-    Own data are described by a YAML file. Only 'images' and one kind of annotation are required;
-    paths start at the file's folder, or at 'root':
+    A YAML file describes your own data. Only 'images' and one kind of annotation are required;
+    paths are relative to the file's folder, or to 'root':
 
         name: football
         title: Our football matches
         root: /data/football
         images: photos                  # a folder, or photos/{}.jpg
-        instances: instances.json       # COCO's polygons and run lengths
+        instances: instances.json       # COCO's polygons or RLE
         panoptic: {json: panoptic.json, maps: panoptic}
         labels: labels                  # label maps: a folder, or labels/{}.png
         classes:                        # required if there is no JSON file
           player: [athlete, footballer] # synonyms
           lawn: {synonyms: [grass], stuff: true}
         unseen: [lawn]                  # classes left out of training
-        ignore_label: 255               # of unlabelled pixels of label maps
+        ignore_label: 255               # value of unlabelled pixels in label maps
         test_size: [640, 1024]          # short and long side, pixels
-        exif: apply                     # or ignore: masks fit the stored pixels
+        exif: apply                     # or ignore: masks match the stored pixels
 
     Example: frozenseg datasets check bdd10k_val_sem_seg
     """
@@ -154,7 +155,7 @@ def _mark(finding: "Finding") -> str:
 @app.command()
 def show(
     name: Name,
-    index: Annotated[int, typer.Option("--index", "-i", help="Which sample, from 0.")] = 0,
+    index: Annotated[int, typer.Option("--index", "-i", help="Index of the sample, from 0.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The image to write.")] = Path(
         "sample.png"
     ),
@@ -185,7 +186,9 @@ def show(
 def convert(
     source: Annotated[
         Path,
-        typer.Argument(help="A folder of LabelMe's JSON files, or of YOLO's text files."),
+        typer.Argument(
+            metavar="SOURCE", help="A folder of LabelMe's JSON files, or of YOLO's text files."
+        ),
     ],
     output: Annotated[
         Path,
@@ -194,7 +197,7 @@ def convert(
     images: Annotated[
         Path | None,
         typer.Option(
-            help="The folder of images (LabelMe: default SOURCE; YOLO: 'images' for 'labels').",
+            help="The folder of images (default: SOURCE; for YOLO, 'images' beside 'labels').",
             show_default=False,
         ),
     ] = None,
@@ -203,10 +206,10 @@ def convert(
         typer.Option(help="YOLO's YAML file with the class names.", show_default=False),
     ] = None,
     stuff: Annotated[
-        str, typer.Option(help="Classes that are stuff, separated by ','.", show_default=False)
+        str, typer.Option(help="Stuff classes, separated by ','.", show_default=False)
     ] = "",
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out annotations with a fault.")
+        bool, typer.Option("--skip-bad", help="Leave out faulty annotations.")
     ] = False,
 ) -> None:
     """Convert polygons of LabelMe or YOLO to COCO's format, with a data set file.

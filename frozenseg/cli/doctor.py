@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
 
 def doctor() -> None:
-    """Report what is installed and if it works; exit with 1 if a check failed.
+    """Report what is installed and whether it works; exits with status 1 if a check failed.
 
     Example: frozenseg doctor
     """

@@ -27,7 +27,7 @@ def evaluate(
     output: OutputFolder = Path("output/evaluate"),
     limit: Limit = None,
     ensemble: Annotated[
-        bool, typer.Option(help="Use the class ensemble (eq. 3), else the decoder alone.")
+        bool, typer.Option(help="Use the class ensemble (eq. 3), not the decoder alone.")
     ] = True,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume an interrupted evaluation.")

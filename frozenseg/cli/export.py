@@ -27,7 +27,7 @@ def export(
 ) -> None:
     """Export a model as an image graph, a text graph and a table of settings.
 
-    Image size and class names stay open. FrozenSeg and FC-CLIP only.
+    Image size and class names remain variable. FrozenSeg and FC-CLIP only.
 
     The image graph's inputs are pixels (3, H, W), RGB in 0..255, padded to the 'side_multiple' of
     model.json; size (2,), without padding; text_rows (S, D), one of unit length per synonym;

@@ -34,8 +34,8 @@ from frozenseg.errors import UserError
 from frozenseg.runtime.memory import ADVICE, is_out_of_memory
 
 EXIT_STATUSES = (
-    "Exit status: 0 done; 1 a check found problems, or the program failed; 2 a mistake in options "
-    "or files, explained in one sentence; 75 stopped, to be resumed (train); 130 interrupted."
+    "Exit status: 0 success; 1 a check found problems, or the program failed; 2 a user error, "
+    "explained in one sentence; 75 stopped after saving (train); 130 interrupted."
 )
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -26,24 +26,27 @@ SHOWN_NOUNS = 10
 def mine(
     captions: Annotated[
         Path,
-        typer.Argument(help="A caption file in COCO's format, such as captions_train2017.json."),
+        typer.Argument(
+            metavar="CAPTIONS",
+            help="A caption file in COCO's format, such as captions_train2017.json.",
+        ),
     ],
-    images: Annotated[Path, typer.Argument(help="The folder of its images.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="The folder of its images.")],
     model: ModelOptions,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for crops, masks and pairs.tsv.")
     ] = Path("output/pairs"),
     clip: Annotated[
-        str, typer.Option(help="The CLIP that matches: an open_clip ViT, shapes_vit or a folder.")
+        str, typer.Option(help="CLIP for matching: an open_clip ViT, shapes_vit or a folder.")
     ] = "ViT-L-14",
     clip_weights: Annotated[
-        str, typer.Option(help="Its weights: a published tag or a file.")
+        str, typer.Option(help="Weights of --clip: a published tag or a file.")
     ] = "openai",
     per_image: Annotated[
-        int, typer.Option("--captions", help="Captions to use of each image.", min=1)
+        int, typer.Option("--captions", help="Captions to use per image.", min=1)
     ] = 1,
     threshold: Annotated[
-        float, typer.Option(help="Probability above which a pixel is in a mask.", min=0, max=1)
+        float, typer.Option(help="Minimum probability of a mask's pixels.", min=0, max=1)
     ] = 0.4,
     phrases: Annotated[
         bool, typer.Option("--phrases", help="Keep the adjectives of a noun: 'striped red star'.")
@@ -53,8 +56,8 @@ def mine(
 ) -> None:
     """Mine pairs for adapt-clip: each noun of a caption with its best-matching masked region.
 
-    Masks are those of the model's proposer; CLIP compares their crops with the nouns. Finished
-    images are skipped, so that the same command resumes an interrupted run.
+    The model's proposer provides the masks; CLIP compares their crops with the nouns. Finished
+    images are skipped, so the same command resumes an interrupted run.
 
     Example: frozenseg mine captions_train2017.json train2017 --model ovseg.yaml -o output/pairs
     """

@@ -25,7 +25,11 @@ Images = Annotated[
     typer.Argument(metavar="IMAGE", help="Images, or folders of images.", show_default=False),
 ]
 Dataset = Annotated[
-    str, typer.Option(help="'shapes', a file below configs/eval, or a registered name.")
+    str,
+    typer.Option(
+        help="A name from `frozenseg datasets list`, a short name such as shapes or ade20k_150, or "
+        "a data set file."
+    ),
 ]
 Root = Annotated[
     Path | None,
@@ -66,9 +70,7 @@ Settings = Annotated[
 ]
 KeyValues = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[KEY VALUE]...", help="Configuration keys to override.", show_default=False
-    ),
+    typer.Argument(metavar="KEY VALUE", help="Configuration keys to override.", show_default=False),
 ]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 OutputPng = Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")]
@@ -95,7 +97,7 @@ VocabularyName = Annotated[
 Stuff = Annotated[
     str | None,
     typer.Option(
-        help="Classes that are stuff; they are added if --words lacks them.", show_default=False
+        help="Stuff classes, separated by ';'; added to --words where missing.", show_default=False
     ),
 ]
 

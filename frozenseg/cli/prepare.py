@@ -13,6 +13,7 @@ def prepare(
     name: Annotated[
         str,
         typer.Argument(
+            metavar="NAME",
             help="coco, ade20k, ade20k_full, pascal_voc, pascal_context, or a registered name.",
             show_default=False,
         ),
@@ -28,13 +29,13 @@ def prepare(
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(help="Processes (default: one per core).", min=1, show_default=False),
+        typer.Option(help="Parallel processes (default: one per core).", min=1, show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make existing files again.")] = False,
 ) -> None:
-    """Make label maps and annotations from the files of a data set's makers.
+    """Make the label maps and annotations that a downloaded data set lacks.
 
-    Existing files are kept, so that an interrupted preparation resumes.
+    Existing files are kept, so the same command resumes an interrupted preparation.
 
     Example: frozenseg datasets prepare ade20k
     """

@@ -28,10 +28,13 @@ class World(StrEnum):
 
 
 def reproduce(
-    table: Annotated[Table, typer.Argument(help="A table of the paper.", show_default=False)],
+    table: Annotated[
+        Table,
+        typer.Argument(metavar="TABLE", help=f"One of {', '.join(Table)}.", show_choices=False),
+    ],
     opts: KeyValues = None,
     world: Annotated[
-        World, typer.Option(help="photographs (data sets on disk) or the shapes world.")
+        World, typer.Option(help="photographs: the data sets on disk. shapes: the shapes world.")
     ] = World.PHOTOGRAPHS,
     weights: Annotated[
         list[str] | None,
@@ -44,7 +47,9 @@ def reproduce(
     seeds: Annotated[
         list[int] | None,
         typer.Option(
-            "--seed", help="Shapes world; repeatable (default: 1, 2, 3).", show_default=False
+            "--seed",
+            help="Seed in the shapes world; may be repeated (default: 1, 2, 3).",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -65,7 +70,7 @@ def reproduce(
 ) -> None:
     """Measure a table of the paper and print it beside the paper's values.
 
-    On photographs, the rows with given weights are evaluated on the data sets that are on disk;
+    On photographs, rows whose weights are given are evaluated on the data sets found on disk;
     table6 measures parameters and speed on noise, with random weights if none are given. In the
     shapes world, every row is trained first, with several seeds. Finished parts are skipped.
 

@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from frozenseg.cli.console import errors, print_line, say_error
+from frozenseg.cli.evaluate import test_set
 from frozenseg.cli.image_files import find_images, output_stems
 from frozenseg.cli.options import Device, Images, Root, Settings, key_values
 from frozenseg.errors import UserError
@@ -24,48 +25,50 @@ if TYPE_CHECKING:
 def sam_masks(
     images: Images = None,
     dataset: Annotated[
-        str | None, typer.Option(help="All images of a registered data set.", show_default=False)
+        str | None, typer.Option(help="All images of a data set.", show_default=False)
     ] = None,
     sam: Annotated[
         str | None, typer.Option(help="SAM variant: vit_h (the paper's), vit_l, vit_b or vit_t.")
     ] = None,
     sam_weights: Annotated[
         str | None,
-        typer.Option(help="A local file (default: published weights).", show_default=False),
+        typer.Option(
+            help="A local file of SAM weights (default: published weights).", show_default=False
+        ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="A name or a YAML file, whose MODEL.MASK_ENSEMBLE keys are used."),
+        typer.Option(help="A model's name or YAML file; its MODEL.MASK_ENSEMBLE keys are used."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Folder for the masks, MODEL.MASK_ENSEMBLE.CACHE of later runs (default: the "
-            "cache folder, where they are found automatically).",
+            help="Folder for the masks; later runs need it as MODEL.MASK_ENSEMBLE.CACHE (default: "
+            "the cache folder, which they search automatically).",
         ),
     ] = None,
     processes: Annotated[
         int | None, typer.Option(help="Parallel processes (default: one per GPU).", min=1)
     ] = None,
     part: Annotated[
-        str, typer.Option(metavar="K/N", help="Process part K of N of the images, as in 2/8.")
+        str, typer.Option(metavar="K/N", help="Process part K of N of the images, such as 2/8.")
     ] = "1/1",
     device: Device = None,
     draw: Annotated[
         Path | None,
-        typer.Option(help="Also write a drawing of each image's masks here.", show_default=False),
+        typer.Option(help="Folder for drawings of each image's masks.", show_default=False),
     ] = None,
     root: Root = None,
     settings: Settings = None,
 ) -> None:
-    """Compute and store SAM masks of images: a grid of point prompts, filtered.
+    """Compute and store SAM masks of images, from a grid of point prompts.
 
-    Writes one file per image, identified by the image's pixels. Stored images are skipped, so that
+    Writes one file per image, identified by the image's pixels. Stored images are skipped, so
     the same command resumes an interrupted run. Masks stored with other settings are refused.
 
-    Example: frozenseg sam-masks --dataset openvocab_ade20k_full_sem_seg_val --sam vit_h
+    Example: frozenseg sam-masks --dataset ade20k_847 --sam vit_h
     """
     if (dataset is None) == (not images):
         raise UserError("give either images or --dataset")
@@ -106,7 +109,7 @@ def _open_images(
     from frozenseg.sam_masks.bulk import DatasetImages, ImageFiles
 
     if dataset is not None:
-        source = DatasetImages(dataset, root=root)
+        source = DatasetImages(test_set(dataset)[0], root=root)
         return source, [f"{index:06d}" for index in range(len(source))]
     paths = find_images(images)
     return ImageFiles(paths), list(output_stems(paths).values())

@@ -39,17 +39,17 @@ class Task(StrEnum):
 
 @dataclass(frozen=True)
 class InputOptions:
-    """More images than those that are named."""
+    """Images beyond those named on the command line."""
 
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Also use the folders of folders.")
-    ] = False
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")] = (
+        False
+    )
     from_list: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="A text file with one path per line; '-' is standard input.",
+            help="A text file with one path per line; '-' reads standard input.",
             show_default=False,
         ),
     ] = None
@@ -75,24 +75,24 @@ def segment(
         list[Path] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="Images, videos, folders of images, patterns such as '*.jpg', or '-': an image on "
-            "standard input.",
+            help="Images, videos, folders of images, patterns such as '*.jpg', or '-' for an image "
+            "on standard input.",
             show_default=False,
         ),
     ] = None,
     task: Annotated[
         Task | None,
         typer.Option(
-            help="Kind of segmentation (default: panoptic, if the model gives it).",
+            help="Kind of segmentation (default: panoptic, if the model supports it).",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Segment images and videos with any class names.
 
-    Writes, for each image, a drawing, a JSON file of segments and a 16-bit PNG of segment ids, and
-    for each video a video of drawings with its sound. Exits with status 2 if an image or video
-    could not be segmented.
+    For each image, writes a drawing, a JSON file of segments and a 16-bit PNG of segment ids; for
+    each video, a video of drawings with its sound. Exits with status 2 if an image or video could
+    not be segmented.
 
     Example: frozenseg segment cat.jpg -w "cat, kitten; sofa" --stuff "wall; floor"
     """

@@ -36,17 +36,19 @@ class ResultOptions:
     output: OutputFolder = Path("output/segment")
     overlay: Annotated[
         bool,
-        typer.Option("--overlay/--no-overlay", help="Write the drawings over images and videos."),
+        typer.Option(
+            "--overlay/--no-overlay", help="Write images and videos overlaid with segments."
+        ),
     ] = True
     scores: Annotated[
-        bool, typer.Option("--scores", help="Write scores beside the names in the drawing.")
+        bool, typer.Option("--scores", help="Add scores to the names in the drawing.")
     ] = False
     masks: Annotated[
-        bool, typer.Option("--masks", help="Also write one PNG per segment: IMAGE_masks/.")
+        bool, typer.Option("--masks", help="Also write one PNG per segment, to IMAGE_masks/.")
     ] = False
     frames: Annotated[
         bool,
-        typer.Option("--frames", help="Write the files of each frame of a video: VIDEO_frames/."),
+        typer.Option("--frames", help="Write files for each frame of a video, to VIDEO_frames/."),
     ] = False
     coco: Annotated[
         Path | None,

@@ -13,14 +13,14 @@ from frozenseg.io.text import markup
 def summary(
     config: Annotated[
         str,
-        typer.Argument(help="A model's name, or a YAML file.", show_default=False),
+        typer.Argument(metavar="MODEL", help="A model's name, or a YAML file.", show_default=False),
     ],
     opts: KeyValues = None,
 ) -> None:
     """Count a model's trained and frozen parameters. Nothing is downloaded.
 
-    An image encoder that was trained before and comes with the weights has a column of its own.
-    MODEL.BACKBONE.FREEZE False trains it, as in MAFT+ and OVRCOAT.
+    A trained image encoder that the weights file contains, as in MAFT+ and OVRCOAT, has its own
+    column; MODEL.BACKBONE.FREEZE False trains it.
 
     Example: frozenseg summary frozenseg-convnext-large
     """

@@ -12,6 +12,7 @@ def train(
     config: Annotated[
         str,
         typer.Argument(
+            metavar="MODEL",
             help="A model's name ('shapes' is the miniature model), or a YAML file.",
             show_default=False,
         ),

@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--engine",
         choices=("auto", "detectron2", "native"),
         default="auto",
-        help="auto (default): Detectron2 if it is installed",
+        help="auto (default): Detectron2 if it is installed, else native",
     )
     add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS, or the last checkpoint")
     add("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
@@ -77,12 +77,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="native engine: process each batch in N parts, for fewer GPUs than in the recipe",
     )
     add("--num-gpus", type=int, default=1, metavar="N", help="processes per machine (default 1)")
-    add("--num-machines", type=int, default=1, metavar="N")
+    add("--num-machines", type=int, default=1, metavar="N", help="number of machines (default 1)")
     add("--machine-rank", type=int, default=0, metavar="N", help="which machine this is, from 0")
     add("--dist-url", default="auto", metavar="URL", help="tcp://FIRST_MACHINE:PORT")
     add("--wandb", metavar="PROJECT", help="native engine: also send metrics to Weights & Biases")
     add("--dump-config", action="store_true", help="print the complete configuration and exit")
-    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys to change")
+    add(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys to override"
+    )
     return parser
 
 

@@ -10,7 +10,7 @@ from frozenseg.io.text import markup
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List the class lists and show their classes.\n\nExample: frozenseg vocabulary list",
+    help="List built-in class lists and show their classes.\n\nExample: frozenseg vocabulary list",
 )
 
 
@@ -33,7 +33,10 @@ def list_vocabularies() -> None:
 @app.command()
 def show(
     name: Annotated[
-        str, typer.Argument(help="A class list, a file, or class names: 'cat, kitten; sky'.")
+        str,
+        typer.Argument(
+            metavar="CLASSES", help="A class list, a file, or class names: 'cat, kitten; sky'."
+        ),
     ],
     against: Annotated[
         str, typer.Option("--against", help="The training classes that decide which are seen.")

@@ -17,16 +17,17 @@ NEEDED = ("jinja2", "starlette", "uvicorn")
 def web(
     model: ModelOptions,
     host: Annotated[
-        str, typer.Option(help="Address to serve on. The default is reachable from here only.")
+        str,
+        typer.Option(help="Address to serve on; the default is reachable from this machine only."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 is any free one.", min=0, max=65535)] = 7860,
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 7860,
     waiting: Annotated[
-        int, typer.Option(help="Images in line before the server says that it is busy.", min=1)
+        int, typer.Option(help="Images in line before the server answers that it is busy.", min=1)
     ] = 40,
 ) -> None:
     """Serve a page that segments images with any class names, until Ctrl-C.
 
-    Needs the extra 'web': pip install 'frozenseg[web]'. Nothing that visitors send is kept.
+    Needs the extra 'web': pip install 'frozenseg[web]'. Images and class names are not stored.
 
     Example: frozenseg web --port 8000
     """

@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Published weights: where they are, and checks.\n\nExample: frozenseg weights list",
+    help="List published weights and check downloaded files.\n\nExample: frozenseg weights list",
 )
 
-Name = Annotated[str, typer.Argument(help="As in 'frozenseg weights list'.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="A name from 'frozenseg weights list'.", show_default=False
+    ),
+]
 File = Annotated[
     Path | None,
     typer.Option("--file", help="The downloaded file (default: its place in the cache folder)."),
@@ -26,7 +31,7 @@ POLL_S = 2.0
 
 @app.command("list")
 def list_weights() -> None:
-    """List the published weights with their licences; those that are here are marked.
+    """List the published weights with their licences, and mark those on disk.
 
     Example: frozenseg weights list
     """
@@ -34,7 +39,7 @@ def list_weights() -> None:
     from frozenseg.io.files import is_file
 
     for entry in published_weights().values():
-        print_line(f"{entry.name}{' (here)' if is_file(entry.place) else ''}")
+        print_line(f"{entry.name}{' (on disk)' if is_file(entry.place) else ''}")
         print_line(f"    {entry.what}; licence: {entry.licence}")
         print_line(f"    {entry.url}")
 
@@ -43,13 +48,11 @@ def list_weights() -> None:
 def get(
     name: Name,
     file: File = None,
-    wait: Annotated[
-        float, typer.Option(help="Wait this long for the file, in minutes.", min=0)
-    ] = 0,
+    wait: Annotated[float, typer.Option(help="Minutes to wait for the file.", min=0)] = 0,
 ) -> None:
     """Show link and licence, look for the downloaded file, and check it.
 
-    The publishers use Google Drive, which wants a person to confirm a download: nothing is fetched.
+    The files are on Google Drive, where you must confirm a download: nothing is fetched.
 
     Example: frozenseg weights get fcclip-rn50 --wait 30
     """

@@ -58,7 +58,7 @@ def test_a_paragraph_of_help_flows_and_an_example_of_a_file_keeps_its_lines(run)
     lines = [line.strip() for line in run("datasets", "check", "--help").stdout.splitlines()]
     assert "player: [athlete, footballer] # synonyms" in lines
     long = [line.strip() for line in run("segment", "--help").stdout.splitlines()]
-    start = next(place for place, line in enumerate(long) if line.startswith("Writes,"))
+    start = next(place for place, line in enumerate(long) if line.startswith("For each"))
     assert all(len(line) > 50 for line in long[start : start + 2])
 
 
@@ -91,7 +91,7 @@ def test_no_text_for_users_names_a_file_that_a_wheel_lacks():
 def test_every_help_has_an_example_and_the_exit_statuses(run, command):
     help_text = " ".join(run(*command.split(), "--help").stdout.split())
     assert f"Example: frozenseg {command}".strip() in help_text
-    assert "Exit status: 0 done;" in help_text and "2 a mistake" in help_text
+    assert "Exit status: 0 success;" in help_text and "2 a user error" in help_text
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,9 @@ def attention(
 ) -> None:
     """Show where the highest-scoring query attends in the decoder's last layer (cross-attention).
 
-    The frame surrounds the query's mask. The baseline shows the query whose mask overlaps that of
-    the model most. Weights are averaged over heads; each map is scaled to its own maximum.
+    The frame surrounds the query's mask. For the baseline, the query is the one whose
+    mask overlaps the model's most. Weights are averaged over heads; each map is scaled to its own
+    maximum.
 
     Example: frozenseg figure attention --index 3 --index 19
     """

@@ -26,7 +26,8 @@ def clusters(
     sam_weights: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A local file for each --sam (default: published weights).", show_default=False
+            help="A local file of weights for each --sam (default: published weights).",
+            show_default=False,
         ),
     ] = None,
     num_clusters: Annotated[
@@ -38,7 +39,7 @@ def clusters(
 ) -> None:
     """Show k-means clusters of the features of SAM's image encoder, one column per SAM.
 
-    Colours mean the same cluster in all rows of a column, and are unrelated across columns.
+    A colour means the same cluster in all rows of a column, but not across columns.
 
     Example: frozenseg figure clusters photo.jpg --sam vit_t --sam vit_b --sam vit_h
     """

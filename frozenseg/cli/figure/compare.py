@@ -45,7 +45,10 @@ def compare(
     title: Title = None,
     task: Annotated[
         Task | None,
-        typer.Option(help="Default: panoptic, if the data set has it.", show_default=False),
+        typer.Option(
+            help="Kind of segmentation (default: panoptic, if the data set has it).",
+            show_default=False,
+        ),
     ] = None,
     boxes: Annotated[
         bool, typer.Option(help="Frame the regions where baseline and model differ most.")

@@ -67,7 +67,7 @@ class ImageOptions:
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Without images: 'shapes', a file below configs/eval, or a registered name "
+            help="Without images: a registered name, a short name such as ade20k_150, or a file "
             "(default: shapes).",
             show_default=False,
         ),

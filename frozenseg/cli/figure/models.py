@@ -32,7 +32,7 @@ class BaselineOptions:
 
     baseline: Annotated[
         str | None,
-        typer.Option(help="Model to compare with: as for --model.", show_default=False),
+        typer.Option(help="Model to compare with, given as for --model.", show_default=False),
     ] = None
     baseline_weights: Annotated[
         Path | None, typer.Option(help="Weights of the baseline.", show_default=False)
