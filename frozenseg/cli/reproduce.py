@@ -109,7 +109,7 @@ def on_photographs(
             "no data set of this table is on disk: `frozenseg datasets list` says where to get them"
         )
     found = photographs.measure(plan, folder, limit=limit)
-    return f"{table.caption}\n\n{photographs.beside_paper(table, found)}", found
+    return _captioned(table.caption, photographs.beside_paper(table, found), limit), found
 
 
 def in_shapes_world(
@@ -130,8 +130,8 @@ def in_shapes_world(
         known = ", ".join({**paper_tables, **own})
         raise UserError(f"{name} needs --world photographs: the shapes world has {known}")
     used = seeds[: max(map(len, found.values()))]  # fewer where seeds do not matter
-    caption = f"{table.caption}; seed{'s' * (len(used) > 1)} {', '.join(map(str, used))}"
-    return f"{caption}\n\n{shapes.over_seeds(table, found)}", found
+    caption = f"{table.caption}; percent; seed{'s' * (len(used) > 1)} {', '.join(map(str, used))}"
+    return _captioned(caption, shapes.over_seeds(table, found), limit), found
 
 
 def speed_table(
@@ -143,6 +143,12 @@ def speed_table(
     with errors.status("measuring"):
         found = speed.measure_rows(weights, overrides, limit=limit)
     return f"{speed.CAPTION}\n\n{speed.beside_paper(found)}", found
+
+
+def _captioned(caption: str, table: str, limit: int | None) -> str:
+    """Returns a table below its caption, which says if only some images were evaluated."""
+    images = "" if limit is None else f"; the first {limit} images only"
+    return f"{caption}{images}\n\n{table}"
 
 
 def files_of(pairs: list[str]) -> dict[str, Path]:

@@ -262,6 +262,13 @@ class TestOvsegInTheShapesWorld:
         with pytest.raises(UserError, match="ovseg_partners is a table of the"):
             reproduce.on_photographs("ovseg_partners", {}, Path("none"), overrides=[], limit=None)
 
+    def test_the_caption_names_the_unit_the_seeds_and_a_limit(self, monkeypatch) -> None:
+        rows = {"original CLIP": [{}, {}]}
+        monkeypatch.setattr(seeded, "measure", lambda *_, **__: rows)
+        for limit, end in ((None, "; percent; seeds 1, 2"), (4, "; the first 4 images only")):
+            text, _ = reproduce.in_shapes_world("ovseg", [1, 2], Path(), overrides=[], limit=limit)
+            assert text.splitlines()[0].endswith(end)
+
     def test_only_masked_crops_with_tuned_prompts_have_a_depth(self, commands, tmp_path) -> None:
         rows = ovseg_shapes.adaptation_rows(tmp_path, 1) | ovseg_shapes.partner_rows(tmp_path, 1)
         depths = {
