@@ -84,8 +84,8 @@ def divisibility_for(cfg: CfgNode, clip: ClipTower) -> int:
     divisibility, stride = cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY, max(clip.strides)
     if divisibility % stride:
         raise ConfigError(
-            f"MODEL.MASK_FORMER.SIZE_DIVISIBILITY is {divisibility}, which is no multiple of the "
-            f"backbone's largest stride: set it to {stride}"
+            f"MODEL.MASK_FORMER.SIZE_DIVISIBILITY is {divisibility}, which is not a multiple of "
+            f"the backbone's largest stride: set it to {stride}"
         )
     return divisibility
 

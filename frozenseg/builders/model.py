@@ -175,7 +175,7 @@ def _build_mask_adapter(
 ) -> AdaptedMaps:
     if not isinstance(clip, ConvNeXtClip):
         raise ConfigError(
-            f"the region classifier mask_adapter needs a ConvNeXt CLIP, but {clip.name} is none: "
+            f"the region classifier mask_adapter needs a ConvNeXt CLIP, which {clip.name} is not: "
             "set CLIP_MODEL_NAME to one, or MODEL.PIPELINE.REGION_CLASSIFIER to pooled_map"
         )
     keys = cfg.MODEL.MASK_ADAPTER

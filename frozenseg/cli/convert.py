@@ -60,7 +60,7 @@ def convert(
     cfg = load_config(model_files(config).config)
     if light and (decoder is not None or to is Layout.official):
         raise UserError(
-            "--light goes with neither --decoder nor --to official: convert the result once more"
+            "--light excludes --decoder and --to official: convert the result again with it"
         )
     if output.suffix == (".pth" if to is Layout.own else ".safetensors"):
         raise UserError(

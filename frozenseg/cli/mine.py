@@ -67,7 +67,7 @@ def mine(
     from frozenseg.mining.folder import PairFolder
 
     if not images.is_dir():
-        raise UserError(f"{images} is no folder: give the folder of the images of {captions}")
+        raise UserError(f"{images} is not a folder: give the folder of the images of {captions}")
     cfg = _config(model)
     captioned = read_captions(captions, per_image=per_image)
     folder = PairFolder(output)

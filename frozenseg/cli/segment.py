@@ -59,7 +59,7 @@ class InputOptions:
         paths = [*images, *(() if self.from_list is None else listed_paths(self.from_list))]
         if not paths:
             raise UserError(
-                "there is no image: give files, folders, patterns such as '*.jpg', - for standard "
+                "no images: give files, folders, patterns such as '*.jpg', - for standard "
                 "input, or --from LIST"
             )
         return find_images(paths, recursive=self.recursive)
@@ -103,7 +103,9 @@ def segment(
     segmenter = model.load(quiet=results.quiet)
     task = task or Task(segmenter.default_task)
     if results.min_score is not None and task is Task.semantic:
-        raise UserError("--min-score needs scores, which --task semantic has not: omit one of them")
+        raise UserError(
+            "--min-score needs scores, which --task semantic does not have: omit one of them"
+        )
     writer = ResultWriter(results, task.value)
     done = []
     for path in _shown(list(stems), quiet=results.quiet):

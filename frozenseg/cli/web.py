@@ -41,7 +41,7 @@ def web(
     with bind(host, port) as listener:
         if not is_loopback(host):
             say_warning(
-                f"everybody who reaches {host}:{port} can use the page, without a password and "
+                f"anyone who reaches {host}:{port} can use the page, without a password and "
                 "without encryption: put a reverse proxy in front of it"
             )
         segmenter = model.load()

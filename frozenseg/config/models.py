@@ -56,7 +56,7 @@ def model_files(model: str | Path, *, revision: str | None = None) -> ModelFiles
         UserError: there is no such model, or the folder has no configuration.
     """
     if not isinstance(model, (str, Path)):
-        raise ConfigError(f"{quoted(model)} is no model: give a name or a path as text")
+        raise ConfigError(f"{quoted(model)} is not a model: give a name or a path as text")
     if named := model_names().get(str(model)):
         return named
     path = user_path(model)

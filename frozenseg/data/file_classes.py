@@ -165,7 +165,7 @@ def _entries(given: object, source: Path) -> list[ClassEntry]:
 
 def _entry(name: object, value: object, source: Path) -> ClassEntry:
     if not isinstance(name, str) or not name.strip():
-        raise UserError(f"{source}: the class {quoted(name)} is no text: put it in quotes")
+        raise UserError(f"{source}: the class {quoted(name)} is not text: put it in quotes")
     settings: Mapping[Any, Any] = value if isinstance(value, dict) else {"synonyms": value}
     synonyms = settings.get("synonyms") or []
     synonyms = [synonyms] if isinstance(synonyms, str) else synonyms

@@ -108,7 +108,7 @@ def read_colors(path: Path) -> np.ndarray:
     """
     image = open_image(path)
     if image.mode not in ("RGB", "RGBA", "P", "L", "1"):
-        raise UserError(f"{path} is no colour image of 8 bits, but of Pillow's mode {image.mode}")
+        raise UserError(f"{path} is not an 8-bit colour image, but of Pillow's mode {image.mode}")
     if image.mode == "RGBA":  # no alpha is multiplied in: colours are ids
         return np.asarray(image)[..., :3]
     return np.asarray(image.convert("RGB"))

@@ -65,7 +65,7 @@ def opened_image(source: Path | bytes) -> Iterator[Image.Image]:
     stored = io.BytesIO(source) if isinstance(source, bytes) else source
     with one_sentence(name), _without_warning(stored) as image:
         if image.format in REFUSED_FORMATS:
-            raise UserError(f"{name} is {image.format}, which is not read: convert it to PNG")
+            raise UserError(f"{name} is {image.format}, which is not supported: convert it to PNG")
         check_size(image.size, name=name, limit=limit)
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         if size > max_bytes():

@@ -115,8 +115,8 @@ def exportable_members(model: SegmentationModel) -> tuple[FrozenSeg, PooledMap]:
     ):
         return proposer, regions
     raise UserError(
-        "only FrozenSeg and FC-CLIP can be exported, because other systems do not walk an image "
-        "in one graph: choose MODEL.PIPELINE PROPOSER mask2former and REGION_CLASSIFIER "
+        "only FrozenSeg and FC-CLIP can be exported, because other systems cannot process an "
+        "image in one graph: choose MODEL.PIPELINE PROPOSER mask2former and REGION_CLASSIFIER "
         "pooled_map on one CLIP, and no COAT"
     )
 

@@ -70,8 +70,7 @@ def _limited(file: BinaryIO, source: str | Path, max_bytes: int) -> bytes:
     content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise UserError(
-            f"{one_line(source)} is larger than {max_bytes / 2**20:g} MiB: give a file of that "
-            "kind that is not"
+            f"{one_line(source)} is larger than {max_bytes / 2**20:g} MiB: give a smaller file"
         )
     return content
 

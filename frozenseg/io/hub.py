@@ -46,7 +46,7 @@ def hub_file(
         UserError: the file is too large or has another hash than the hub states.
     """
     if revision is not None and not _REVISION.fullmatch(revision):
-        raise UserError(f"{quoted(revision)} is no revision: give a commit, a branch or a tag")
+        raise UserError(f"{quoted(revision)} is not a revision: give a commit, a branch or a tag")
     for name in names:
         try:
             return _from_cache(repository, name, revision)

@@ -52,7 +52,7 @@ def sound_record(path: Path) -> dict[str, Any] | None:
     try:
         return read_record(path)
     except UserError as error:
-        logger.warning("%s; it is made again", error)
+        logger.warning("%s; it is rebuilt", error)
         return None
 
 

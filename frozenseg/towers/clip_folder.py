@@ -76,7 +76,7 @@ def read_folder_config(folder: Path) -> Any:
     for name in (CONFIG_NAME, WEIGHTS_NAME, MERGES_NAME):
         if not (folder / name).is_file():
             raise UserError(
-                f"{one_line(folder)} is no CLIP folder: {name} is missing; give a folder with "
+                f"{one_line(folder)} is not a CLIP folder: {name} is missing; give a folder with "
                 f"{CONFIG_NAME}, {WEIGHTS_NAME} and {MERGES_NAME}"
             )
     return read_json(folder / CONFIG_NAME, max_bytes=MAX_CONFIG_BYTES)

@@ -66,7 +66,7 @@ def load_sam_folder(path: str | Path, *, with_weights: bool = True) -> Sam:
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise UserError(
-                f"{one_line(folder)} is no SAM folder: {name} is missing; give a folder "
+                f"{one_line(folder)} is not a SAM folder: {name} is missing; give a folder "
                 f"with {CONFIG_NAME} and {WEIGHTS_NAME}"
             )
     config = read_json(folder / CONFIG_NAME, max_bytes=MAX_CONFIG_BYTES)

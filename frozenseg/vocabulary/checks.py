@@ -41,8 +41,7 @@ def warn_about_cut_phrases(
     if cut:
         more = f" and {len(cut) - MAX_REPORTED} more" if len(cut) > MAX_REPORTED else ""
         logger.warning(
-            "longer than the text encoder reads, so that the rest is ignored: %s%s; use shorter "
-            "names",
+            "longer than the text encoder reads, which ignores the rest: %s%s; use shorter names",
             ", ".join(cut[:MAX_REPORTED]),
             more,
         )
@@ -104,7 +103,7 @@ def _report_shared(pairs: Sequence[tuple[str, str]]) -> None:
     ]
     more = f" and {len(pairs) - MAX_REPORTED} more" if len(pairs) > MAX_REPORTED else ""
     logger.warning(
-        "two classes share the synonym %s%s: what is called so is given to the first",
+        "two classes share the synonym %s%s: the first class gets the segments of that name",
         ", ".join(named),
         more,
     )

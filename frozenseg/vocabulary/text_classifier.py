@@ -175,7 +175,7 @@ def build_text_classifier(
         path = cache_path(cache_dir, words, templates, tower_fingerprint)
     embeddings = None if path is None else read_rows(path, num_rows=len(words), width=width)
     if embeddings is None:
-        logger.info("encoding %d words in %d sentences each", len(words), len(templates))
+        logger.info("encoding %d class names in %d prompts each", len(words), len(templates))
         embeddings = embed_words(encode_text, words, templates, progress)
         if path is not None:
             write_rows(embeddings, path)

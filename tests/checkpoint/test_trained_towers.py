@@ -165,5 +165,5 @@ def test_a_light_file_needs_a_configuration_that_takes_clip_from_it(
         to_own_layout(ovrcoat, output, small_config(sam=False), light=True)
     words = ["convert", str(ovrcoat), str(output), "--light", "--to", "official"]
     result = CliRunner().invoke(app, words)
-    assert result.exit_code == 2 and "neither --decoder nor --to official" in result.stderr
+    assert result.exit_code == 2 and "--light excludes --decoder and --to official" in result.stderr
     assert not output.exists()

@@ -103,4 +103,4 @@ def test_mistakes_are_one_sentence(run, captions, clip, tmp_path) -> None:
     assert result.exit_code == 2
     assert "pairs.tsv names the crop 'crops/0.png', which does not exist" in result.stderr
     result = run("mine", captions, tmp_path / "nowhere", "--clip", clip)
-    assert result.exit_code == 2 and "nowhere is no folder" in result.stderr
+    assert result.exit_code == 2 and "nowhere is not a folder" in result.stderr

@@ -150,7 +150,7 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("arguments", "part"),
         [
-            ([], "there is no image: give files"),
+            ([], "no images: give files"),
             (["--from", "gone.txt"], "no list of images gone.txt"),
             (["--from", "-"], "the list - is empty"),
         ],

@@ -21,7 +21,7 @@ def test_every_shipped_model_has_a_name_and_a_configuration_that_loads() -> None
 
 
 def test_a_value_of_a_wrong_type_is_no_model() -> None:
-    with pytest.raises(UserError, match="1 is no model: give a name or a path as text"):
+    with pytest.raises(UserError, match="1 is not a model: give a name or a path as text"):
         model_files(1)  # type: ignore[arg-type]
 
 

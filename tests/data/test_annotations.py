@@ -58,7 +58,7 @@ def test_polygons_are_drawn() -> None:
         ({"size": [96, 128], "counts": [10**30]}, "64 bits"),
         ({"size": [96, 128], "counts": []}, "0 pixels"),
         ({"size": [96, 128], "counts": ""}, "0 pixels"),
-        ({"size": [96, 128], "counts": "\u00e9"}, "no ASCII"),
+        ({"size": [96, 128], "counts": "\u00e9"}, "not ASCII"),
         ({"size": [96, 128], "counts": "\x01"}, "damaged"),
         ({"size": [96, 128], "counts": "P"}, "damaged"),  # promises another character
         ({"size": [96, 128], "counts": "o" * 60 + "0"}, "35 bits"),

@@ -123,7 +123,7 @@ def test_yolo_polygons_are_fractions_of_the_image(tmp_path: Path, names: str) ->
         ("0 0 0 1 0 1", "names: [car]", "line 1 has 5 coordinates"),
         ("\n0 0 0 1 0 120 1", "names: [car]", "line 2 has the coordinate 120.0"),
         ("0 0 0 1 0 nan 1", "names: [car]", "line 1 has the coordinate nan"),
-        ("0 0 0 1 0 x 1", "names: [car]", "no number"),
+        ("0 0 0 1 0 x 1", "names: [car]", "not a number"),
         ("0 0 0 1 0 1 1", "nc: 1", "must have a list 'names'"),
         ("0 0 0 1 0 1 1", "a: &a [car]\nnames: [*a, *a]", r"uses the alias '\*a'"),
     ],

@@ -341,7 +341,7 @@ def test_colours_of_palettes_and_grey_are_resolved(tmp_path: Path) -> None:
     Image.new("L", (1, 1), 7).save(tmp_path / "grey.png")
     assert read_colors(tmp_path / "grey.png").tolist() == [[[7, 7, 7]]]
     Image.fromarray(np.zeros((1, 1), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(UserError, match=r"deep\.png is no colour image of 8 bits"):
+    with pytest.raises(UserError, match=r"deep\.png is not an 8-bit colour image"):
         read_colors(tmp_path / "deep.png")
 
 

@@ -57,7 +57,7 @@ def test_a_revision_is_part_of_the_question_and_the_answers_commit_is_fetched(fa
     hub_file("owner/name", ["b.bin"], revision="v1")
     assert "/resolve/v1/" in fake.asked[0]
     assert fake.revision == COMMIT
-    with pytest.raises(UserError, match="no revision"):
+    with pytest.raises(UserError, match="not a revision"):
         hub_file("owner/name", ["b.bin"], revision="a?b")
 
 

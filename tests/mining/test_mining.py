@@ -241,7 +241,7 @@ class TestMistakes:
             ({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}, "has no caption"),
             (
                 {"images": [], "annotations": [{"image_id": 1, "caption": "a dog"}]},
-                "image_id 1, which is no image",
+                "image_id 1, which is not an image",
             ),
             (
                 {

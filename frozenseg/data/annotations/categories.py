@@ -84,7 +84,7 @@ def check_categories(
         more = f"; and {len(different) - _LISTED} more" if len(different) > _LISTED else ""
         raise UserError(
             f"{path} has other categories than the class list of this data set: "
-            f"{'; '.join(different[:_LISTED])}{more}. For data of your own write a data set file, "
+            f"{'; '.join(different[:_LISTED])}{more}. For your own data, write a data set file, "
             "see `frozenseg datasets check --help`"
         )
 

@@ -67,7 +67,7 @@ def _parsed(text: str | bytes) -> np.ndarray:
     try:
         raw = text.encode("ascii") if isinstance(text, str) else text
     except UnicodeEncodeError as error:
-        raise BadEntry(f"has the compressed counts {quoted(text)}, which are no ASCII") from error
+        raise BadEntry(f"has the compressed counts {quoted(text)}, which are not ASCII") from error
     groups = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - _OFFSET
     if len(groups) == 0:
         return groups

@@ -85,7 +85,7 @@ def _outline(words: list[str], size: tuple[int, int], classes: list[str]) -> Out
     try:
         values = [float(word) for word in words[1:]]
     except ValueError as error:
-        raise BadEntry(f"has a coordinate that is no number ({quoted(str(error))})") from error
+        raise BadEntry(f"has a coordinate that is not a number ({quoted(str(error))})") from error
     if len(values) % 2 or len(values) < 6:
         raise BadEntry(f"has {len(values)} coordinates: give x and y of at least three points")
     wrong = [value for value in values if not -_TOLERANCE <= value <= 1 + _TOLERANCE]

@@ -124,7 +124,7 @@ def read_semantic(path: Path) -> np.ndarray:
     """(H, W) uint8: 0 other, 1..150."""
     labels = read_label_map(path)
     if labels.ndim != 2 or labels.dtype != np.uint8 or labels.max() > NUM_CLASSES:
-        raise UserError(f"{path} is no label map of 0..{NUM_CLASSES}: fetch it again from {PAGE}")
+        raise UserError(f"{path} is not a label map of 0..{NUM_CLASSES}: get it again from {PAGE}")
     return labels
 
 
@@ -132,7 +132,7 @@ def read_instances(path: Path) -> list[Instance]:
     """The objects of an instance PNG, in order of their numbers."""
     colors = read_label_map(path)
     if colors.ndim != 3 or colors.dtype != np.uint8:
-        raise UserError(f"{path} is no colour image: fetch it again from {PAGE}")
+        raise UserError(f"{path} is not a colour image: fetch it again from {PAGE}")
     classes, numbers = colors[..., 0], colors[..., 1]
     instances = []
     for number in np.unique(numbers[numbers > 0]):

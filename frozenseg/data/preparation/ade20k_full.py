@@ -79,7 +79,7 @@ def convert(lookup: np.ndarray, job: Job) -> None:
 def labels_of(colors: np.ndarray, lookup: np.ndarray, *, path: Path) -> np.ndarray:
     """(H, W) uint16 classes of a *_seg.png: tens of red times 256, plus green, count from 1."""
     if colors.ndim != 3 or colors.dtype != np.uint8:
-        raise UserError(f"{path} is no colour image: fetch it again from {PAGE}")
+        raise UserError(f"{path} is not a colour image: fetch it again from {PAGE}")
     return lookup[colors[..., 0].astype(np.int64) // 10 * 256 + colors[..., 1]]
 
 

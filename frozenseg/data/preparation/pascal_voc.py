@@ -78,7 +78,7 @@ def listed(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no list of names ({error}): get it from {PAGE}") from error
+        raise UserError(f"{path} is not a list of names ({error}): get it from {PAGE}") from error
 
 
 def convert(_: None, job: Job) -> None:
@@ -89,7 +89,7 @@ def convert(_: None, job: Job) -> None:
         or labels.dtype != np.uint8
         or ((labels > NUM_CLASSES) & (labels != VOID)).any()
     ):
-        raise UserError(f"{job.labels} is no label map of 0..{NUM_CLASSES} and {VOID}")
+        raise UserError(f"{job.labels} is not a label map of 0..{NUM_CLASSES} and {VOID}")
     copy_file(job.picture, job.image)
     save_labels(labels, job.with_background)
     save_labels(without_background(labels), job.without_background)

@@ -53,6 +53,6 @@ def _captions_by_image(
             entry = as_entry(annotation)
             image_id = identity(entry, "image_id")
             if image_id not in captions:
-                raise BadEntry(f"has the image_id {image_id!r}, which is no image of the file")
+                raise BadEntry(f"has the image_id {image_id!r}, which is not an image of the file")
             captions[image_id].append(" ".join(text(entry, "caption").split()))
     return captions

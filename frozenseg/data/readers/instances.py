@@ -180,7 +180,9 @@ class InstanceReader:
             UserError: the file does not list the image, or states or implies another size.
         """
         if image_id not in self._objects:
-            raise UserError(f"{self.json} does not list image {image_id}: is it of another split?")
+            raise UserError(
+                f"{self.json} does not list image {image_id}: is it from another split?"
+            )
         stated = self._sizes[image_id]
         if stated is not None and stated != size:
             raise UserError(

@@ -82,7 +82,7 @@ class LabelMapReader:
         if unknown.any():
             raise UserError(
                 f"{path} has label {int(values[unknown][0])}, but there are {self.num_classes} "
-                f"classes and {self.ignore_value} for unlabelled: is it of another data set?"
+                f"classes and {self.ignore_value} for unlabelled: is it from another data set?"
             )
         return torch.from_numpy(labels)
 

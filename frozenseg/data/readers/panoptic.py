@@ -171,7 +171,7 @@ def ids_of_colors(colors: np.ndarray, *, path: Path) -> np.ndarray:
         UserError: it is no such map.
     """
     if colors.ndim != 3 or colors.shape[2] < 3 or colors.dtype != np.uint8:
-        raise UserError(f"{path} is no colour image: a segment map is an RGB PNG of 8 bits")
+        raise UserError(f"{path} is not a colour image: a segment map is an RGB PNG of 8 bits")
     bytes_of_ids = np.zeros((*colors.shape[:2], 4), dtype=np.uint8)  # lowest first
     bytes_of_ids[..., :3] = colors[..., :3]
     return bytes_of_ids.view("<i4")[..., 0].astype(np.int32, copy=False)

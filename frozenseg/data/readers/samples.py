@@ -108,7 +108,7 @@ class DatasetSamples(Sequence[Sample]):
         if missing and not skip_bad:
             more = f" (and {len(missing) - 1} more files)" if len(missing) > 1 else ""
             raise UserError(
-                f"{next(iter(missing))} is missing{more}: `frozenseg datasets check` "
+                f"{next(iter(missing))} is missing{more}: `frozenseg datasets check NAME` "
                 "says how to get or make it; or leave such images out with --skip-bad"
             )
         self._rows: Sequence[int] = range(len(images.ids))
@@ -119,7 +119,7 @@ class DatasetSamples(Sequence[Sample]):
             first = f": the first reason is that {self.skipped[0]}" if self.skipped else ""
             raise UserError(
                 f"none of {len(images.ids)} samples is complete{first}; run "
-                "`frozenseg datasets check`"
+                "`frozenseg datasets check NAME`"
             )
         if self.skipped:
             logger.warning(
