@@ -34,7 +34,7 @@ ACCEPTED_UNUSED = (
 def default_config() -> CfgNode:
     """Returns the defaults: the paper's method on COCO panoptic."""
     cfg = CfgNode()
-    cfg.VERSION = 2  # of the format of official files
+    cfg.VERSION = 2  # version of the official file format
     cfg.OUTPUT_DIR = "output"  # folder of checkpoints, metrics and evaluations
     cfg.SEED = -1  # negative: not fixed
     cfg.MODEL = _model_keys()
@@ -52,7 +52,7 @@ def default_config() -> CfgNode:
     cfg.TEST = CfgNode()
     cfg.TEST.EVAL_PERIOD = 0  # iterations between evaluations during training; 0: only at the end
     cfg.TEST.DETECTIONS_PER_IMAGE = 100  # instances kept per image
-    # read at once by each process of an evaluation; those of one padded size share a forward pass
+    # images per process of an evaluation; those of one padded size share a forward pass
     cfg.TEST.IMS_PER_BATCH = 1
     cfg.TEST.AUG = CfgNode()  # semantic results averaged over scaled and flipped images
     cfg.TEST.AUG.ENABLED = False  # test-time augmentation
@@ -66,22 +66,22 @@ def _model_keys() -> CfgNode:
     model = CfgNode()
     model.META_ARCHITECTURE = "FrozenSeg"  # FCCLIP: no SAM, keys from MODEL.FC_CLIP
     model.PIPELINE = _pipeline_keys()
-    # of both image encoders at inference; auto: bfloat16 on processors with units for it
+    # precision of both image encoders at inference; auto: bfloat16 on processors with units for it
     model.PRECISION = "float32"
-    model.COMPILE = False  # torch.compile of the proposer at inference: minutes at the start
+    model.COMPILE = False  # torch.compile of the proposer at inference: takes minutes at the start
     model.DEVICE = "auto"  # auto: cuda if available, else cpu
     model.WEIGHTS = ""  # trained weights to start from: safetensors, or an official .pth
     model.WEIGHTS_TOWERS = "compare"  # the towers in that file: compare, skip or use
-    model.PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]  # of CLIP's input, RGB 0..255
-    model.PIXEL_STD = [68.5005327, 66.6321579, 70.32316305]  # likewise
+    model.PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]  # mean of CLIP's input, RGB 0..255
+    model.PIXEL_STD = [68.5005327, 66.6321579, 70.32316305]  # its standard deviation
     model.SAM_NAME = "vit_b"  # vit_t, vit_b, vit_l, vit_h, shapes
     model.SAM_WEIGHTS = ""  # a local file; empty: the published file, from the cache folder
     model.BACKBONE = _backbone_keys()
     model.RESNETS = CfgNode(
         {
-            "DEPTH": 50,  # of the backbone r101c: 50, 101 or 152 layers
+            "DEPTH": 50,  # layers of the backbone r101c: 50, 101 or 152
             "STEM_TYPE": "basic",
-            "STEM_OUT_CHANNELS": 64,  # of the backbone r101c
+            "STEM_OUT_CHANNELS": 64,  # channels of r101c's stem
             "STRIDE_IN_1X1": False,
             "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
             "RES5_MULTI_GRID": [1, 1, 1],  # dilation of each block of the last stage
@@ -112,12 +112,14 @@ def _pipeline_keys() -> CfgNode:
     keys = CfgNode()
     # mask2former, maskformer, or sam_points: SAM's masks, no classes, nothing trained
     keys.PROPOSER = "mask2former"
-    keys.REGION_CLASSIFIER = "pooled_map"  # of the map by masks, or by a Mask-Adapter; or of crops
+    # pooled_map: CLIP's map averaged under masks; mask_adapter: pooled by a network; masked_crops:
+    # CLIP on crops (OVSeg)
+    keys.REGION_CLASSIFIER = "pooled_map"
     keys.REGION_CLIP_NAME = ""  # CLIP of the region classifier; empty: that of the proposer
     keys.REGION_CLIP_WEIGHTS = ""  # an open_clip tag or a local file
     keys.FUSION = "geometric"  # eq. 3; clip_alone: no decoder; product: OVSeg
-    # synonyms: one text row per synonym; literal: one per class, its names as they are written;
-    # content: one per synonym, which attends to the image (MAFT+)
+    # synonyms: one text row per synonym; literal: one row per class, its names as written;
+    # content: one row per synonym, which attends to the image (MAFT+)
     keys.TEXT_ROWS = "synonyms"
     return keys
 
@@ -128,8 +130,8 @@ def _backbone_keys() -> CfgNode:
     keys.NAME = "CLIP"  # for maskformer: swin (sizes in MODEL.SWIN) or r101c (MODEL.RESNETS)
     # weights of an image classifier: a file, or the name of a Swin in timm; empty: random
     keys.WEIGHTS = ""
-    keys.FREEZE = True  # False: training changes the stem and stages of mask2former's CLIP
-    keys.FREEZE_AT = 0  # parts of r101c that do not train: 1 is the stem, 2 is stem and res2
+    keys.FREEZE = True  # False: also train the stem and stages of mask2former's CLIP
+    keys.FREEZE_AT = 0  # frozen parts of r101c: 1 is the stem, 2 is stem and res2
     return keys
 
 
@@ -139,7 +141,7 @@ def _swin_keys() -> CfgNode:
     keys.DEPTHS = (2, 2, 18, 2)  # blocks per stage
     keys.NUM_HEADS = (4, 8, 16, 32)  # attention heads per stage
     keys.WINDOW_SIZE = 12  # tokens
-    keys.DROP_PATH_RATE = 0.3  # of the last block
+    keys.DROP_PATH_RATE = 0.3  # stochastic depth of the last block
     return keys
 
 
@@ -149,8 +151,9 @@ def _ovseg_keys() -> CfgNode:
     keys.MASK_THRESHOLD = 0.4  # a pixel is in a mask if its probability is above this
     keys.PROMPT_DEPTH = 0  # CLIP blocks before which blank patches become mask prompts; 0: none
     keys.EXPONENT = 0.7  # weight of the region classifier; 0: it decides alone
-    keys.INVALID_MASKS = "exclude"  # masks without a pixel; official: CLIP is certain of them
-    keys.PRECISION = "auto"  # of CLIP on crops; auto: bfloat16 on processors with units for it
+    keys.INVALID_MASKS = "exclude"  # empty masks; official: CLIP's factor for them is 1
+    # precision of CLIP on crops; auto: bfloat16 on processors with units for it
+    keys.PRECISION = "auto"
     return keys
 
 
@@ -159,7 +162,7 @@ def _mask_adapter_keys() -> CfgNode:
     keys = CfgNode()
     keys.NAME = "MASKAdapterHead"
     keys.MASK_IN_CHANNELS = 16  # channels of the mask's last strided convolution
-    keys.NUM_CHANNELS = 768  # of the blocks
+    keys.NUM_CHANNELS = 768  # channels of the blocks
     keys.NUM_OUTPUT_MAPS = 16  # maps that pool a mask's embedding
     keys.MASK_THRESHOLD = 0.5  # a cell is in a mask if its probability is above this
     keys.USE_CHECKPOINT = False
@@ -167,8 +170,8 @@ def _mask_adapter_keys() -> CfgNode:
     keys.TRAIN_PHASE = "mixed"  # ground_truth: the warm-up, without a decoder
     keys.NUM_GT_MASKS = 16  # annotated masks per image in training; the warm-up takes twice as many
     keys.NUM_PRED_MASKS = 8  # predicted masks per image, and as many annotated partners
-    keys.IOU_THRESHOLD = 0.7  # least IoU of a predicted mask and its partner
-    keys.COS_WEIGHT = 5.0  # of the consistency between a predicted mask and its partner
+    keys.IOU_THRESHOLD = 0.7  # minimum IoU of a predicted mask and its partner
+    keys.COS_WEIGHT = 5.0  # weight of the consistency of a predicted mask and its partner
     return keys
 
 
@@ -176,21 +179,24 @@ def _maft_plus_keys() -> CfgNode:
     """Text rows that depend on the image (MODEL.PIPELINE.TEXT_ROWS content)."""
     keys = CfgNode()
     keys.CDT_FORM = "semantic"  # LN(row + MLP(a)); panoptic: row + LN(MLP(a))
-    keys.CDT_HEADS = 8  # of the attention to the image
-    # scrambled: as the official code reshapes it, which published weights need; from_weights: so
-    # for these, straight for others
+    keys.CDT_HEADS = 8  # heads of the attention to the image
+    # scrambled: as the official code reshapes it, which published weights need; from_weights:
+    # scrambled for these, straight for others
     keys.IMAGE_MAP = "from_weights"
-    keys.RANKING_WEIGHT = 1.0  # of the loss that ranks masks by CLIP's probability of their class
-    keys.RC_WEIGHT = 0.1  # of the loss that keeps CLIP's map near that of the published CLIP
+    # weight of the loss that ranks masks by CLIP's probability of their class
+    keys.RANKING_WEIGHT = 1.0
+    # weight of the loss that keeps CLIP's map near that of the published CLIP
+    keys.RC_WEIGHT = 0.1
     return keys
 
 
 def _coat_keys() -> CfgNode:
     """COAT, by which CLIP's certainty about a class lowers void, and OVR's training (OVRCOAT)."""
     keys = CfgNode()
-    keys.CLIP_TRUST_WEIGHT = 0.0  # how far CLIP's certainty lowers void; 0: off; 0.5: published
+    keys.CLIP_TRUST_WEIGHT = 0.0  # how much CLIP's confidence lowers void; 0: off; 0.5: published
     keys.COAT_OUTPUTS = "panoptic"  # all: as in the official code, which lowers mIoU and AP
-    keys.CE_WEIGHT = 0.1  # of the loss of CLIP's classes if MODEL.BACKBONE.FREEZE is False
+    # weight of the loss on CLIP's classification if MODEL.BACKBONE.FREEZE is False
+    keys.CE_WEIGHT = 0.1
     return keys
 
 
@@ -201,7 +207,7 @@ def _clip_keys() -> CfgNode:
     keys.EMBED_DIM = 768  # width of CLIP's embeddings
     keys.GEOMETRIC_ENSEMBLE_ALPHA = 0.4  # weight of CLIP for seen classes (eq. 3)
     keys.GEOMETRIC_ENSEMBLE_BETA = 0.8  # weight of CLIP for unseen classes (eq. 3)
-    keys.ENSEMBLE_ON_VALID_MASK = False  # no ensemble for a mask without a pixel (ResNet towers)
+    keys.ENSEMBLE_ON_VALID_MASK = False  # no ensemble for empty masks (ResNet towers)
     return keys
 
 
@@ -213,7 +219,7 @@ def _mask_ensemble_keys() -> CfgNode:
     keys.SAM_NAME = "vit_h"  # source of the masks; may differ from MODEL.SAM_NAME
     keys.SAM_WEIGHTS = ""  # a local file; empty: the published file, from the cache folder
     keys.CACHE = ""  # folder of stored masks; empty: one per settings in the cache folder
-    keys.POINTS_PER_SIDE = 32  # of the grid of point prompts
+    keys.POINTS_PER_SIDE = 32  # side of the grid of point prompts
     keys.POINTS_PER_BATCH = 64  # prompts per forward pass
     keys.IOU_THRESHOLD = 0.8  # minimum IoU that SAM predicts for a mask
     keys.STABILITY_THRESHOLD = 0.7  # minimum IoU of the masks at logit 1 and -1
@@ -232,14 +238,14 @@ def _head_keys() -> CfgNode:
     head.CONVS_DIM = 256  # channels of the pixel decoder
     head.MASK_DIM = 256  # channels of the mask features
     head.NORM = "GN"  # group normalization, the only choice
-    head.EMBEDDING_DIM = 768  # of maskformer's class embeddings: the width of CLIP's text rows
-    head.EMBED_HIDDEN_DIM = 1024  # inside maskformer's class head
+    head.EMBEDDING_DIM = 768  # width of maskformer's class embeddings and CLIP's text rows
+    head.EMBED_HIDDEN_DIM = 1024  # hidden width of maskformer's class head
     head.COMMON_STRIDE = 4
     head.PIXEL_DECODER_NAME = "MSDeformAttnPixelDecoder"
     head.IN_FEATURES = ["res2", "res3", "res4", "res5"]
     head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
     head.TRANSFORMER_ENC_LAYERS = 6  # deformable encoder layers of the pixel decoder
-    head.DIM_FEEDFORWARD = 1024  # of the deformable encoders
+    head.DIM_FEEDFORWARD = 1024  # feed-forward width of the deformable encoders
     return head
 
 
@@ -247,21 +253,21 @@ def _mask_former_keys() -> CfgNode:
     former = CfgNode()
     former.TRANSFORMER_DECODER_NAME = "MultiScaleMaskedTransformerDecoder"
     former.TRANSFORMER_IN_FEATURE = "multi_scale_pixel_decoder"
-    former.DEEP_SUPERVISION = True  # losses on every prediction, not on the last alone
-    former.NO_OBJECT_WEIGHT = 0.1  # of void in the classification loss
-    former.CLASS_WEIGHT = 2.0  # of the classification loss, in matching too
-    former.MASK_WEIGHT = 5.0  # of the per-pixel mask loss, in matching too
-    former.DICE_WEIGHT = 5.0  # of the dice loss, in matching too
+    former.DEEP_SUPERVISION = True  # losses on every prediction, not only on the last
+    former.NO_OBJECT_WEIGHT = 0.1  # weight of void in the classification loss
+    former.CLASS_WEIGHT = 2.0  # weight of the classification loss, also in matching
+    former.MASK_WEIGHT = 5.0  # weight of the per-pixel mask loss, also in matching
+    former.DICE_WEIGHT = 5.0  # weight of the dice loss, also in matching
     former.HIDDEN_DIM = 256  # channels of the queries; equals SEM_SEG_HEAD.CONVS_DIM
     former.NUM_OBJECT_QUERIES = 250  # proposed masks per image
     former.NHEADS = 8  # attention heads
     former.DROPOUT = 0.0  # the only choice
-    former.DIM_FEEDFORWARD = 2048  # of the transformer decoder
+    former.DIM_FEEDFORWARD = 2048  # feed-forward width of the transformer decoder
     former.ENC_LAYERS = 0
     former.PRE_NORM = False  # the only choice
     former.ENFORCE_INPUT_PROJ = False
     former.SIZE_DIVISIBILITY = 32  # padded sides are multiples of it, pixels
-    # predictions: of the learned queries and of each of 9 decoder layers; in maskformer: layers
+    # predictions: one of the learned queries and one per decoder layer (9); in maskformer: layers
     former.DEC_LAYERS = 10
     former.TRAIN_NUM_POINTS = 12544  # points at which mask losses are computed
     former.OVERSAMPLE_RATIO = 3.0  # candidates per point
@@ -281,11 +287,11 @@ def _mask_former_keys() -> CfgNode:
 
 def _input_keys() -> CfgNode:
     keys = CfgNode()
-    keys.FORMAT = "RGB"  # of the pixels that the model receives; the only choice
+    keys.FORMAT = "RGB"  # channel order of the model's input; the only choice
     keys.DATASET_MAPPER_NAME = "coco_panoptic_lsj"  # or mask_former_semantic
     keys.IMAGE_SIZE = 1024  # side of the training crop, pixels
-    keys.MIN_SCALE = 0.1  # of large-scale jitter
-    keys.MAX_SCALE = 2.0  # of large-scale jitter
+    keys.MIN_SCALE = 0.1  # smallest scale of large-scale jitter
+    keys.MAX_SCALE = 2.0  # largest scale of large-scale jitter
     # short sides to draw from, pixels (mask_former_semantic)
     keys.MIN_SIZE_TRAIN = (
         *(320, 384, 448, 512, 576, 640, 704, 768),
@@ -294,7 +300,7 @@ def _input_keys() -> CfgNode:
     keys.MAX_SIZE_TRAIN = 2560  # long side, pixels (mask_former_semantic)
     keys.COLOR_AUG_SSD = True  # colour jitter (mask_former_semantic)
     keys.RANDOM_FLIP = "horizontal"  # or none
-    # keep segments without a pixel after scaling and cropping as targets, as in official training
+    # keep segments that scaling and cropping leave empty as targets, as in official training
     keys.KEEP_EMPTY_TARGETS = True
     keys.MIN_SIZE_TEST = 800  # short side at test, pixels
     keys.MAX_SIZE_TEST = 1333  # long side at test, pixels
@@ -304,7 +310,7 @@ def _input_keys() -> CfgNode:
 def _solver_keys() -> CfgNode:
     solver = CfgNode()
     solver.OPTIMIZER = "ADAMW"  # the only choice
-    solver.IMS_PER_BATCH = 16  # summed over all processes
+    solver.IMS_PER_BATCH = 16  # images per update, summed over all processes
     solver.BASE_LR = 1e-4  # learning rate after the warm-up
     solver.MAX_ITER = 368750  # optimizer updates
     solver.STEPS = (327778, 355092)  # updates at which GAMMA multiplies the rate
@@ -312,15 +318,15 @@ def _solver_keys() -> CfgNode:
     solver.LR_SCHEDULER_NAME = "WarmupMultiStepLR"  # or WarmupCosineLR, WarmupPolyLR
     solver.WARMUP_FACTOR = 1.0  # share of the rate at the first update
     solver.WARMUP_ITERS = 10  # updates until the full rate
-    solver.WEIGHT_DECAY = 0.05  # of all other weights
-    solver.WEIGHT_DECAY_NORM = 0.0  # of normalization layers
-    solver.WEIGHT_DECAY_EMBED = 0.0  # of embeddings
-    solver.BACKBONE_MULTIPLIER = 0.1  # of the learning rate; no effect on a frozen backbone
+    solver.WEIGHT_DECAY = 0.05  # weight decay of all other weights
+    solver.WEIGHT_DECAY_NORM = 0.0  # weight decay of normalization layers
+    solver.WEIGHT_DECAY_EMBED = 0.0  # weight decay of embeddings
+    solver.BACKBONE_MULTIPLIER = 0.1  # factor on the backbone's learning rate; no effect if frozen
     solver.CHECKPOINT_PERIOD = 5000  # updates between checkpoints
     solver.CLIP_GRADIENTS = CfgNode(
         {
             "ENABLED": True,  # clip gradients
-            "CLIP_TYPE": "full_model",  # by the norm over all weights
+            "CLIP_TYPE": "full_model",  # by the norm of all gradients
             "CLIP_VALUE": 0.01,  # largest norm
             "NORM_TYPE": 2.0,  # order of the norm
         }
