@@ -1,7 +1,7 @@
 """The segmentation of one image, to read, draw, export and save."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,8 +126,7 @@ class Segmentation:
         else:
             numbers = np.unique(self.id_map).tolist()
             rows = [(number, number - 1, float("nan")) for number in numbers]
-        ids = np.array([row[0] for row in rows], dtype=np.int64)
-        masks = torch.from_numpy(self.id_map == ids[:, None, None])
+        masks = (torch.from_numpy(self.id_map == number) for number, *_ in rows)
         found = self._segments_of(rows, masks)
         return tuple(sorted(found, key=lambda segment: -segment.area))
 
@@ -281,11 +280,9 @@ class Segmentation:
         )
 
     def _segments_of(
-        self, rows: Sequence[tuple[int, int, float]], masks: Tensor
+        self, rows: Sequence[tuple[int, int, float]], masks: Iterable[Tensor]
     ) -> tuple[NamedSegment, ...]:
-        """Segments of (id, class id, score) and (N, H, W) masks."""
-        areas = masks.flatten(1).sum(dim=1).tolist()
-        boxes = boxes_of(masks).tolist()
+        """Segments of (id, class id, score) and (H, W) masks, one mask at a time."""
         return tuple(
             NamedSegment(
                 id=number,
@@ -293,8 +290,8 @@ class Segmentation:
                 class_id=class_id,
                 is_thing=self.vocabulary.is_thing[class_id],
                 score=score,
-                area=area,
-                box=tuple(box),
+                area=int(mask.count_nonzero()),  # a sum of bools would copy them as int64
+                box=tuple(boxes_of(mask[None])[0].tolist()),
             )
-            for (number, class_id, score), area, box in zip(rows, areas, boxes, strict=True)
+            for (number, class_id, score), mask in zip(rows, masks, strict=True)
         )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as coco_masks
+from torch.profiler import ProfilerActivity, profile
 
 from frozenseg.errors import UserError
 from frozenseg.inference.segmentation import Segmentation
@@ -46,6 +47,16 @@ def instances() -> Segmentation:
         torch.tensor([2, 0, 0]), torch.tensor([0.75, 0.5, 0.25]), masks, boxes_of(masks)
     )
     return segmentation("instance", instances=found)
+
+
+def test_segments_are_measured_one_mask_at_a_time() -> None:
+    masks = torch.ones(20, 200, 300, dtype=torch.bool)
+    things = Instances(torch.zeros(20, dtype=torch.int64), torch.ones(20), masks, boxes_of(masks))
+    found = segmentation("instance", instances=things)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        assert found.areas.tolist() == [60_000] * 20
+    largest = max(event.self_cpu_memory_usage for event in profiled.events())
+    assert largest <= 60_000  # bytes
 
 
 def test_panoptic_arrays_are_sorted_by_area_and_name_the_segments() -> None:
