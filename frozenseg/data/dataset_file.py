@@ -148,11 +148,13 @@ class _Parts:
         return self._join(key, value[part])
 
     def _join(self, key: str, value: object) -> str:
-        if not isinstance(value, str) or not value or "\0" in value:
+        if not isinstance(value, str) or not value:
             raise self._wrong(f"'{key}' must be a path, got {quoted(value)}")
         root = self._text("root") or "."
         place = self.path.parent / user_path(root) / user_path(value)
         text = os.path.normpath(place)
+        if not _has_bytes(text):
+            raise self._wrong(f"'{key}' must be a path, got {quoted(text)}")
         if text.count("{}") > (key in ("images", "labels")):
             raise self._wrong(f"'{key}' must not have braces, got {quoted(text)}")
         return text
@@ -208,6 +210,14 @@ class _Parts:
 
     def _wrong(self, what: str) -> UserError:
         return UserError(f"{self.path}: {what}; see `frozenseg datasets check --help`")
+
+
+def _has_bytes(text: str) -> bool:
+    """Returns False for text that no file system takes: a zero byte, half a character."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _labels(place: str, ids: tuple[int, ...], ignore_value: int) -> LabelMaps:

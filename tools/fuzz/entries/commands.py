@@ -151,15 +151,16 @@ def _make(rng: Random) -> Case:
 
 
 def run_command(line: Sequence[str]) -> int:
-    """Runs a command in this process; the exit status, 0 or 2, with one sentence for 2.
+    """Runs a command in this process; 0, 2 with one sentence, or 1 of ``datasets check``.
 
     ``segment`` and ``sam-masks`` print one for each faulty image.
     """
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(said):
         status = _status(line)
-    many = line[0] in ("segment", "sam-masks")
-    check_status(status, said.getvalue(), items=max(1, len(line) - 1) if many else 1)
+    many, checks = line[0] in ("segment", "sam-masks"), list(line[:2]) == ["datasets", "check"]
+    items = max(1, len(line) - 1) if many else 1
+    check_status(status, said.getvalue(), items=items, checks=checks)
     return status
 
 

@@ -148,15 +148,16 @@ def _script(name: str) -> ModuleType:
 USAGE_ERRORS = ("Usage:", "usage:", "─ Error ─")  # of argparse and typer
 
 
-def check_status(status: int, said: str, *, items: int = 1) -> None:
+def check_status(status: int, said: str, *, items: int = 1, checks: bool = False) -> None:
     """Raises ``WrongResult`` unless a command ended with 0, or with 2 and one sentence.
 
-    A command that continues after a faulty item may print one sentence for each of ``items``.
+    A command that continues after a faulty item may print one sentence for each of ``items``; one
+    that ``checks`` ends with 1 if it found problems.
     """
     errors = [line for line in said.splitlines() if line.startswith("error:")]
     if "Traceback (most recent call last)" in said:
         raise WrongResult("a traceback was printed")
-    if status not in (0, 2):
+    if status not in ((0, 1, 2) if checks else (0, 2)):
         raise WrongResult(f"the exit status is {status}")
     told = any(mark in said for mark in USAGE_ERRORS)
     if status == 2 and not 1 <= len(errors) <= items and not told:
