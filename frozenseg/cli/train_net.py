@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Ctrl-C) and has saved a checkpoint; the same command with --resume continues it.",
     )
     add = parser.add_argument
-    add("--config-file", metavar="FILE", help="YAML file (default: the paper's method)")
+    add("--config-file", metavar="FILE", help="YAML file; without one, all keys have defaults")
     add(
         "--engine",
         choices=("auto", "detectron2", "native"),

@@ -246,7 +246,7 @@ $("link").addEventListener("click", async () => {
   updateLink();
   try {
     await navigator.clipboard.writeText(window.location.href);
-    say("The link is copied: it restores class names and settings.");
+    say("Link copied: it restores class names and settings.");
   } catch { // browsers refuse, or have no clipboard, without https
     say("Copy the link from the address bar: it restores class names and settings.");
   }
