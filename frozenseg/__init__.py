@@ -33,7 +33,7 @@ def load(
     overrides: Sequence[str] = (),
     revision: str | None = None,
 ) -> "Segmenter":
-    """A segmenter with trained weights.
+    """Returns a segmenter with trained weights.
 
     Args:
         model: a name such as ``shapes`` (the miniature model that ships with the package) or
@@ -42,13 +42,13 @@ def load(
             (``owner/name``). ``frozenseg.model_names()`` lists the names.
         weights: trained weights, ours or an official ``.pth``; by default those of the package or
             the folder, else those that the configuration names.
-        device: ``cpu``, ``cuda`` ...; by default cuda where there is one.
-        overrides: configuration keys and values by turns, which win over the file's.
+        device: ``cpu``, ``cuda`` ...; by default cuda if available.
+        overrides: alternating configuration keys and values, which override the file's.
         revision: commit, branch or tag of the repository.
 
     Raises:
-        UserError: no such model or key, no weights, weights of another architecture, a tower that
-            is not there.
+        UserError: no such model or key, no weights, weights of another architecture, or a
+            missing tower.
     """
     cfg = model_config(
         model, weights=weights, device=device, overrides=overrides, revision=revision
@@ -92,7 +92,7 @@ def segment_video(
 def from_pretrained(
     folder_or_repository: str | Path, *, revision: str | None = None, device: str | None = None
 ) -> "Segmenter":
-    """Returns the segmenter of a folder of ``save_pretrained``, or of a repository on the hub.
+    """Loads a folder written by ``save_pretrained``, or a repository on the hub.
 
     Args:
         folder_or_repository: a folder, or ``owner/name``.
@@ -115,14 +115,14 @@ def save_pretrained(
 ) -> list[Path]:
     """Writes a trained model as ``config.json``, ``model.safetensors`` and a model card.
 
-    The towers are named, not included; the names of the training classes are.
+    The files contain the names of the training classes, but not the towers, which they name.
 
     Args:
         folder: is created if it does not exist.
         model: as for ``load``.
         weights: as for ``load``.
-        licence: of the trained weights, for the card.
-        metrics: what was measured, for the card.
+        licence: licence of the trained weights, for the card.
+        metrics: measured values, for the card.
 
     Raises:
         UserError: the weights do not fit, or a file cannot be written.
@@ -135,12 +135,12 @@ def save_pretrained(
 
 
 def push_to_hub(folder: str | Path, repository: str, *, private: bool = False) -> str:
-    """Uploads a folder of ``save_pretrained`` to the hub; returns the address of the commit.
+    """Uploads a folder written by ``save_pretrained``; returns the address of the commit.
 
     Args:
         folder: what ``save_pretrained`` wrote.
         repository: ``owner/name``; is created if it does not exist.
-        private: of a new repository.
+        private: whether a new repository is private.
     """
     from frozenseg.builders import pretrained
     from frozenseg.io.files import user_path

@@ -90,7 +90,7 @@ def push_to_hub(folder: Path, repository: str, *, private: bool = False) -> str:
     Args:
         folder: what ``save_pretrained`` wrote.
         repository: ``owner/name``; is created if it does not exist.
-        private: of a new repository.
+        private: whether a new repository is private.
     """
     from huggingface_hub import HfApi
 

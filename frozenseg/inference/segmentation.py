@@ -59,7 +59,7 @@ class Segmentation:
         vocabulary: the classes that the image was segmented with.
         task: ``panoptic``, ``semantic`` or ``instance``.
         shown_score: instances with a lower score are neither drawn nor printed.
-        source: the image's file; None if it came from none.
+        source: the image's file; None if there is none.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class Segmentation:
         return np.array([segment.area for segment in self.segments], dtype=np.int64)
 
     def above(self, min_score: float) -> "Segmentation":
-        """The segmentation without the segments that score lower than ``min_score``.
+        """Returns the segmentation without segments below ``min_score``.
 
         Raises:
             UserError: semantic results have no scores.
@@ -259,7 +259,7 @@ class Segmentation:
         scores: bool = False,
         drawing: bool = True,
     ) -> dict[str, Path]:
-        """Writes the drawing, the segments as JSON and the id map; the paths by kind.
+        """Writes the drawing, the segments as JSON and the id map; returns the paths by kind.
 
         The id map is a 16-bit PNG. Instances have none: their JSON has each mask as RLE.
 

@@ -50,8 +50,8 @@ class Segmenter:
         model: the system.
         training: the classes of the training data; all others count as unseen (eq. 3).
         settings: thresholds, and the outputs of calls that name none.
-        short_side: pixels of the short side of scaled images, fewer if ``long_side`` is reached.
-        long_side: largest long side of scaled images, pixels.
+        short_side: short side of resized images, pixels; less if ``long_side`` limits it.
+        long_side: maximum long side of resized images, pixels.
         device: of the model.
         cache_dir: folder of text embeddings; None: no cache.
         mask_ensemble: mixes SAM's masks into semantic output (eq. 4); None: off.
@@ -132,7 +132,7 @@ class Segmenter:
         vocabulary: VocabularyLike,
         **options: Unpack[CallOptions],
     ) -> Iterator[Segmentation]:
-        """Segments images one after the other, as they are asked for, with one vocabulary.
+        """Segments images one after the other, on demand, with one vocabulary.
 
         Args:
             images: as for a single call; one is in memory at a time.
@@ -173,7 +173,7 @@ class Segmenter:
             outputs: some of ``OUTPUTS``; empty: the configured ones.
             training: classes that count as seen; None: those of the training data.
             text: rows of the vocabulary, if already computed.
-            model: this one with other rules; None: as it is.
+            model: this model with other rules; None: unchanged.
             object_threshold: replaces the configured one; None keeps it.
             class_maps: with semantic output, also keep the (K, H, W) scores of all classes.
 
