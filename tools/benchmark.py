@@ -27,6 +27,7 @@ import argparse
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from benchmarks.decoders import pixel_decoder, transformer_decoder
@@ -101,6 +102,7 @@ def main() -> None:
 def _growth(options: argparse.Namespace) -> Table:
     """Returns what each stage costs at each size, or with each number of images of one size."""
     makers: Mapping[str, Callable[..., Stage]]
+    points: list[tuple[Any, ...]]
     if options.sizes:
         titles = [f"{height} x {width}" for height, width in options.sizes]
         points = [(padded_size([size], STRIDE),) for size in options.sizes]

@@ -108,6 +108,8 @@ def write_program(
 def _onnx(
     program: ExportedProgram, inputs: tuple[str, ...], outputs: tuple[str, ...]
 ) -> torch.onnx.ONNXProgram:
+    from onnxscript import optimizer  # of the extra ``export``
+
     with _quiet("onnxscript", "onnx_ir"):
         converted = torch.onnx.export(
             program,
@@ -116,8 +118,11 @@ def _onnx(
             output_names=outputs,
             opset_version=OPSET,
             verbose=False,
+            optimize=False,  # its rewriting takes as long as the conversion and gains no speed
         )
-    assert converted is not None, "a program is returned where no file is named"
+        assert converted is not None, "a program is returned where no file is named"
+        optimizer.fold_constants(converted.model)
+        optimizer.remove_unused_nodes(converted.model)
     return converted
 
 

@@ -12,7 +12,7 @@ from frozenseg.visualization.palette import Color
 Grey = NDArray[np.floating]  # (h, W, 1), 0..255
 Void = Callable[[Grey, int, Size], Grey]  # from a strip's grey, its first row, the picture's size
 
-_STRIP_PIXELS = 1 << 15  # their floats stay in the cache
+_STRIP_PIXELS = 1 << 14  # their floats stay in the cache
 _LINE_OPACITY = 0.92
 
 
@@ -44,11 +44,15 @@ def paint(
         strip = slice(top, top + rows)
         pixels, own = given[strip].astype(np.float32), ids[strip]
         grey = (pixels[..., :1] + pixels[..., 1:2] + pixels[..., 2:]) / 3
-        pixels = (1 - alpha) / 2 * (pixels + grey) + table[own]  # keeps the hue of the colour
-        if not own.all():
-            pixels = np.where((own == 0)[..., None], void(grey, top, size), pixels)
-        opacity = np.minimum(gain * line[strip, :, None], np.float32(_LINE_OPACITY))
-        painted[strip] = (pixels + opacity * (255 - pixels)).round()
+        pixels += grey  # keeps the hue of the segment's colour
+        pixels *= (1 - alpha) / 2
+        pixels += table.take(own, axis=0)
+        if (empty := own == 0).any():
+            np.copyto(pixels, void(grey, top, size), where=empty[..., None])
+        if (edge := line[strip] > 0).any():
+            opacity = np.minimum(gain * line[strip][edge], np.float32(_LINE_OPACITY))
+            pixels[edge] += opacity[:, None] * (255 - pixels[edge])
+        painted[strip] = np.rint(pixels, out=pixels)
     return Image.fromarray(painted)
 
 
@@ -77,6 +81,8 @@ def _outlines(ids: NDArray[np.integer]) -> tuple[NDArray[np.uint8], np.float32]:
         differs = np.where(numbers[1:] != numbers[:-1], np.uint8(255), np.uint8(0))
         marked[1:] |= differs
         marked[:-1] |= differs
+    if not border.any():
+        return border, np.float32(0)
     width = max(1.0, min(ids.shape) / 450)
     reach = max(1, round(width / 2))
     blur = ImageFilter.GaussianBlur((width**2 / 4 + (reach**2 - 1) / 3) ** 0.5)

@@ -58,6 +58,11 @@ def graphs(model: SegmentationModel, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def program(graphs: Path) -> torch.export.ExportedProgram:
+    return torch.export.load(graphs / "image.pt2")
+
+
 def inputs_for(size: tuple[int, int], rows: Tensor) -> tuple[Tensor, ...]:
     pixels = torch.rand(3, *size, generator=torch.Generator().manual_seed(sum(size))) * 255
     padded = F.pad(pixels, (0, -size[1] % 32, 0, -size[0] % 32), value=99.0)
@@ -100,15 +105,14 @@ def run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
-def test_both_formats_compute_what_the_model_computes(model, graphs: Path, size) -> None:
+def test_both_formats_compute_what_the_model_computes(model, graphs, program, size) -> None:
     rows = F.normalize(torch.randn(6, 24), dim=-1)
     probs, masks = expected(model, size, rows)
     found = run_onnx(graphs / "image.onnx", inputs_for(size, rows))
     np.testing.assert_allclose(found[0], probs, atol=1e-3)
     np.testing.assert_allclose(found[1], masks, atol=1e-3)
-    loaded = torch.export.load(graphs / "image.pt2").module()
     with torch.no_grad():
-        found = loaded(*inputs_for(size, rows))
+        found = program.module()(*inputs_for(size, rows))
     torch.testing.assert_close(found, (probs, masks), atol=1e-5, rtol=1e-5)
 
 
@@ -122,15 +126,14 @@ def test_the_number_of_rows_and_classes_is_open(model, graphs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_graph_holds_standard_operators_alone(graphs: Path) -> None:
+def test_the_graph_holds_standard_operators_alone(graphs: Path, program) -> None:
     import onnx
 
     graph = onnx.load(graphs / "image.onnx")
     assert {node.domain for node in graph.graph.node} == {""}
     assert not graph.functions
     assert "GridSample" in {node.op_type for node in graph.graph.node}
-    nodes = torch.export.load(graphs / "image.pt2").graph.nodes
-    targets = {str(node.target) for node in nodes if node.op == "call_function"}
+    targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert not any("frozenseg" in target for target in targets)
 
 

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from rich.table import Table
@@ -17,6 +17,8 @@ from frozenseg.ops.ms_deform_attn import implementation
 PEAK_RESET = Path("/proc/self/clear_refs")  # of Linux: 5 makes the present memory the peak
 STATUS = Path("/proc/self/status")
 KIB_PER_MIB = 1024
+
+Result = TypeVar("Result")
 
 
 def largest_difference(found: Tensor, expected: Tensor) -> float:
@@ -131,7 +133,7 @@ def _cells(way: Way) -> tuple[str, str, str]:
     return f"{way.cpu_seconds:.2f}", f"{way.wall_seconds:.2f}", memory
 
 
-def run_once(compute: Callable[[], Tensor]) -> tuple[Tensor, Way]:
+def run_once(compute: Callable[[], Result]) -> tuple[Result, Way]:
     """Returns a result, and what it took."""
     held = _reset_peak()
     cpu, wall = time.process_time(), time.perf_counter()

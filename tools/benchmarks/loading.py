@@ -31,6 +31,7 @@ from frozenseg.builders.clips import clip_keys, with_random_towers
 from frozenseg.builders.frozenseg import build_frozenseg
 from frozenseg.builders.segmenter import build_segmenter
 from frozenseg.checkpoint.weights import save_weights
+from frozenseg.towers.clip import ClipTower
 
 CLIP, SAM, HEAD = "clip.safetensors", "sam.pth", "head.safetensors"
 CHUNK_BYTES = 1 << 24
@@ -40,6 +41,7 @@ MIB = 1 << 20
 def write_files(model: str, folder: Path) -> None:
     """Writes random weights of a model's towers, and a head that was trained with them."""
     random = build_frozenseg(with_random_towers(model_config(model)))
+    assert isinstance(random.backbone, ClipTower), "the published backbones are CLIP's"
     save_model(random.backbone.model, str(folder / CLIP))
     if random.sam is not None:
         torch.save(random.sam.model.state_dict(), folder / SAM)

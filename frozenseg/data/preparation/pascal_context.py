@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.io import loadmat
 
 from frozenseg.data.annotations.categories import MAX_CATEGORY_ID
 from frozenseg.data.annotations.faults import BadEntry, Faults
@@ -33,6 +32,7 @@ from frozenseg.data.readers.files import load_json, missing_files
 from frozenseg.data.registry import dataset_spec
 from frozenseg.errors import UserError
 from frozenseg.io.gates import parser_gate
+from frozenseg.io.matlab_files import read_matrix
 from frozenseg.io.paths import inside
 from frozenseg.vocabulary import class_table
 
@@ -142,7 +142,7 @@ def labels_59(segments: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> n
 def labels_459(path: Path, size: tuple[int, int]) -> np.ndarray:
     """(H, W) uint16 classes of a full annotation, which counts from 1; 0 is unlabelled."""
     with parser_gate(path, expected="a MATLAB file with a LabelMap", advice="get it again"):
-        labels = np.asarray(loadmat(path, variable_names=["LabelMap"])["LabelMap"])
+        labels = read_matrix(path, "LabelMap")
     if labels.shape != size or labels.dtype.kind not in "iuf":
         raise UserError(
             f"{path} has a LabelMap of {labels.dtype} and shape {labels.shape}, but its image is "
