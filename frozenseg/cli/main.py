@@ -32,6 +32,7 @@ from frozenseg.cli.train import train
 from frozenseg.cli.web import web
 from frozenseg.errors import UserError
 from frozenseg.runtime.memory import ADVICE, is_out_of_memory
+from frozenseg.runtime.quick_exit import quick_exit
 
 EXIT_STATUSES = (
     "Exit status: 0 success; 1 a check found problems, or the program failed; 2 a user error, "
@@ -130,7 +131,8 @@ _complete_help(app)
 
 def main() -> None:
     """The console entry point."""
-    app(prog_name="frozenseg")
+    with quick_exit():
+        app(prog_name="frozenseg")
 
 
 def _explain(error: Exception) -> str | None:
