@@ -12,7 +12,7 @@ from contextlib import contextmanager
 def quick_exit() -> Iterator[None]:
     """Ends the process quickly if this block, which is a whole program, exits with a status.
 
-    With torch loaded, Python needs more than a second to free all modules and libraries. Handlers
+    With torch loaded, Python needs up to a second to free all modules and libraries. Handlers
     registered with ``atexit`` inside the block run first, and streams are flushed. After any other
     exception, Python ends as usual.
     """
