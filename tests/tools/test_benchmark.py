@@ -56,11 +56,16 @@ def test_a_stage_is_measured_and_written_as_json(tmp_path: Path) -> None:
     assert "ratio" in done.stdout
 
 
-def test_each_size_has_a_column_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        (["--sizes", "64x64", "128x160"], ["64 x 64", "128 x 160"]),
+        (["--size", "64x64", "--batches", "1", "3"], ["batch of 1", "batch of 3"]),
+    ],
+)
+def test_each_amount_of_work_has_a_column(tmp_path: Path, options, columns) -> None:
     command = [sys.executable, str(TOOLS / "benchmark.py"), "--stage", "transformer-decoder"]
-    done = subprocess.run(
-        [*command, "--sizes", "64x64", "128x160"], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "64 x 64" in done.stdout and "128 x 160" in done.stdout
+    assert all(column in done.stdout for column in columns)
     assert re.search(r"transformer-decoder\W+\d+\.\d\d, [\d?]+\W+\d+\.\d\d, [\d?]+", done.stdout)
