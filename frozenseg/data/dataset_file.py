@@ -20,7 +20,7 @@ from frozenseg.data.specs import DatasetSpec
 from frozenseg.errors import UserError
 from frozenseg.io.documents import read_yaml_mapping
 from frozenseg.io.files import is_file, user_path
-from frozenseg.io.paths import listed_files
+from frozenseg.io.paths import listed_files, unusable
 from frozenseg.io.text import quoted
 
 KEYS = (
@@ -148,13 +148,11 @@ class _Parts:
         return self._join(key, value[part])
 
     def _join(self, key: str, value: object) -> str:
-        if not isinstance(value, str) or not value:
-            raise self._wrong(f"'{key}' must be a path, got {quoted(value)}")
         root = self._text("root") or "."
+        if not isinstance(value, str) or unusable(value) or unusable(root):
+            raise self._wrong(f"'{key}' must be a path, got {quoted(value)} below {quoted(root)}")
         place = self.path.parent / user_path(root) / user_path(value)
         text = os.path.normpath(place)
-        if not _has_bytes(text):
-            raise self._wrong(f"'{key}' must be a path, got {quoted(text)}")
         if text.count("{}") > (key in ("images", "labels")):
             raise self._wrong(f"'{key}' must not have braces, got {quoted(text)}")
         return text
@@ -210,14 +208,6 @@ class _Parts:
 
     def _wrong(self, what: str) -> UserError:
         return UserError(f"{self.path}: {what}; see `frozenseg datasets check --help`")
-
-
-def _has_bytes(text: str) -> bool:
-    """Returns False for text that no file system takes: a zero byte, half a character."""
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
 
 
 def _labels(place: str, ids: tuple[int, ...], ignore_value: int) -> LabelMaps:

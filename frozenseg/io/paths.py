@@ -43,14 +43,21 @@ def refusal(name: object) -> str | None:
     """Why a name cannot be joined to a folder; None for a relative name that stays below it."""
     if not isinstance(name, str):
         return f"is of type {type(name).__name__}, not text"
-    if not name or "\0" in name:
-        return "is empty or holds a zero byte"
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        return "holds half a character"
+    if reason := unusable(name):
+        return reason
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\"):
         return "is absolute"
     if ".." in re.split(r"[/\\]", name):
         return "climbs out of its folder"
+    return None
+
+
+def unusable(text: str) -> str | None:
+    """Why text from a file can be no path at all; None if it can be one."""
+    if not text or "\0" in text:
+        return "is empty or holds a zero byte"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "holds half a character"
     return None
 
 
