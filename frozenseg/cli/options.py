@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from frozenseg.errors import UserError
-from frozenseg.runtime.garbage import collector_paused
+from frozenseg.runtime.garbage import lasting_objects
 
 if TYPE_CHECKING:
     from frozenseg.inference.segmenter import Segmenter
@@ -113,7 +113,7 @@ class VocabularyOptions:
     def any_given(self) -> bool:
         return any(value is not None for value in (self.words, self.vocabulary, self.stuff))
 
-    @collector_paused()  # the first import of torch
+    @lasting_objects()  # the first import of torch
     def read(self) -> "Vocabulary":
         """The vocabulary of these options; raises a ``UserError`` if there is none."""
         from frozenseg.cli.words import vocabulary_of
@@ -130,6 +130,7 @@ class ModelOptions:
     settings: Settings = None
     device: Device = None
 
+    @lasting_objects()
     def load(self, *, quiet: bool = False) -> "Segmenter":
         """The model, with a note on the terminal while it is loaded; see ``frozenseg.load``."""
         from frozenseg import load

@@ -19,3 +19,15 @@ def collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def lasting_objects() -> Iterator[None]:
+    """Like ``collector_paused``, and later collections skip all objects that exist by then.
+
+    For programs, whose modules and model last until their end. Not for a library: what its caller
+    holds at that moment would never be collected.
+    """
+    with collector_paused():
+        yield
+        gc.freeze()

@@ -1,10 +1,11 @@
-"""The collector is paused in a block, and returns to its former state."""
+"""The collector is paused in a block, and returns to its former state; lasting objects rest."""
 
 import gc
+import weakref
 
 import pytest
 
-from frozenseg.runtime.garbage import collector_paused
+from frozenseg.runtime.garbage import collector_paused, lasting_objects
 
 
 def test_the_collector_is_paused_inside_and_runs_afterwards() -> None:
@@ -35,3 +36,22 @@ def test_a_function_is_paused_at_every_call() -> None:
         return gc.isenabled()
 
     assert [is_enabled(), is_enabled()] == [False, False]
+
+
+def test_lasting_objects_are_never_searched_again_and_later_ones_are() -> None:
+    try:
+        with lasting_objects():
+            kept = _Cycle()
+        later = _Cycle()
+        seen = [weakref.ref(kept), weakref.ref(later)]
+        del kept, later
+        gc.collect()
+        assert [ref() is None for ref in seen] == [False, True]
+    finally:
+        gc.unfreeze()
+        gc.collect()
+
+
+class _Cycle:
+    def __init__(self) -> None:
+        self.itself = self
