@@ -13,7 +13,7 @@ COPY . .
 RUN pip install --no-cache-dir --no-build-isolation --no-deps .
 
 FROM python:3.12-slim
-RUN useradd --create-home user && mkdir -m 777 /data /home/user/.cache
+RUN useradd --create-home user && chmod 755 /home/user && mkdir -m 777 /data /home/user/.cache
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH HOME=/home/user LOGNAME=user
 USER user

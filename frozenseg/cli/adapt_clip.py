@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from frozenseg.cli.options import Device, grouped
-from frozenseg.errors import UserError
 
 if TYPE_CHECKING:
     from frozenseg.builders.adaptation import AdaptationSettings
@@ -161,19 +160,6 @@ def adapt_clip(
 
 def run(settings: "AdaptationSettings", resume: bool) -> int:
     """Runs one process of an adaptation and returns its exit status. Collective."""
-    from frozenseg.cli.console import say_error
-    from frozenseg.runtime.distributed import is_distributed
-
-    try:
-        return _run(settings, resume)
-    except UserError as error:
-        if not is_distributed():
-            raise
-        say_error(str(error))
-        return 2
-
-
-def _run(settings: "AdaptationSettings", resume: bool) -> int:
     import yaml
 
     from frozenseg.builders.adaptation import build_adaptation, save_clip

@@ -11,11 +11,9 @@ from fvcore.common.config import CfgNode
 from frozenseg.config import load_config
 from frozenseg.errors import UserError
 from frozenseg.io.text import one_line
-from frozenseg.runtime.launch import Group, launch
+from frozenseg.runtime.launch import USER_ERROR_EXIT_CODE, Group, launch
 from frozenseg.runtime.memory import ADVICE, memory_gate
 from frozenseg.runtime.signals import INTERRUPTED, INTERRUPTED_EXIT_CODE, REQUEUE_EXIT_CODE
-
-USER_ERROR_EXIT_CODE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return launch(_run, (engine, cfg, options), group=group, device=_device_kind(cfg))
     except UserError as error:
-        return _say(error)
+        sys.stderr.write(f"error: {one_line(error)}\n")
+        return USER_ERROR_EXIT_CODE
     except KeyboardInterrupt:
         sys.stderr.write(f"{INTERRUPTED}\n")
         return INTERRUPTED_EXIT_CODE
@@ -108,13 +107,10 @@ def _load(options: argparse.Namespace) -> CfgNode:
 
 def _run(engine: str, cfg: CfgNode, options: argparse.Namespace) -> int:
     """Runs one process of the run."""
-    try:
-        with memory_gate("the run", advice=ADVICE):
-            if engine == "detectron2":
-                return _run_detectron2(cfg, options)
-            return _run_natively(cfg, options)
-    except UserError as error:
-        return _say(error)
+    with memory_gate("the run", advice=ADVICE):
+        if engine == "detectron2":
+            return _run_detectron2(cfg, options)
+        return _run_natively(cfg, options)
 
 
 def _run_natively(cfg: CfgNode, options: argparse.Namespace) -> int:
@@ -156,8 +152,3 @@ def _device_kind(cfg: CfgNode) -> str:
     from frozenseg.runtime.devices import choose_device
 
     return choose_device(cfg.MODEL.DEVICE).type
-
-
-def _say(error: UserError) -> int:
-    sys.stderr.write(f"error: {one_line(error)}\n")
-    return USER_ERROR_EXIT_CODE

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from frozenseg.runtime.signals import (
 logger = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(minutes=30)  # after which waiting for a hung process fails
+USER_ERROR_EXIT_CODE = 2
 AGREED = (0, REQUEUE_EXIT_CODE)  # exit statuses that all processes reach together
 
 
@@ -54,7 +56,7 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
     """Runs ``main(*args)`` in every process of the group and returns the exit status.
 
     Stop signals are forwarded to the processes started here. If one of them fails, the others are
-    terminated.
+    terminated; a user error, which often all of them meet, is raised here once.
 
     Args:
         main: returns the exit status of its process; must be importable.
@@ -63,7 +65,7 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
         device: "cuda" or "cpu": processes communicate through NCCL or gloo.
 
     Raises:
-        UserError: the group does not fit this machine.
+        UserError: the group does not fit this machine, or ``main`` raised it.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _check_torchrun(group)
@@ -73,12 +75,15 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
         return main(*args)
     if group.dist_url == "auto":
         group = group._replace(dist_url=f"tcp://127.0.0.1:{free_port()}")
-    status = mp.get_context("spawn").Value("i", REQUEUE_EXIT_CODE)  # if interrupted at the start
+    spawn = mp.get_context("spawn")
+    status = spawn.Value("i", REQUEUE_EXIT_CODE)  # if interrupted at the start
+    mistakes: SimpleQueue[str] = spawn.SimpleQueue()
     pids: list[int] = []
+    logging.getLogger(start_processes.__module__).setLevel(logging.ERROR)  # whom it terminates
     with _forwarded_signals(pids) as sent:
         children = start_processes(
             _child,
-            (status, mp.get_start_method(), main, args, group, device),
+            (status, mistakes, mp.get_start_method(), main, args, group, device),
             nprocs=group.num_gpus,
             join=False,
             start_method="spawn",
@@ -89,6 +94,8 @@ def launch(main: Callable[..., int], args: tuple[Any, ...], *, group: Group, dev
             while not children.join():
                 pass
         except ProcessExitedException as error:
+            if not mistakes.empty():
+                raise UserError(mistakes.get()) from error
             return _status_of_failure(error, sent)
     return status.value
 
@@ -116,6 +123,7 @@ def share_cores(processes: int) -> None:
 def _child(
     local_rank: int,
     status: "Synchronized[int]",
+    mistakes: "SimpleQueue[str]",
     start_method: str,
     main: Callable[..., int],
     args: tuple[Any, ...],
@@ -137,7 +145,13 @@ def _child(
     with exit_on_signal():
         # a terminal sends Ctrl-C to the parent, too, which forwards it as a request to stop
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
-        code = _join_and_run(main, args, device=device, timeout=group.timeout, url=group.dist_url)
+        try:
+            code = _join_and_run(
+                main, args, device=device, timeout=group.timeout, url=group.dist_url
+            )
+        except UserError as error:
+            mistakes.put(str(error))
+            code = USER_ERROR_EXIT_CODE
     if code not in AGREED:
         sys.exit(code)
     status.value = code

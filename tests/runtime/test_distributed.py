@@ -182,6 +182,10 @@ def refuse(folder: Path) -> int:
     return 2
 
 
+def err_in_both(folder: Path) -> int:
+    raise UserError("SOLVER.MAX_ITER must be at least 1, got 0")
+
+
 def run(main, *args, group: Group = TWO) -> int:
     return launch(main, args, group=group, device="cpu")
 
@@ -291,6 +295,14 @@ def test_a_second_interrupt_ends_all_at_once(tmp_path: Path) -> None:
 
 def test_a_failure_in_one_process_ends_all_with_its_status(tmp_path: Path) -> None:
     assert run(refuse_in_one, tmp_path) == 2
+
+
+def test_a_mistake_that_all_processes_meet_is_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(UserError, match=r"^SOLVER\.MAX_ITER must be at least 1, got 0$"):
+        run(err_in_both, tmp_path)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
