@@ -100,6 +100,11 @@ class Segmenter:
             UserError: the image cannot be read, the vocabulary is empty or repeats a name, the
                 model does not support the task or an option, or there is not enough memory.
         """
+        if isinstance(image, (list, tuple, Iterator)):
+            raise UserError(
+                "a call takes one image: give several to .batch(images, words), which returns a "
+                "list, or to .stream(images, words), which segments one at a time"
+            )
         return self.batch([image], vocabulary, **options)[0]
 
     def batch(

@@ -110,6 +110,13 @@ class TestImages:
             alone = segmenter(image, WORDS, task="semantic")
             assert np.array_equal(found.semantic, alone.semantic)
 
+    @pytest.mark.parametrize("collect", [list, tuple, iter])
+    def test_several_images_in_one_call_are_pointed_to_their_methods(
+        self, segmenter, collect
+    ) -> None:
+        with pytest.raises(UserError, match=r"^a call takes one image: .*\.batch\(.*\.stream\("):
+            segmenter(collect([colourful(), colourful()]), WORDS)
+
     def test_bad_images_are_noticed_before_words_are_embedded(
         self, segmenter, prompts: list[str]
     ) -> None:
