@@ -1,11 +1,13 @@
 """Loads the CLIP towers of a configuration: of the proposer, and of the region classifier."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from fvcore.common.config import CfgNode
 
 from frozenseg.config import ConfigError
-from frozenseg.io.downloads import all_present
+from frozenseg.io.downloads import MissingFile, all_present
 from frozenseg.towers.clip import ClipTower
 from frozenseg.towers.clip_vit import CropClip, check_prompt_depth
 from frozenseg.towers.loading import (
@@ -53,15 +55,19 @@ def load_clips(
     regions = None
     if keys.REGION_CLIP_NAME:
         weights = RANDOM if stored else keys.REGION_CLIP_WEIGHTS
-        regions = _load(cfg, keys.REGION_CLIP_NAME, weights, depth, prompts_optional)
+        with _naming_key("MODEL.PIPELINE.REGION_CLIP_WEIGHTS"):
+            regions = _load(cfg, keys.REGION_CLIP_NAME, weights, depth, prompts_optional)
         if keys.PROPOSER == "sam_points" and clip is None:
             clip = regions  # it does not classify, and needs no CLIP
     elif clip is None:
         prompts_optional = prompts_optional or keys.REGION_CLASSIFIER != "masked_crops"
         weights = RANDOM if stored else own.CLIP_PRETRAINED_WEIGHTS
-        clip = regions = _load(cfg, own.CLIP_MODEL_NAME, weights, depth, prompts_optional)
+        with _naming_key(_own_key(cfg)):
+            clip = regions = _load(cfg, own.CLIP_MODEL_NAME, weights, depth, prompts_optional)
     if clip is None:
-        clip = _load(cfg, own.CLIP_MODEL_NAME, own.CLIP_PRETRAINED_WEIGHTS, prompts_optional=True)
+        name, weights = own.CLIP_MODEL_NAME, own.CLIP_PRETRAINED_WEIGHTS
+        with _naming_key(_own_key(cfg)):
+            clip = _load(cfg, name, weights, prompts_optional=True)
     regions = clip if regions is None else regions
     if stored:  # the name of the tower that it was trained from
         published = (
@@ -76,12 +82,13 @@ def load_clips(
 def load_backbone(cfg: CfgNode) -> ClipTower:
     """Loads the tower that is FrozenSeg's backbone."""
     keys = clip_keys(cfg)
-    return load_clip(
-        keys.CLIP_MODEL_NAME,
-        keys.CLIP_PRETRAINED_WEIGHTS,
-        pixel_mean=cfg.MODEL.PIXEL_MEAN,
-        pixel_std=cfg.MODEL.PIXEL_STD,
-    )
+    with _naming_key(_own_key(cfg)):
+        return load_clip(
+            keys.CLIP_MODEL_NAME,
+            keys.CLIP_PRETRAINED_WEIGHTS,
+            pixel_mean=cfg.MODEL.PIXEL_MEAN,
+            pixel_std=cfg.MODEL.PIXEL_STD,
+        )
 
 
 def check_tower_files(cfg: CfgNode) -> None:
@@ -95,8 +102,9 @@ def check_tower_files(cfg: CfgNode) -> None:
     if cfg.MODEL.PIPELINE.PROPOSER != "mask2former" or not is_published_clip(clip, clip_weights):
         return
     sam = cfg.MODEL.META_ARCHITECTURE == "FrozenSeg"
+    clip_search = _naming_key(_own_key(cfg))(clip_file)
     all_present(
-        lambda: clip_file(clip, clip_weights),
+        lambda: clip_search(clip, clip_weights),
         lambda: sam_file(cfg.MODEL.SAM_NAME, cfg.MODEL.SAM_WEIGHTS) if sam else None,
     )
 
@@ -117,7 +125,7 @@ def as_map_tower(clip: AnyClip, member: str) -> ClipTower:
 
 def clip_keys(cfg: CfgNode) -> CfgNode:
     """Returns the keys of the CLIP tower and its ensemble; FC-CLIP files use another section."""
-    return cfg.MODEL.FC_CLIP if cfg.MODEL.META_ARCHITECTURE == "FCCLIP" else cfg.MODEL.FROZEN_SEG
+    return cfg.MODEL[_clip_section(cfg)]
 
 
 def with_random_towers(cfg: CfgNode) -> CfgNode:
@@ -137,3 +145,20 @@ def _load(
     if has_maps(name):
         return load_clip(name, weights, pixel_mean=mean, pixel_std=std)
     return load_crop_clip(name, weights, mask_prompt_depth=depth, prompts_optional=prompts_optional)
+
+
+def _clip_section(cfg: CfgNode) -> str:
+    return "FC_CLIP" if cfg.MODEL.META_ARCHITECTURE == "FCCLIP" else "FROZEN_SEG"
+
+
+def _own_key(cfg: CfgNode) -> str:
+    return f"MODEL.{_clip_section(cfg)}.CLIP_PRETRAINED_WEIGHTS"
+
+
+@contextmanager
+def _naming_key(key: str) -> Iterator[None]:
+    """Names the key that can be set to a path if weights are missing."""
+    try:
+        yield
+    except MissingFile as error:
+        raise error.located(error.place, key) from error
