@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-import frozenseg
-from frozenseg.builders.export import export_model
 from frozenseg.data.shapes import ShapesDataset
 from frozenseg.inference.segmenter import Segmenter
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
-pytestmark = pytest.mark.xdist_group("exported_model")  # one worker exports once
+pytestmark = pytest.mark.xdist_group("export")  # one worker exports once
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "run_exported.py"
 WORDS = ["dotted green circle", "striped yellow circle", "lava", "gravel", "sand", "red star"]
@@ -26,18 +24,6 @@ ALONE = (
     "runpy.run_path(script, run_name='__main__');"
     "assert not {'torch', 'PIL', 'open_clip', 'frozenseg'} & set(sys.modules)"
 )
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return frozenseg.load("shapes", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported")
-    export_model(frozenseg.model_config("shapes", device="cpu"), folder, "onnx")
-    return folder
 
 
 def run_script(folder: Path, image: np.ndarray, words: list[str]) -> np.ndarray:
@@ -69,17 +55,17 @@ def expected_classes(segmenter: Segmenter, image: torch.Tensor, words: list[str]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("index", "size"), [(19, (256, 256)), (28, (200, 256)), (42, (256, 170))])
-def test_the_script_gives_the_panoptic_map_of_the_model(segmenter, folder, index, size) -> None:
+def test_the_script_gives_the_panoptic_map_of_the_model(segmenter, exported, index, size) -> None:
     image = ShapesDataset("val")[index].image[:, : size[0], : size[1]].contiguous()
-    found = run_script(folder, image.permute(1, 2, 0).numpy(), WORDS)
+    found = run_script(exported, image.permute(1, 2, 0).numpy(), WORDS)
     expected = expected_classes(segmenter, image, WORDS)
     assert (expected >= 0).mean() > 0.2
     assert (found == expected).mean() >= 0.999
 
 
 @pytest.mark.slow
-def test_the_table_holds_what_the_script_needs(segmenter, folder: Path) -> None:
-    table = json.loads((folder / "model.json").read_text())
+def test_the_table_holds_what_the_script_needs(exported: Path) -> None:
+    table = json.loads((exported / "model.json").read_text())
     assert table["side_multiple"] == 32
     assert "red circle" in table["seen"]
     assert len(table["templates"]) == 14
