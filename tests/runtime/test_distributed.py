@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,7 +26,6 @@ from frozenseg.runtime.distributed import (
     num_processes,
     process_rank,
     share_text,
-    share_weights,
 )
 from frozenseg.runtime.launch import Group, free_port, launch
 from frozenseg.runtime.signals import INTERRUPTED_EXIT_CODE, REQUEUE_EXIT_CODE, StopRequest
@@ -37,6 +37,15 @@ from frozenseg.training.trainer import Trainer
 from frozenseg.training.training_state import restore_state
 from tests.evaluation.test_loop import Grey
 from tests.evaluation.test_loop import run as evaluate_grey
+from tests.fixtures.processes import (
+    die_in_one,
+    err_in_both,
+    exchange,
+    hang_in_one,
+    refuse,
+    refuse_in_one,
+    wait,
+)
 from tests.fixtures.training import CPU, pin_points, tiny_batches, tiny_step
 
 TORCHRUN_SCRIPT = """
@@ -69,25 +78,6 @@ def save_gradients(path: Path) -> int:
     gradients = {n: p.grad for n, p in step.model.named_parameters() if p.grad is not None}
     if process_rank() == 0:
         torch.save({"loss": mean, **gradients, **step.model.trainable_state()}, path)
-    return 0
-
-
-def exchange(folder: Path) -> int:
-    rank = process_rank()
-    weights = torch.full((2,), float(rank))
-    share_weights([weights])
-    assert weights.tolist() == [0.0, 0.0]
-    assert [part.tolist() for part in average([torch.tensor([2.0 * rank]), torch.ones(1, 2)])] == [
-        [1.0],
-        [[1.0, 1.0]],
-    ]
-    assert any_process(rank == 1, CPU)
-    assert not any_process(False, CPU)
-    assert share_text("found" if rank == 0 else None) == "found"
-    assert share_text(None) is None
-    rows = gather(torch.arange(3 * rank), CPU)
-    assert [row.tolist() for row in rows] == [[], [0, 1, 2]]
-    (folder / f"done-{rank}").touch()
     return 0
 
 
@@ -155,35 +145,6 @@ def evaluate_on_a_disk_that_one_process_finds_full(folder: Path) -> int:
         found = {"metrics": report.metrics, "saved": len(saved)}
         (folder / "unsaved.json").write_text(json.dumps(found))
     return 0
-
-
-def hang_in_one(folder: Path) -> int:
-    if process_rank() == 1:
-        time.sleep(600)
-    average([torch.ones(1)])
-    return 0
-
-
-def die_in_one(folder: Path) -> int:
-    if process_rank() == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(600)  # as if it waited for the other
-    return 0
-
-
-def refuse_in_one(folder: Path) -> int:
-    if process_rank() == 1:
-        return 2
-    average([torch.ones(1)])
-    return 0
-
-
-def refuse(folder: Path) -> int:
-    return 2
-
-
-def err_in_both(folder: Path) -> int:
-    raise UserError("SOLVER.MAX_ITER must be at least 1, got 0")
 
 
 def run(main, *args, group: Group = TWO) -> int:
@@ -257,13 +218,13 @@ def test_alone_a_process_answers_itself() -> None:
     assert gather(torch.ones(2), CPU)[0].tolist() == [1.0, 1.0]
 
 
-def _start(folder: Path) -> None:
-    sys.exit(run(train_until_told, folder))
+def _start(main: Callable[[Path], int], folder: Path) -> None:
+    sys.exit(run(main, folder))
 
 
-def started(folder: Path) -> BaseProcess:
-    """A run of two processes that both train."""
-    parent = multiprocessing.get_context("spawn").Process(target=_start, args=(folder,))
+def started(main: Callable[[Path], int], folder: Path) -> BaseProcess:
+    """A run of two processes that are both at work; its parent imports nothing anew."""
+    parent = multiprocessing.get_context("fork").Process(target=_start, args=(main, folder))
     parent.start()
     while parent.is_alive() and len(list(folder.glob("running-*"))) < 2:
         time.sleep(0.05)
@@ -274,7 +235,7 @@ def started(folder: Path) -> BaseProcess:
 def test_a_signal_to_the_parent_stops_all_at_the_same_iteration(
     tmp_path: Path, number: int
 ) -> None:
-    parent = started(tmp_path)
+    parent = started(train_until_told, tmp_path)
     os.kill(parent.pid, number)
     parent.join(60)
     assert parent.exitcode == REQUEUE_EXIT_CODE
@@ -283,9 +244,7 @@ def test_a_signal_to_the_parent_stops_all_at_the_same_iteration(
 
 
 def test_a_second_interrupt_ends_all_at_once(tmp_path: Path) -> None:
-    parent = started(tmp_path)
-    for pid in map(int, ((tmp_path / f"running-{rank}").read_text() for rank in (0, 1))):
-        os.kill(pid, signal.SIGSTOP)  # so that neither saves itself meanwhile
+    parent = started(wait, tmp_path)
     for _ in range(2):
         os.kill(parent.pid, signal.SIGINT)
         time.sleep(0.2)
