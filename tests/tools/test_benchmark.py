@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import benchmark
 import pytest
 import torch
 
@@ -63,9 +64,11 @@ def test_a_stage_is_measured_and_written_as_json(tmp_path: Path) -> None:
         (["--size", "64x64", "--batches", "1", "3"], ["batch of 1", "batch of 3"]),
     ],
 )
-def test_each_amount_of_work_has_a_column(tmp_path: Path, options, columns) -> None:
-    command = [sys.executable, str(TOOLS / "benchmark.py"), "--stage", "transformer-decoder"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert all(column in done.stdout for column in columns)
-    assert re.search(r"transformer-decoder\W+\d+\.\d\d, [\d?]+\W+\d+\.\d\d, [\d?]+", done.stdout)
+def test_each_amount_of_work_has_a_column(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options, columns
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--stage", "transformer-decoder", *options])
+    benchmark.main()
+    shown = capsys.readouterr().out
+    assert all(column in shown for column in columns)
+    assert re.search(r"transformer-decoder\W+\d+\.\d\d, [\d?]+\W+\d+\.\d\d, [\d?]+", shown)
