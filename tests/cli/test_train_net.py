@@ -333,16 +333,11 @@ def test_auto_takes_detectron2_where_it_is(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_signal_to_the_whole_job_ends_it_with_75_and_resume_goes_on(tmp_path: Path) -> None:
     command = [
         *(sys.executable, str(ROOT / "train_net.py"), "--config-file", CONFIG),
-        *("--engine", "native", "--output", str(tmp_path / "run"), "--resume", *SMALL, *UNTESTED),
-        *("DATALOADER.NUM_WORKERS", "1"),
+        *("--engine", "native", "--output", str(tmp_path), "--resume", *SMALL, *UNTESTED),
+        *("DATALOADER.NUM_WORKERS", "1", "SOLVER.MAX_ITER", "100000"),
     ]
-    environment = {**os.environ, "FROZENSEG_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(
-        [*command, "SOLVER.MAX_ITER", "100000"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -351,6 +346,10 @@ def test_a_signal_to_the_whole_job_ends_it_with_75_and_resume_goes_on(tmp_path: 
                 break
         said = process.stderr.read()
     assert process.returncode == 75, said
-    stopped = CheckpointFolder(tmp_path / "run" / "checkpoints").newest()
-    again = [*command, "SOLVER.MAX_ITER", str(stopped.iteration + 1)]
-    assert subprocess.run(again, env=environment, capture_output=True).returncode == 0
+    checkpoints = CheckpointFolder(tmp_path / "checkpoints")
+    stopped = checkpoints.newest()
+    assert stopped is not None
+    one_more = str(stopped.iteration + 1)
+    opts = (*UNTESTED, "DATALOADER.NUM_WORKERS", "1", "SOLVER.MAX_ITER", one_more)
+    assert train(tmp_path, "--resume", opts=opts) == 0
+    assert checkpoints.newest().iteration == stopped.iteration + 1
