@@ -2,8 +2,25 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import NamedTuple
 
 Rule = tuple[re.Pattern[str], str, Callable[[int], int]]
+
+
+class _Line(NamedTuple):
+    """One line of a table; our number is ``factor`` times the official one, plus ``shift``."""
+
+    official: str
+    ours: str
+    factor: int
+    shift: int
+
+    def our_number(self, number: int) -> int:
+        return number * self.factor + self.shift
+
+    def official_number(self, number: int) -> int:
+        return (number - self.shift) // self.factor
 
 
 class NameTable:
@@ -19,17 +36,15 @@ class NameTable:
     """
 
     def __init__(self, lines: str, short: Mapping[str, str]) -> None:
-        self._to_ours: list[Rule] = []
-        self._to_official: list[Rule] = []
-        for line in filter(None, lines.splitlines()):
-            official, ours = (_spelled_out(name, short) for name in line.split())
-            factor = 2 if "#x2" in ours else 1
-            shift = 1 if "#+1" in ours else -1 if "#-1" in ours else 0
-            ours = re.sub(r"#(x2|\+1|-1)", "#", ours)
-            self._to_ours.append((_pattern(official), ours, lambda n, f=factor, s=shift: n * f + s))
-            self._to_official.append(
-                (_pattern(ours), official, lambda n, f=factor, s=shift: (n - s) // f)
-            )
+        self._lines = [_parse(line, short) for line in filter(None, lines.splitlines())]
+
+    @cached_property  # most runs read our own names only, and patterns take time to compile
+    def _to_ours(self) -> list[Rule]:
+        return [(_pattern(line.official), line.ours, line.our_number) for line in self._lines]
+
+    @cached_property
+    def _to_official(self) -> list[Rule]:
+        return [(_pattern(line.ours), line.official, line.official_number) for line in self._lines]
 
     def ours(self, name: str) -> str | None:
         """Returns our name of an official one; None if there is none."""
@@ -47,6 +62,16 @@ def _translate(name: str, rules: list[Rule]) -> str | None:
             number = str(count(int(parts["number"]))) if "number" in parts else ""
             return template.replace("#", number).replace("*", parts.get("rest", ""))
     return None
+
+
+def _parse(text: str, short: Mapping[str, str]) -> _Line:
+    official, ours = (_spelled_out(name, short) for name in text.split())
+    return _Line(
+        official,
+        re.sub(r"#(x2|\+1|-1)", "#", ours),
+        factor=2 if "#x2" in ours else 1,
+        shift=1 if "#+1" in ours else -1 if "#-1" in ours else 0,
+    )
 
 
 def _spelled_out(name: str, short: Mapping[str, str]) -> str:
