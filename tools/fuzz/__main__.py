@@ -13,7 +13,8 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
@@ -31,16 +32,17 @@ Job = Case | tuple[str, int, int]  # one that is known, or the entry point, seed
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     seed = secrets.randbits(31) if options.seed is None else options.seed
-    from tools.fuzz.shares import shares
-
-    names = options.only or [name for name, share in shares().items() if share]
-    unknown = set(names) - set(shares())
-    if unknown:
-        sys.exit(f"no entry point {', '.join(sorted(unknown))}: choose from {', '.join(shares())}")
     report = Report(seed)
     start = time.monotonic()
-    jobs = [*corpus(names), *drawn(names, seed, options.cases)]
-    run_jobs(jobs, report, options)
+    with Child(hang_seconds=options.hang) as child:
+        shares = child.shares()
+        names = options.only or [name for name, share in shares.items() if share]
+        if unknown := set(names) - shares.keys():
+            known = ", ".join(shares)
+            sys.exit(f"no entry point {', '.join(sorted(unknown))}: choose from {known}")
+        own = {name: shares[name] or 1.0 for name in names}
+        jobs = [*corpus(names), *drawn(own, seed, options.cases)]
+        run_jobs(jobs, report, options, child)
     report.seconds = time.monotonic() - start
     print(report.markdown() if options.markdown else report.table())
     if options.json:
@@ -80,39 +82,39 @@ def corpus(names: Sequence[str]) -> Iterator[Case]:
             yield Case.from_json(path.read_text())
 
 
-def drawn(names: Sequence[str], seed: int, count: int) -> list[Job]:
+def drawn(shares: Mapping[str, float], seed: int, count: int) -> list[Job]:
     """New cases, divided between the entry points by their shares and well mixed."""
-    from tools.fuzz.shares import shares
-
-    own = {name: shares()[name] or 1.0 for name in names}
-    total = sum(own.values())
+    total = sum(shares.values())
     places = [
-        ((index + 0.5) / own[name], name, index)
-        for name in names
-        for index in range(round(count * own[name] / total))
+        ((index + 0.5) / share, name, index)
+        for name, share in shares.items()
+        for index in range(round(count * share / total))
     ]
     return [(name, seed, index) for _, name, index in sorted(places)]
 
 
-def run_jobs(jobs: Sequence[Job], report: Report, options: argparse.Namespace) -> None:
-    """Runs all jobs on child processes, and reduces the first failure of each kind."""
+def run_jobs(
+    jobs: Sequence[Job], report: Report, options: argparse.Namespace, child: Child
+) -> None:
+    """Runs all jobs on this and further children, and reduces the first failure of each kind."""
     queue: Queue[Job] = Queue()
     for job in jobs:
         queue.put(job)
     errors: list[BaseException] = []
 
-    def work() -> None:
+    def work(own: Child | None = None) -> None:
         try:
-            with Child(hang_seconds=options.hang) as child:
+            with nullcontext(own) if own else Child(hang_seconds=options.hang) as each:
                 while not errors:
-                    _one(child, queue.get_nowait(), report, options)
+                    _one(each, queue.get_nowait(), report, options)
         except Empty:
             pass
         except BaseException as error:
             errors.append(error)
             raise
 
-    threads = [Thread(target=work, daemon=True) for _ in range(max(1, options.workers))]
+    children = [child, *[None] * (options.workers - 1)]
+    threads = [Thread(target=work, args=(each,), daemon=True) for each in children]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -54,6 +54,10 @@ class Child:
         os.close(self._reading)
         shutil.rmtree(self.work, ignore_errors=True)
 
+    def shares(self) -> dict[str, float]:
+        """Each entry point's part of all cases; called once, before the first case."""
+        return json.loads(self._started())
+
     def run_case(self, case: Case) -> tuple[Case, Outcome]:
         return self._ask({"case": case.to_json()})
 
@@ -64,10 +68,8 @@ class Child:
         assert self._server.stdin is not None, "it is a pipe"
         self._server.stdin.write(json.dumps(request).encode() + b"\n")
         self._server.stdin.flush()
-        while (line := self._line(START_SECONDS, START_SECONDS)) != "started":
-            if not line:
-                trace = (self.work / "stderr").read_text()
-                raise RuntimeError(f"the process of the harness fails by itself:\n{trace[-3000:]}")
+        while self._started() != "started":
+            pass
         start = time.monotonic()
         answer = self._line(self.hang_seconds, WAITING_SECONDS)
         case = Case.from_json((self.work / CURRENT).read_text())
@@ -80,6 +82,14 @@ class Child:
             return case, Outcome("crash", error=name, seconds=seconds)
         os.killpg(self._pid, signal.SIGKILL)
         return case, Outcome("hang", error="Timeout", seconds=seconds)
+
+    def _started(self) -> str:
+        """The next line of a process that has no case yet."""
+        line = self._line(START_SECONDS, START_SECONDS)
+        if not line:
+            trace = (self.work / "stderr").read_text()
+            raise RuntimeError(f"the process of the harness fails by itself:\n{trace[-3000:]}")
+        return line
 
     def _line(self, cpu_seconds: float, wall_seconds: float) -> str:
         """The next line about a case; empty if there is none in time."""

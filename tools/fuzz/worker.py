@@ -30,8 +30,8 @@ REPOSITORY = str(Path(__file__).resolve().parents[2])
 def main() -> None:
     """Reads requests on standard input, a JSON line each, and answers on file descriptor 3.
 
-    Answers are lines: ``child PID`` and ``ended STATUS`` of the process that runs cases,
-    ``started`` and an outcome for each request.
+    Answers are lines: first each entry point's part of all cases, as JSON; then ``child PID`` and
+    ``ended STATUS`` of the process that runs cases, ``started`` and an outcome for each request.
     """
     work = Path(sys.argv[1])
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(3, "w", buffering=1)
@@ -41,6 +41,7 @@ def main() -> None:
     limit = _status_kib("VmSize") * 1024 + LIMIT_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers.write(json.dumps({name: entry.share for name, entry in ENTRIES.items()}) + "\n")
     while True:
         pid = os.fork()
         if pid == 0:
