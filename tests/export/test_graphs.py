@@ -26,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("export")  # one worker exports once
 
 CLASS_IDS = torch.tensor([0, 1, 1, 2, 3, 3])
 SEEN = torch.tensor([True, False, True, False])
-# at 256 pixels, maps have equal sizes; 90 x 150 needs padding
+# at 256 pixels, SAM's map and CLIP's of stride 16 have equal sizes; 90 x 150 needs padding
 SIZES = [(256, 256), (90, 150), (160, 320)]
 
 

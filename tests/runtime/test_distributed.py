@@ -223,7 +223,7 @@ def _start(main: Callable[[Path], int], folder: Path) -> None:
 
 
 def started(main: Callable[[Path], int], folder: Path) -> BaseProcess:
-    """A run of two processes that are both at work; its parent imports nothing anew."""
+    """A run whose two processes are at work; its parent is forked, which saves its imports."""
     parent = multiprocessing.get_context("fork").Process(target=_start, args=(main, folder))
     parent.start()
     while parent.is_alive() and len(list(folder.glob("running-*"))) < 2:
